@@ -1,0 +1,57 @@
+"""The errors that this package raises on purpose."""
+
+
+class InputError(ValueError):
+    """A mistake in what the caller gave: a value, a shape, a file.
+
+    The message is one line: which argument, what it got, what was expected and,
+    where there is one, the nearest valid value. The command line prints it and
+    ends with exit code 2.
+
+    Examples
+    --------
+    >>> raise InputError("depth: got 0, expected an integer >= 1 (the paper's network has 4)")
+    Traceback (most recent call last):
+    ...
+    unet_np.errors.InputError: depth: got 0, expected an integer >= 1 (the paper's network has 4)
+    """
+
+
+class MissingExtraError(ImportError):
+    """An optional library is needed and not installed; the message names the ``pip install`` line."""
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on: the loss or the gradient is not finite or has exploded."""
+
+
+def require(module: str, extra: str):
+    """Import an optional library or say which extra brings it.
+
+    Parameters
+    ----------
+    module : str
+        Name as in ``import``.
+    extra : str
+        The extra of this package that installs it.
+
+    Raises
+    ------
+    MissingExtraError
+        If the library is not installed.
+
+    Examples
+    --------
+    >>> require("math", "io").floor(2.5)
+    2
+    """
+    import importlib
+
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module.split(".")[0]:
+            raise
+        raise MissingExtraError(
+            f"{module}: not installed, expected for this command; pip install 'unet-np[{extra}]'"
+        ) from None
