@@ -1,5 +1,7 @@
 """The errors that this package raises on purpose."""
 
+from typing import Any
+
 
 class InputError(ValueError):
     """A mistake in what the caller gave: a value, a shape, a file.
@@ -18,14 +20,14 @@ class InputError(ValueError):
 
 
 class MissingExtraError(ImportError):
-    """An optional library is needed and not installed; the message names the ``pip install`` line."""
+    """An optional library is needed and missing; the message names the ``pip install`` line."""
 
 
 class TrainingError(RuntimeError):
     """Training cannot go on: the loss or the gradient is not finite or has exploded."""
 
 
-def require(module: str, extra: str):
+def require(module: str, extra: str) -> Any:
     """Import an optional library or say which extra brings it.
 
     Parameters

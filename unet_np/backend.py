@@ -1,0 +1,300 @@
+"""NumPy or CuPy: the only file that knows that two array libraries exist.
+
+Everything above this file asks `array_module(x)` for the library that made `x`, calls
+it `xp`, and writes one code path. What the two libraries do differently stands here:
+choosing one, moving arrays between them, random generators, SciPy's image functions,
+threads, scratch memory and GEMMs that add to their output.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from types import ModuleType
+from typing import Any, TypeVar
+
+import numpy as np
+
+from unet_np.errors import InputError, MissingExtraError
+
+Array = Any  # numpy.ndarray or cupy.ndarray
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+NAMES = ("numpy", "cupy", "auto")
+
+STREAMS = {"init": 0, "dropout": 1, "augment": 2, "sample": 3, "synthetic": 4}
+"""The second number of a generator's key, so that no two uses share random numbers."""
+
+
+def get(name: str | None = None) -> ModuleType:
+    """The array library of that name.
+
+    Parameters
+    ----------
+    name : {"numpy", "cupy", "auto"}, optional
+        ``auto`` is CuPy where it is installed and finds a GPU, else NumPy. None reads
+        the environment variable ``UNET_NP_BACKEND``, and is ``auto`` where that is unset.
+
+    Raises
+    ------
+    InputError
+        If the name is none of the three, or CuPy is asked for and finds no GPU.
+    MissingExtraError
+        If CuPy is asked for and not installed.
+
+    Examples
+    --------
+    >>> get("numpy").__name__
+    'numpy'
+    """
+    source = "backend"
+    if name is None or name == "auto":
+        name = os.environ.get("UNET_NP_BACKEND", "auto")
+        source = "UNET_NP_BACKEND"
+    if name not in NAMES:
+        raise InputError(f"{source}: got {name!r}, expected one of {', '.join(NAMES)}")
+    if name == "numpy":
+        return np
+    try:
+        import cupy
+    except ImportError:
+        if name == "auto":
+            return np
+        raise MissingExtraError(
+            "cupy: not installed, expected for backend 'cupy'; "
+            "pip install 'unet-np[cuda12]' or 'unet-np[cuda13]'"
+        ) from None
+    try:
+        devices = cupy.cuda.runtime.getDeviceCount()
+    except Exception:
+        # CuPy raises an error type of its own when there is no driver; none is as good as zero.
+        devices = 0
+    if devices:
+        return cupy
+    if name == "auto":
+        return np
+    raise InputError(f"{source}: got 'cupy', expected a CUDA device and found none; use 'numpy'")
+
+
+def array_module(*arrays: Array) -> ModuleType:
+    """The library that made the arrays; mixing the two is an error.
+
+    Raises
+    ------
+    TypeError
+        If an argument is no array, or host and device arrays are mixed.
+
+    Examples
+    --------
+    >>> array_module(np.zeros(2), np.ones(2)).__name__
+    'numpy'
+    >>> array_module([1.0])
+    Traceback (most recent call last):
+    ...
+    TypeError: array: got list, expected numpy.ndarray or cupy.ndarray
+    """
+    # A program that never imported CuPy has no CuPy arrays, so it is not imported here.
+    cupy = sys.modules.get("cupy")
+    modules = set()
+    for array in arrays:
+        if isinstance(array, np.ndarray | np.generic):
+            modules.add("numpy")
+        elif cupy is not None and isinstance(array, cupy.ndarray):
+            modules.add("cupy")
+        else:
+            raise TypeError(
+                f"array: got {type(array).__name__}, expected numpy.ndarray or cupy.ndarray"
+            )
+    if len(modules) > 1:
+        raise TypeError("arrays: got NumPy and CuPy arrays together, expected all on one device")
+    return cupy if modules == {"cupy"} and cupy is not None else np
+
+
+def is_device(xp: ModuleType) -> bool:
+    """Whether arrays of this library live on a GPU."""
+    return xp is not np
+
+
+def to_numpy(array: Array) -> np.ndarray:
+    """The array on the host; a copy if it was on a GPU.
+
+    Examples
+    --------
+    >>> to_numpy(np.arange(3))
+    array([0, 1, 2])
+    """
+    xp = array_module(array)
+    return xp.asnumpy(array) if is_device(xp) else array
+
+
+def asarray(array: Array, xp: ModuleType, dtype: Any = None) -> Array:
+    """The array in library `xp`, copied to or from the GPU where it must be.
+
+    Examples
+    --------
+    >>> asarray(np.arange(3), np, "float32")
+    array([0., 1., 2.], dtype=float32)
+    """
+    if not is_device(xp) and not isinstance(array, list | tuple | int | float):
+        array = to_numpy(array)
+    return xp.asarray(array, dtype=dtype)
+
+
+def default_rng(xp: ModuleType, key: tuple[int, ...]) -> Any:
+    """A random generator of library `xp`, made from a tuple such as (seed, stream, step).
+
+    The same key gives the same numbers again, so the state of all randomness is the
+    step number and nothing needs to be saved. NumPy and CuPy draw different numbers.
+
+    Examples
+    --------
+    >>> a = default_rng(np, (0, STREAMS["dropout"], 7)).random(2)
+    >>> b = default_rng(np, (0, STREAMS["dropout"], 7)).random(2)
+    >>> bool((a == b).all())
+    True
+    """
+    sequence = np.random.SeedSequence(key)
+    if is_device(xp):
+        return xp.random.default_rng(int(sequence.generate_state(1, np.uint64)[0]))
+    return np.random.default_rng(sequence)
+
+
+def ndimage(xp: ModuleType) -> ModuleType:
+    """SciPy's image functions for arrays of library `xp`."""
+    if is_device(xp):
+        import cupyx.scipy.ndimage as module
+    else:
+        import scipy.ndimage as module
+    return module
+
+
+def synchronize(xp: ModuleType) -> None:
+    """Wait until the GPU has done all it was asked; for timing. Nothing to do on the host."""
+    if is_device(xp):
+        xp.cuda.Stream.null.synchronize()
+
+
+def empty_channels_last(
+    xp: ModuleType, shape: tuple[int, int, int, int], dtype: Any, zero: bool = False
+) -> Array:
+    """A (B, C, H, W) array whose channels lie side by side in memory.
+
+    Examples
+    --------
+    >>> empty_channels_last(np, (1, 3, 4, 5), "float32").strides
+    (240, 4, 60, 12)
+    """
+    batch, channels, height, width = shape
+    make = xp.zeros if zero else xp.empty
+    return make((batch, height, width, channels), dtype=dtype).transpose(0, 3, 1, 2)
+
+
+# Threads. A convolution is cut into blocks that fit the cache, and the blocks are shared
+# out among threads. Each GEMM in a block is too small for a BLAS to share out well, so
+# BLAS is told to use one thread meanwhile. NumPy drops the interpreter lock in its loops.
+
+_local = threading.local()
+_pool: ThreadPoolExecutor | None = None
+_threads: int | None = None
+_blas: Any = None
+
+
+def thread_count() -> int:
+    """How many threads work on one operation: ``UNET_NP_THREADS``, else the cores available."""
+    global _threads
+    if _threads is None:
+        text = os.environ.get("UNET_NP_THREADS", "")
+        if text and not (text.isdigit() and int(text) >= 1):
+            raise InputError(f"UNET_NP_THREADS: got {text!r}, expected an integer >= 1")
+        if text:
+            _threads = int(text)
+        elif hasattr(os, "sched_getaffinity"):
+            _threads = len(os.sched_getaffinity(0))
+        else:
+            _threads = os.cpu_count() or 1
+    return _threads
+
+
+def set_thread_count(threads: int | None) -> None:
+    """Use that many threads from now on; None goes back to the default.
+
+    Examples
+    --------
+    >>> set_thread_count(1)
+    >>> thread_count()
+    1
+    >>> set_thread_count(None)
+    """
+    global _threads, _pool
+    if threads is not None and threads < 1:
+        raise InputError(f"threads: got {threads}, expected an integer >= 1")
+    if _pool is not None:
+        _pool.shutdown()
+    _pool, _threads = None, threads
+
+
+def single_threaded_blas() -> Any:
+    """A context in which BLAS uses one thread; no-op where threadpoolctl is not installed."""
+    global _blas
+    if _blas is None:
+        try:
+            from threadpoolctl import ThreadpoolController
+        except ImportError:
+            return nullcontext()
+        _blas = ThreadpoolController()
+    return _blas.limit(limits=1, user_api="blas")
+
+
+def parallel_map(
+    function: Callable[[Item], Result], items: Iterable[Item], xp: ModuleType = np
+) -> list[Result]:
+    """Call `function` on each item, on all cores if the arrays are on the host.
+
+    The calls must write to places of their own. Their order is not defined, so nothing
+    may depend on it: sums over the results are taken afterwards, in the items' order.
+
+    Examples
+    --------
+    >>> parallel_map(abs, [-1, 2])
+    [1, 2]
+    """
+    global _pool
+    work = list(items)
+    nested = getattr(_local, "nested", False)
+    if is_device(xp) or nested or len(work) < 2 or thread_count() < 2:
+        return [function(item) for item in work]
+    if _pool is None:
+        _pool = ThreadPoolExecutor(thread_count(), "unet_np")
+
+    def call(item: Item) -> Result:
+        _local.nested = True
+        return function(item)
+
+    with single_threaded_blas():
+        return list(_pool.map(call, work))
+
+
+def scratch(xp: ModuleType, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
+    """Uninitialised memory that the next call with this name, on this thread, uses again.
+
+    Fresh memory must be mapped by the system page by page, which costs more than the
+    arithmetic on it; CuPy has a memory pool of its own.
+
+    Examples
+    --------
+    >>> scratch(np, "columns", (2, 3), "float32").shape
+    (2, 3)
+    """
+    if is_device(xp):
+        return xp.empty(shape, dtype)
+    buffers = _local.__dict__.setdefault("buffers", {})
+    key, size = (name, np.dtype(dtype)), math.prod(shape)
+    if key not in buffers or buffers[key].size < size:
+        buffers[key] = np.empty(size, dtype)
+    return buffers[key][:size].reshape(shape)
