@@ -1,0 +1,501 @@
+"""`unet_np.images`: what is written elsewhere is read as it is; what is wrong is one line."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from PIL import Image
+
+from unet_np.errors import InputError, MissingExtraError
+from unet_np.images import check_finite, normalise, read_image, to_grey, write_png, write_tiff
+
+RNG = np.random.default_rng(0)
+GREY8 = RNG.integers(0, 256, (20, 31), dtype=np.uint8)
+GREY16 = RNG.integers(0, 65536, (20, 31), dtype=np.uint16)
+FLOAT = RNG.normal(size=(20, 31)).astype(np.float32)
+RGB = RNG.integers(0, 256, (20, 31, 3), dtype=np.uint8)
+RGBA = RNG.integers(0, 256, (20, 31, 4), dtype=np.uint8)
+STACK = RNG.integers(0, 256, (5, 20, 31), dtype=np.uint8)
+
+
+def message(call, *args, **kwargs):
+    """The text of the InputError, checked to be one line."""
+    with pytest.raises(InputError) as caught:
+        call(*args, **kwargs)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+def same(got, expected):
+    assert got.dtype == expected.dtype
+    assert got.dtype.isnative
+    np.testing.assert_array_equal(got, expected)
+
+
+# Reading
+
+
+@pytest.mark.parametrize(
+    ("array", "options"),
+    [
+        (GREY8, {}),
+        (GREY16, {}),
+        (GREY16, {"byteorder": ">"}),
+        (GREY16, {"bigtiff": True}),
+        (GREY16, {"compression": "zlib", "predictor": 2}),
+        (FLOAT, {}),
+        (FLOAT.astype(np.float64), {"byteorder": ">"}),
+        (GREY16.astype(np.int32) - 40000, {}),
+        (STACK, {}),
+        (STACK, {"compression": "zlib"}),
+        (STACK, {"metadata": None}),
+        (RGB, {"photometric": "rgb"}),
+        (RGBA, {"photometric": "rgb"}),
+        (GREY8[:1], {}),
+        (GREY8[:, :1], {}),
+        (GREY8[:1, :1], {}),
+    ],
+    ids=lambda value: str(value) if isinstance(value, dict) else f"{value.dtype}{value.shape}",
+)
+def test_tiff_as_it_is(tmp_path, array, options):
+    tifffile.imwrite(tmp_path / "a.tif", array, **{"photometric": "minisblack"} | options)
+    same(read_image(tmp_path / "a.tif"), array)
+
+
+def test_tiff_with_separate_colour_planes(tmp_path):
+    planes = np.ascontiguousarray(RGB.transpose(2, 0, 1))
+    tifffile.imwrite(tmp_path / "a.tif", planes, photometric="rgb", planarconfig="separate")
+    same(read_image(tmp_path / "a.tif"), RGB)
+
+
+def test_tiff_stack_of_colour_images(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.stack([RGB, RGB[::-1]]), photometric="rgb")
+    same(read_image(tmp_path / "a.tif"), np.stack([RGB, RGB[::-1]]))
+
+
+@pytest.mark.parametrize("axes", ["ZYX", "TYX", "CYX"])
+def test_tiff_stack_of_imagej(tmp_path, axes):
+    tifffile.imwrite(tmp_path / "a.tif", STACK, imagej=True, metadata={"axes": axes})
+    same(read_image(tmp_path / "a.tif"), STACK)
+
+
+READ_WITHOUT_IMAGECODECS = """
+import sys
+sys.modules["imagecodecs"] = None
+import numpy as np
+from unet_np.errors import InputError
+from unet_np.images import read_image
+folder = sys.argv[1]
+for name in sys.argv[2:]:
+    try:
+        np.save(f"{folder}/{name}.npy", read_image(f"{folder}/{name}"))
+    except InputError as error:
+        print(error)
+assert sys.modules["imagecodecs"] is None
+"""
+
+
+def read_without_imagecodecs(folder, *names):
+    """Read each file in a process that has no imagecodecs, into NAME.npy; its printed lines."""
+    command = [sys.executable, "-W", "error", "-c", READ_WITHOUT_IMAGECODECS, str(folder), *names]
+    root = Path(__file__).parent.parent
+    done = subprocess.run(command, capture_output=True, text=True, cwd=root, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_lzw_tiff_needs_no_imagecodecs(tmp_path):
+    expected = {"g8": GREY8, "g16": GREY16, "float": FLOAT, "rgb": RGB, "bool": GREY8 > 99}
+    for name, array in expected.items():
+        Image.fromarray(array).save(tmp_path / f"{name}.tif", compression="tiff_lzw")
+    first, *others = [Image.fromarray(page) for page in STACK]
+    path = tmp_path / "stack.tif"
+    first.save(path, save_all=True, append_images=others, compression="tiff_lzw")
+    expected["stack"] = STACK
+    assert not read_without_imagecodecs(tmp_path, *[f"{name}.tif" for name in expected])
+    for name, array in expected.items():
+        same(np.load(tmp_path / f"{name}.tif.npy"), array)
+        same(read_image(tmp_path / f"{name}.tif"), array)
+
+
+def test_compression_that_nobody_here_reads(tmp_path):
+    # JPEG 2000 in a TIFF: the tag says so, and no decoder is there to look further.
+    tifffile.imwrite(tmp_path / "a.tif", GREY16, metadata=None)
+    content = (tmp_path / "a.tif").read_bytes()
+    tag = np.array([259, 3, 1, 0, 1, 0], "<u2").tobytes()
+    assert content.count(tag) == 1
+    changed = np.array([259, 3, 1, 0, 34712, 0], "<u2").tobytes()
+    (tmp_path / "a.tif").write_bytes(content.replace(tag, changed))
+    (line,) = read_without_imagecodecs(tmp_path, "a.tif")
+    assert line.startswith(f"path: {tmp_path / 'a.tif'} is JPEG_2000-compressed uint16, expected")
+
+
+def test_lzw_that_pillow_cannot_read(tmp_path):
+    pytest.importorskip("imagecodecs", reason="imagecodecs is what writes such a file")
+    unusual = GREY16.astype(np.float64)
+    tifffile.imwrite(tmp_path / "a.tif", unusual, compression="lzw")
+    (line,) = read_without_imagecodecs(tmp_path, "a.tif")
+    assert line.startswith(f"path: {tmp_path / 'a.tif'} is LZW-compressed float64")
+    assert line.endswith("pip install imagecodecs reads others")
+    same(read_image(tmp_path / "a.tif"), unusual)
+
+
+@pytest.mark.parametrize(
+    "array", [GREY8, GREY16, RGB, RGBA, GREY8 > 99, RGBA[..., :2]], ids=lambda a: str(a.shape)
+)
+def test_png_as_it_is(tmp_path, array):
+    Image.fromarray(array).save(tmp_path / "a.png")
+    same(read_image(tmp_path / "a.png"), array)
+
+
+def test_png_with_palette(tmp_path):
+    image = Image.fromarray(GREY8 % 4, mode=None).convert("P")
+    image.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0, 0, 0, 255])
+    image.save(tmp_path / "colour.png")
+    colours = np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)
+    same(read_image(tmp_path / "colour.png"), colours[GREY8 % 4])
+    image.putpalette([0, 0, 0, 9, 9, 9, 90, 90, 90, 255, 255, 255])
+    image.save(tmp_path / "grey.png")
+    same(read_image(tmp_path / "grey.png"), np.array([0, 9, 90, 255], np.uint8)[GREY8 % 4])
+
+
+def test_jpeg(tmp_path):
+    smooth = np.add.outer(np.arange(32), np.arange(40)).astype(np.uint8)
+    Image.fromarray(smooth).save(tmp_path / "a.jpg", quality=95)
+    got = read_image(tmp_path / "a.jpg")
+    assert got.dtype == np.uint8
+    assert np.abs(got.astype(int) - smooth).max() <= 3
+    Image.fromarray(RGB).save(tmp_path / "b.jpeg")
+    assert read_image(tmp_path / "b.jpeg").shape == RGB.shape
+
+
+def test_the_content_decides_and_not_the_name(tmp_path):
+    Image.fromarray(GREY8).save(tmp_path / "a.png")
+    (tmp_path / "a.png").rename(tmp_path / "a.tif")
+    same(read_image(tmp_path / "a.tif"), GREY8)
+
+
+def test_images_past_pillows_limit_are_read(tmp_path, monkeypatch):
+    Image.fromarray(GREY8).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    same(read_image(tmp_path / "a.png"), GREY8)
+    assert Image.MAX_IMAGE_PIXELS == 10
+
+
+# Wrong files
+
+
+def test_missing_folder_empty_and_other_files(tmp_path):
+    missing = tmp_path / "none.png"
+    assert message(read_image, missing) == (
+        f"path: {missing} does not exist, expected a PNG, JPEG or TIFF image"
+    )
+    assert "is a folder" in message(read_image, tmp_path)
+    (tmp_path / "empty.tif").touch()
+    assert "is empty (0 bytes)" in message(read_image, tmp_path / "empty.tif")
+    (tmp_path / "notes.tif").write_text("these are\nnotes")
+    text = message(read_image, tmp_path / "notes.tif")
+    assert text.endswith(
+        "is not an image (starts with b'thes'), expected a PNG, JPEG or TIFF image"
+    )
+    assert "cannot be read" in message(read_image, "a\0b.png")
+    assert message(read_image, 3).startswith("path: got int")
+
+
+def test_the_argument_is_named(tmp_path):
+    assert message(read_image, tmp_path / "a.png", argument="--mask").startswith("--mask: ")
+
+
+def example_files(folder):
+    Image.fromarray(GREY8).save(folder / "a.png")
+    Image.fromarray(RGB).save(folder / "a.jpg")
+    Image.fromarray(GREY16).save(folder / "lzw.tif", compression="tiff_lzw")
+    tifffile.imwrite(folder / "plain.tif", GREY16)
+    tifffile.imwrite(folder / "stack.tif", STACK, compression="zlib", photometric="minisblack")
+    tifffile.imwrite(folder / "imagej.tif", STACK, imagej=True)
+    return sorted(folder.iterdir())
+
+
+def read_or_message(file):
+    """The image, or the one line that says why not; any other exception fails the test."""
+    try:
+        return read_image(file)
+    except InputError as error:
+        text = str(error)
+    assert "\n" not in text
+    return text
+
+
+def test_truncated_files_are_refused_or_lack_no_pixel(tmp_path, capfd):
+    for file in example_files(tmp_path):
+        whole, content = read_image(file), file.read_bytes()
+        refused = 0
+        for length in np.linspace(1, len(content) - 1, 40).astype(int):
+            file.write_bytes(content[:length])
+            got = read_or_message(file)
+            if isinstance(got, str):
+                refused += 1
+            else:
+                same(got, whole)
+        assert refused >= 30, file
+        file.write_bytes(content[: len(content) // 2])
+        assert "is truncated or damaged (" in message(read_image, file)
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_damaged_files_raise_nothing_else(tmp_path):
+    for file in example_files(tmp_path):
+        content = file.read_bytes()
+        for place in RNG.integers(8, len(content), 40):
+            changed = bytearray(content)
+            changed[place] ^= 0x5A
+            file.write_bytes(changed)
+            read_or_message(file)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_nan_and_infinity(tmp_path, value):
+    image = FLOAT.copy()
+    image[3, 4] = value
+    tifffile.imwrite(tmp_path / "a.tif", image)
+    assert message(read_image, tmp_path / "a.tif") == (
+        f"path: {tmp_path / 'a.tif'} holds 1 NaN or infinite value, the first at (3, 4), "
+        "expected finite numbers"
+    )
+    image[5:7, 0] = value
+    assert message(check_finite, image, "image") == (
+        "image holds 3 NaN or infinite values, the first at (3, 4), expected finite numbers"
+    )
+    assert "NaN" in message(normalise, image)
+
+
+def test_too_many_axes(tmp_path):
+    five = np.zeros((2, 3, 2, 20, 31), np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", five, imagej=True, metadata={"axes": "TZCYX"})
+    text = message(read_image, tmp_path / "a.tif")
+    assert "has 5 axes, TZCYX of sizes (2, 3, 2, 20, 31), expected (H, W)" in text
+
+
+def test_images_of_different_sizes_in_one_file(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        writer.write(GREY8, photometric="minisblack")
+        writer.write(GREY8[:9], photometric="minisblack")
+    text = message(read_image, tmp_path / "a.tif")
+    assert "holds 2 images of different kinds ((20, 31), (9, 31)), expected one image" in text
+
+
+def test_complex_tiff(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", FLOAT.astype(np.complex64))
+    text = message(read_image, tmp_path / "a.tif")
+    assert text.endswith("has dtype complex64, expected real numbers")
+
+
+def test_16_bit_colour_png_is_refused_and_not_cut_to_8_bits(tmp_path):
+    Image.fromarray(RGB).save(tmp_path / "a.png")
+    content = bytearray((tmp_path / "a.png").read_bytes())
+    content[24] = 16
+    (tmp_path / "a.png").write_bytes(content)
+    assert "is a 16-bit PNG in colour" in message(read_image, tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(("library", "name"), [("PIL.Image", "a.png"), ("tifffile", "a.tif")])
+def test_a_missing_library_is_named(tmp_path, monkeypatch, library, name):
+    write_png(tmp_path / "a.png", GREY8)
+    write_tiff(tmp_path / "a.tif", GREY8)
+    monkeypatch.delitem(sys.modules, library)
+    monkeypatch.setitem(sys.modules, library.split(".")[0], None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'unet-np\[io\]'"):
+        read_image(tmp_path / name)
+
+
+# Grey and normalised
+
+
+def test_grey_is_bt601():
+    expected = np.rint(0.299 * RGB[..., 0] + 0.587 * RGB[..., 1] + 0.114 * RGB[..., 2])
+    same(to_grey(RGB), expected.astype(np.uint8))
+    # Pillow uses the same formula in integers of 16 bits.
+    pillow = np.asarray(Image.fromarray(RGB).convert("L"), int)
+    assert np.abs(to_grey(RGB).astype(int) - pillow).max() <= 1
+
+
+def test_grey_of_every_shape():
+    same(to_grey(GREY8), GREY8)
+    same(to_grey(STACK), STACK)
+    same(to_grey(GREY16[..., None]), GREY16)
+    same(to_grey(RGBA[..., :2]), RGBA[..., 0])
+    same(to_grey(RGBA), to_grey(RGBA[..., :3]))
+    same(to_grey(np.stack([RGB, RGB])), np.stack([to_grey(RGB)] * 2))
+    assert to_grey(RGB.astype(np.float32)).dtype == np.float32
+    assert to_grey(RGB > 99).dtype == bool
+    for dtype in (np.uint8, np.uint16, np.int32, np.float64):
+        three = np.repeat(GREY8[..., None], 3, axis=2).astype(dtype)
+        np.testing.assert_allclose(to_grey(three), GREY8, rtol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(5,), (2, 3, 4, 5), (2, 2, 3, 4, 3), (4, 4, 0), ()])
+def test_grey_of_no_image(shape):
+    assert message(to_grey, np.zeros(shape)) == (
+        f"image: got shape {shape}, expected (H, W), (H, W, 1 to 4 channels) or a stack (N, H, W)"
+    )
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(
+    image=arrays(np.float64, (3, 6, 7), elements=st.floats(-1e3, 1e3, width=16)),
+    gain=st.floats(0.01, 100),
+    offset=st.floats(-1e3, 1e3),
+)
+def test_normalise(image, gain, offset):
+    got = normalise(image)
+    assert got.dtype == np.float32
+    for one, original in zip(got, image, strict=True):
+        if original.std() < 1e-3:
+            continue
+        assert abs(one.astype(float).mean()) < 1e-5
+        assert abs(one.astype(float).std() - 1) < 1e-5
+        oracle = (original - original.mean()) / original.std()
+        np.testing.assert_allclose(one, oracle, atol=1e-4)
+        np.testing.assert_allclose(normalise(gain * original + offset), one, atol=2e-2)
+
+
+@pytest.mark.parametrize("value", [0, 7, 0.1, -3.3, 1e300, 5e-324])
+def test_normalise_a_constant_image(value):
+    same(normalise(np.full((9, 11), value)), np.zeros((9, 11), np.float32))
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int16, np.uint16, np.float32, np.float64])
+def test_normalise_every_dtype(dtype):
+    image = (np.arange(60).reshape(6, 10) % 2).astype(dtype)
+    same(normalise(image), (np.arange(60).reshape(6, 10) % 2 * 2 - 1).astype(np.float32))
+
+
+def test_normalise_does_not_overflow():
+    assert np.isfinite(normalise(np.array([[1.7e308, -1.7e308], [0, 1]]))).all()
+
+
+def test_normalise_refuses():
+    assert "to_grey makes grey from colour" in message(normalise, RGB)
+    assert "got shape (5,)" in message(normalise, np.zeros(5))
+    assert "got dtype complex128" in message(normalise, np.zeros((5, 5), complex))
+
+
+# Writing
+
+
+@pytest.mark.parametrize(
+    ("array", "axes", "stored"),
+    [
+        (GREY8, None, GREY8),
+        (GREY16, None, GREY16),
+        (FLOAT, None, FLOAT),
+        (FLOAT.astype(np.float64), None, FLOAT),
+        (GREY8 > 99, None, np.where(GREY8 > 99, 255, 0).astype(np.uint8)),
+        (GREY16.astype(np.int64), None, GREY16),
+        (STACK, None, STACK),
+        (STACK, "TYX", STACK),
+        (np.stack([FLOAT, -FLOAT]), "CYX", np.stack([FLOAT, -FLOAT])),
+        (RGB, "YXS", RGB),
+    ],
+)
+def test_write_tiff(tmp_path, array, axes, stored):
+    path = tmp_path / "new folder" / "a.tif"
+    write_tiff(path, array, axes=axes)
+    same(read_image(path), stored)
+    assert [file.name for file in path.parent.iterdir()] == ["a.tif"]
+    with tifffile.TiffFile(path) as tiff:
+        assert tiff.is_imagej
+        default = {2: "YX", 3: "ZYX"}[array.ndim]
+        assert tiff.series[0].axes == (axes or default)
+
+
+def test_write_tiff_axes_of_two_kinds(tmp_path):
+    array = RNG.random((3, 2, 20, 31)).astype(np.float32)
+    write_tiff(tmp_path / "a.tif", array)
+    with tifffile.TiffFile(tmp_path / "a.tif") as tiff:
+        assert tiff.imagej_metadata["slices"] == 3
+        assert tiff.imagej_metadata["channels"] == 2
+        assert tiff.imagej_metadata["mode"] == "grayscale"
+        np.testing.assert_array_equal(tiff.asarray(), array)
+
+
+def test_write_tiff_slice_labels(tmp_path):
+    array = np.zeros((2, 8, 8), np.float32)
+    write_tiff(tmp_path / "a.tif", array, axes="CYX", labels=["membrane", "cell"])
+    with tifffile.TiffFile(tmp_path / "a.tif") as tiff:
+        assert list(tiff.imagej_metadata["Labels"]) == ["membrane", "cell"]
+    text = message(write_tiff, tmp_path / "a.tif", array, axes="CYX", labels=["cell"])
+    assert text == "labels: got 1, expected 2, one for each slice"
+
+
+@pytest.mark.parametrize(
+    ("array", "axes", "part"),
+    [
+        (GREY8, "ZYX", "axes: got ZYX for an array of shape (20, 31)"),
+        (STACK, "QYX", "axes: got QYX"),
+        (np.zeros((2, 2, 4, 4)), "CZYX", "of TZCYXS in this order"),
+        (STACK, "YX", "axes: got YX"),
+        (GREY8, "XY", "axes: got XY"),
+        (np.zeros(4), None, "axes: got None for an array of shape (4,)"),
+        (np.zeros((0, 4)), None, "array: got shape (0, 4), expected at least one pixel"),
+        (GREY16[..., None].repeat(3, 2), "YXS", "array: got uint16 (20, 31, 3) for RGB"),
+        (GREY8.astype(complex), None, "array: got dtype complex128"),
+        (np.array([["a", "b"]]), None, "array: got dtype <U1"),
+        (np.array([[0, 65536]]), None, "array: got int64 from 0 to 65536, expected 0 to 65535"),
+        (np.array([[-1, 5]]), None, "array: got int64 from -1 to 5"),
+        (np.array([[0, np.nan]]), None, "array: holds 1 NaN"),
+        (np.array([[0, 1e39]]), None, "array: as float32, holds 1 NaN or infinite value"),
+    ],
+)
+def test_write_tiff_refuses_and_leaves_nothing(tmp_path, array, axes, part):
+    assert part in message(write_tiff, tmp_path / "a.tif", array, axes=axes)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
+    write_tiff(tmp_path / "a.tif", GREY8)
+
+    def full_disk(path, *args, **kwargs):
+        Path(path).write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(tifffile, "imwrite", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        write_tiff(tmp_path / "a.tif", GREY16)
+    same(read_image(tmp_path / "a.tif"), GREY8)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_names_of_written_files(tmp_path):
+    assert "expected .tif or .tiff" in message(write_tiff, tmp_path / "a.png", GREY8)
+    assert "expected .png" in message(write_png, tmp_path / "a.tif", GREY8)
+    assert "got the folder" in message(write_png, make(tmp_path / "x.png"), GREY8)
+    write_tiff(tmp_path / "a.TIFF", GREY8)
+    same(read_image(tmp_path / "a.TIFF"), GREY8)
+
+
+def make(folder):
+    folder.mkdir()
+    return folder
+
+
+@pytest.mark.parametrize("array", [GREY8, GREY16, RGB, RGBA, GREY8[::2, ::-1]])
+def test_write_png(tmp_path, array):
+    write_png(tmp_path / "a.png", array)
+    same(read_image(tmp_path / "a.png"), array)
+
+
+@pytest.mark.parametrize(
+    "array", [FLOAT, STACK, GREY16.astype(int), np.zeros((0, 3), np.uint8), RGB.astype(np.uint16)]
+)
+def test_write_png_refuses(tmp_path, array):
+    text = message(write_png, tmp_path / "a.png", array)
+    assert text.startswith(f"array: got {array.dtype} {array.shape}, expected uint8 (H, W)")
+    assert not list(tmp_path.iterdir())

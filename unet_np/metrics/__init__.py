@@ -1,0 +1,81 @@
+"""Scores of segmentations, as the challenges' own programs compute them.
+
+Each metric takes ``(labels, proposals)`` of shape (H, W) or (N, H, W) and gives one float;
+curves, maps and matches give the details. The arrays are NumPy arrays.
+
+====================================  ===============================  ======================
+ISBI 2012 (U-Net paper, Table 1)      lower is better                  details
+====================================  ===============================  ======================
+`warping_error`                       topology                         `warping_curve`,
+                                                                       `warping_map`
+`rand_error`, `rand_error_standard`   pairs of pixels                  `rand_curve`
+`pixel_error`                         pixels                           `pixel_curve`
+====================================  ===============================  ======================
+
+====================================  ===============================  ======================
+Others                                higher is better                 details
+====================================  ===============================  ======================
+`v_rand`, `v_info`                    the scores of 2015               `thinned_curves`
+`seg_measure`                         Cell Tracking Challenge, Table 2  `match_objects`
+`iou`, `dice`                         two masks                        `overlap_counts`
+====================================  ===============================  ======================
+"""
+
+from unet_np.metrics.information import InfoCurve, info_curve
+from unet_np.metrics.mismatches import Mismatch, classify_mismatches, count_clusters
+from unet_np.metrics.overlap import dice, iou, overlap_counts
+from unet_np.metrics.pixel import PixelCurve, pixel_curve, pixel_error
+from unet_np.metrics.rand import (
+    RandCurve,
+    StandardRandCurve,
+    rand_curve,
+    rand_curve_standard,
+    rand_error,
+    rand_error_standard,
+)
+from unet_np.metrics.seg import ObjectMatch, match_objects, seg_measure
+from unet_np.metrics.thinning import thin_borders, thinned_curves, v_info, v_rand
+from unet_np.metrics.thresholds import CHALLENGE_THRESHOLDS, WARPING_THRESHOLDS
+from unet_np.metrics.warping import (
+    WarpingCurve,
+    WarpingMap,
+    warp,
+    warping_curve,
+    warping_error,
+    warping_map,
+)
+
+__all__ = [
+    "CHALLENGE_THRESHOLDS",
+    "WARPING_THRESHOLDS",
+    "InfoCurve",
+    "Mismatch",
+    "ObjectMatch",
+    "PixelCurve",
+    "RandCurve",
+    "StandardRandCurve",
+    "WarpingCurve",
+    "WarpingMap",
+    "classify_mismatches",
+    "count_clusters",
+    "dice",
+    "info_curve",
+    "iou",
+    "match_objects",
+    "overlap_counts",
+    "pixel_curve",
+    "pixel_error",
+    "rand_curve",
+    "rand_curve_standard",
+    "rand_error",
+    "rand_error_standard",
+    "seg_measure",
+    "thin_borders",
+    "thinned_curves",
+    "v_info",
+    "v_rand",
+    "warp",
+    "warping_curve",
+    "warping_error",
+    "warping_map",
+]

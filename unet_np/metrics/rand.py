@@ -1,0 +1,336 @@
+"""Rand error of the ISBI-2012 challenge, foreground-restricted and standard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
+
+from unet_np.metrics._inputs import (
+    BoolArray,
+    FloatArray,
+    IntArray,
+    check_segmentation,
+    check_thresholds,
+)
+from unet_np.metrics.components import components, contingency
+from unet_np.metrics.thresholds import (
+    CHALLENGE_THRESHOLDS,
+    ScoreCurve,
+    precision_recall_fscore,
+)
+
+
+@dataclass(frozen=True)
+class RandCurve(ScoreCurve):
+    """Pair counts and scores at each threshold, see `rand_curve`.
+
+    Attributes
+    ----------
+    fscore_macro : float64 (T,)
+        Mean over slices of the slice's own F-score.
+    index_n2 : float64 (T,)
+        Rand index over n^2 pairs, 1 - (FP + FN) / n^2, n interior pixels of the label
+        in the slice; mean over slices.
+    error_nchoose2 : float64 (T,)
+        1 - Rand index over the n(n-1)/2 pairs of different interior pixels, without the
+        singletons; mean over slices.
+    """
+
+    fscore_macro: FloatArray
+    index_n2: FloatArray
+    error_nchoose2: FloatArray
+
+
+@dataclass(frozen=True)
+class StandardRandCurve(ScoreCurve):
+    """Pair counts and scores at each threshold, see `rand_curve_standard`.
+
+    Attributes
+    ----------
+    index : float64 (T,)
+        Rand index (TP + TN) / pairs, mean over slices.
+    """
+
+    index: FloatArray
+
+
+class PairCounts(NamedTuple):
+    """Pairs of pixels in one slice, int."""
+
+    tp: int
+    tn: int
+    fp: int
+    fn: int
+
+
+def _squares(counts: NDArray) -> int:
+    return int(np.sum(np.square(counts, dtype=np.int64)))
+
+
+def _pairs(counts: NDArray) -> int:
+    counts = counts.astype(np.int64)
+    return int(np.sum(counts * (counts - 1))) // 2
+
+
+def foreground_pairs(table: sparse.csr_array) -> tuple[PairCounts, float]:
+    """Foreground-restricted pair counts of one slice.
+
+    Parameters
+    ----------
+    table : sparse int64 (I + 1, J + 1)
+        n_ij: pixels in component i of the label and j of the proposal, 0 = background.
+
+    Returns
+    -------
+    counts : PairCounts
+        Over n^2 ordered pairs; each pixel of the proposal's background inside a
+        label cell is a component of its own.
+    error_nchoose2 : float
+        1 - Rand index over n(n-1)/2 pairs, with no term for those pixels.
+
+    Examples
+    --------
+    A cell of four pixels is cut into 2 + 1 by one pixel of membrane.
+
+    >>> counts, error = foreground_pairs(sparse.csr_array(np.array([[0, 0, 0], [1, 2, 1]])))
+    >>> counts
+    PairCounts(tp=6, tn=0, fp=0, fn=10)
+    >>> round(error, 12)
+    0.833333333333
+    """
+    inside = table[1:]
+    cells = inside.sum(axis=1)
+    objects = inside.sum(axis=0)
+    singletons = int(objects[0])
+    joint = inside[:, 1:].data
+    n = int(cells.sum())
+
+    tp = _squares(joint) + singletons
+    fp = _squares(objects[1:]) + singletons - tp
+    fn = _squares(cells) - tp
+    counts = PairCounts(tp, n * n - tp - fp - fn, fp, fn)
+
+    wrong = _pairs(objects[1:]) + _pairs(cells) - 2 * _pairs(joint)
+    # A single interior pixel makes no pair, and nothing about it can be wrong.
+    error = wrong / (n * (n - 1) // 2) if n > 1 else 0.0
+    return counts, error
+
+
+def standard_pairs(table: sparse.csr_array) -> PairCounts:
+    """Pair counts of one slice over all n(n-1)/2 pairs; background is one object.
+
+    Examples
+    --------
+    >>> standard_pairs(sparse.csr_array(np.array([[2, 0], [1, 3]])))
+    PairCounts(tp=4, tn=6, fp=2, fn=3)
+    """
+    n = int(table.sum())
+    tp = _pairs(table.data)
+    fp = _pairs(table.sum(axis=0)) - tp
+    fn = _pairs(table.sum(axis=1)) - tp
+    return PairCounts(tp, n * (n - 1) // 2 - tp - fp - fn, fp, fn)
+
+
+def interiors(probability: NDArray[np.float32], thresholds: FloatArray) -> Iterator[BoolArray]:
+    """Binarise one slice at each threshold: ``proposal > t`` in double precision."""
+    wide = probability.astype(np.float64)
+    for threshold in thresholds:
+        yield wide > threshold
+
+
+def rand_curve_from_tables(
+    thresholds: FloatArray, tables: Sequence[Sequence[sparse.csr_array]]
+) -> RandCurve:
+    """Sum up the foreground-restricted Rand scores of ``tables[slice][threshold]``."""
+    shape = (len(tables), len(thresholds))
+    counts = np.zeros((4, *shape), np.int64)
+    error_nchoose2 = np.zeros(shape)
+    for s, row in enumerate(tables):
+        for k, table in enumerate(row):
+            counts[:, s, k], error_nchoose2[s, k] = foreground_pairs(table)
+    tp, tn, fp, fn = counts
+    slice_fscore = precision_recall_fscore(tp, fp, fn)[2]
+    sums = [c.sum(axis=0) for c in (tp, tn, fp, fn)]
+    return RandCurve(
+        thresholds,
+        *sums,
+        *precision_recall_fscore(sums[0], sums[2], sums[3]),
+        fscore_macro=slice_fscore.mean(axis=0),
+        index_n2=(1 - (fp + fn) / counts.sum(axis=0)).mean(axis=0),
+        error_nchoose2=error_nchoose2.mean(axis=0),
+    )
+
+
+def rand_curve(
+    labels: ArrayLike,
+    proposals: ArrayLike,
+    thresholds: Sequence[float] | FloatArray | None = None,
+) -> RandCurve:
+    """Foreground-restricted Rand precision, recall and F-score at each threshold.
+
+    Both images become 4-connected components, slice by slice. A pair of pixels of the
+    label's interior is positive in a segmentation when both are in one component.
+    With n_ij pixels in label component i and proposal component j (0 = background) and
+    z the sum over i >= 1 of n_i0,
+
+    .. math::
+        TP = \\sum_{i,j \\ge 1} n_{ij}^2 + z, \\quad
+        TP + FP = \\sum_{j \\ge 1} \\Big(\\sum_{i \\ge 1} n_{ij}\\Big)^2 + z, \\quad
+        TP + FN = \\sum_{i \\ge 1} \\Big(\\sum_{j \\ge 0} n_{ij}\\Big)^2
+
+    summed over slices. A proposal that merges cells loses precision, one that splits
+    them loses recall. Pixels of the label's membrane do not count at all.
+
+    Parameters
+    ----------
+    labels : array_like, (H, W) or (N, H, W)
+        0 = membrane, 1 = interior of a cell.
+    proposals : array_like, same shape
+        Probability of interior in [0, 1].
+    thresholds : sequence of float, optional
+        Default: `CHALLENGE_THRESHOLDS`.
+
+    Returns
+    -------
+    RandCurve
+
+    Raises
+    ------
+    InputError
+        If shapes differ, labels are not 0 and 1, a slice holds no interior, or
+        proposals are not numbers in [0, 1].
+
+    Examples
+    --------
+    Two cells of two pixels; the proposal joins them at 0.25 and is right at 0.5.
+
+    >>> curve = rand_curve([[1, 1, 0, 1, 1]], [[0.9, 0.9, 0.4, 0.9, 0.9]], [0.25, 0.5])
+    >>> curve.tp.tolist(), curve.fp.tolist(), curve.fn.tolist()
+    ([8, 8], [8, 0], [0, 0])
+    >>> curve.precision.tolist(), curve.best_threshold
+    ([0.5, 1.0], 0.5)
+    """
+    interior, probability = check_segmentation(labels, proposals, every_slice=True)
+    values = check_thresholds(thresholds, CHALLENGE_THRESHOLDS)
+    tables = []
+    for slice_labels, slice_proposal in zip(interior, probability, strict=True):
+        cells = components(slice_labels)[0]
+        objects = (components(proposed)[0] for proposed in interiors(slice_proposal, values))
+        tables.append([contingency(cells, numbers) for numbers in objects])
+    return rand_curve_from_tables(values, tables)
+
+
+def rand_curve_standard(
+    labels: ArrayLike,
+    proposals: ArrayLike,
+    thresholds: Sequence[float] | FloatArray | None = None,
+) -> StandardRandCurve:
+    """Plain Rand precision, recall and F-score at each threshold (Rand 1971).
+
+    All pixels count, background is one object on both sides, and pairs are the
+    n(n-1)/2 pairs of different pixels of a slice.
+
+    Parameters
+    ----------
+    labels, proposals, thresholds
+        As for `rand_curve`.
+
+    Returns
+    -------
+    StandardRandCurve
+
+    Raises
+    ------
+    InputError
+        As `rand_curve`; a slice needs at least two pixels.
+
+    Examples
+    --------
+    >>> curve = rand_curve_standard([[1, 1, 0, 1]], [[1.0, 1.0, 1.0, 1.0]], [0.5])
+    >>> curve.tp.tolist(), curve.fp.tolist(), curve.index.round(12).tolist()
+    ([1], [5], [0.166666666667])
+    """
+    interior, probability = check_segmentation(labels, proposals, every_slice=True)
+    values = check_thresholds(thresholds, CHALLENGE_THRESHOLDS)
+    counts = np.zeros((4, len(interior), len(values)), np.int64)
+    for s, (slice_labels, slice_proposal) in enumerate(zip(interior, probability, strict=True)):
+        cells = components(slice_labels)[0]
+        for k, proposed in enumerate(interiors(slice_proposal, values)):
+            counts[:, s, k] = standard_pairs(contingency(cells, components(proposed)[0]))
+    tp, tn, fp, fn = (c.sum(axis=0) for c in counts)
+    pairs = np.maximum(counts.sum(axis=0), 1)
+    wrong: IntArray = counts[2] + counts[3]
+    return StandardRandCurve(
+        values,
+        tp,
+        tn,
+        fp,
+        fn,
+        *precision_recall_fscore(tp, fp, fn),
+        index=(1 - wrong / pairs).mean(axis=0),
+    )
+
+
+def rand_error(
+    labels: ArrayLike,
+    proposals: ArrayLike,
+    thresholds: Sequence[float] | FloatArray | None = None,
+) -> float:
+    """Rand error of the ISBI-2012 challenge: 1 minus the best foreground-restricted F-score.
+
+    It is the column "Rand Error" of the U-Net paper's Table 1: how often two pixels are
+    rightly said to belong to the same cell or to different ones, see `rand_curve`.
+
+    Parameters
+    ----------
+    labels, proposals, thresholds
+        As for `rand_curve`. One threshold, ``thresholds=[0.5]``, gives the error of
+        a segmentation that was fixed beforehand.
+
+    Returns
+    -------
+    float
+        In [0, 1]; 0 is perfect.
+
+    Raises
+    ------
+    InputError
+        As `rand_curve`.
+
+    References
+    ----------
+    Rand, "Objective criteria for the evaluation of clustering methods", Journal of the
+    American Statistical Association 66, 1971. Arganda-Carreras et al., "Crowdsourcing the
+    creation of image segmentation algorithms for connectomics", Frontiers in
+    Neuroanatomy 9:142, 2015.
+
+    Examples
+    --------
+    One wall missing between two equal cells: P = 1/2, R = 1, F = 2/3.
+
+    >>> round(rand_error([[1, 1, 0, 1, 1]], [[1.0, 1.0, 1.0, 1.0, 1.0]]), 12)
+    0.333333333333
+    """
+    return float(1 - rand_curve(labels, proposals, thresholds).fscore.max())
+
+
+def rand_error_standard(
+    labels: ArrayLike,
+    proposals: ArrayLike,
+    thresholds: Sequence[float] | FloatArray | None = None,
+) -> float:
+    """1 minus the best F-score of the plain Rand index, see `rand_curve_standard`.
+
+    Examples
+    --------
+    P = 1/6, R = 1, F = 2/7.
+
+    >>> round(rand_error_standard([[1, 1, 0, 1]], [[1.0, 1.0, 1.0, 1.0]]), 12)
+    0.714285714286
+    """
+    return float(1 - rand_curve_standard(labels, proposals, thresholds).fscore.max())
