@@ -134,7 +134,10 @@ def test_compression_that_nobody_here_reads(tmp_path):
     changed = np.array([259, 3, 1, 0, 34712, 0], "<u2").tobytes()
     (tmp_path / "a.tif").write_bytes(content.replace(tag, changed))
     (line,) = read_without_imagecodecs(tmp_path, "a.tif")
-    assert line.startswith(f"path: {tmp_path / 'a.tif'} is JPEG_2000-compressed uint16, expected")
+    # tifffile has written the name with and without the underscore.
+    assert line.replace("JPEG_2000", "JPEG2000").startswith(
+        f"path: {tmp_path / 'a.tif'} is JPEG2000-compressed uint16, expected"
+    )
 
 
 def test_lzw_that_pillow_cannot_read(tmp_path):
@@ -309,8 +312,16 @@ def test_16_bit_colour_png_is_refused_and_not_cut_to_8_bits(tmp_path):
 def test_a_missing_library_is_named(tmp_path, monkeypatch, library, name):
     write_png(tmp_path / "a.png", GREY8)
     write_tiff(tmp_path / "a.tif", GREY8)
-    monkeypatch.delitem(sys.modules, library)
-    monkeypatch.setitem(sys.modules, library.split(".")[0], None)
+    package = library.split(".")[0]
+
+    class NotInstalled:
+        def find_spec(self, name, path=None, target=None):
+            if name.split(".")[0] == package:
+                raise ModuleNotFoundError(f"No module named {package!r}", name=package)
+
+    for module in [module for module in sys.modules if module.split(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setattr(sys, "meta_path", [NotInstalled(), *sys.meta_path])
     with pytest.raises(MissingExtraError, match=r"pip install 'unet-np\[io\]'"):
         read_image(tmp_path / name)
 
