@@ -239,6 +239,19 @@ def set_thread_count(threads: int | None) -> None:
     _pool, _threads = None, threads
 
 
+def run_serially() -> None:
+    """Let `parallel_map` use no further threads when called on this thread; for threads that
+    work in the background, and would else change BLAS's threads under the network's feet.
+
+    Examples
+    --------
+    >>> with ThreadPoolExecutor(1, initializer=run_serially) as executor:
+    ...     executor.submit(parallel_map, abs, [-1, 2]).result()
+    [1, 2]
+    """
+    _local.nested = True
+
+
 def single_threaded_blas() -> Any:
     """A context in which BLAS uses one thread; no-op where threadpoolctl is not installed."""
     global _blas
