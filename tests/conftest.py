@@ -1,0 +1,51 @@
+"""What all tests share: backends, randomness, headless plots, and data that must be there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from types import ModuleType
+from typing import Any
+
+# Before anything imports pyplot, also in the processes that tests start.
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from unet_np import backend
+from unet_np.errors import InputError, MissingExtraError
+
+# Machines differ too much for a deadline on an example, and a shared machine is slow at times.
+COMMON: dict[str, Any] = {
+    "deadline": None,
+    "suppress_health_check": [HealthCheck.too_slow],
+    "print_blob": True,
+}
+settings.register_profile("default", **COMMON)
+settings.register_profile("ci", derandomize=True, **COMMON)
+settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+
+@pytest.fixture(params=["numpy", "cupy"])
+def xp(request: pytest.FixtureRequest) -> ModuleType:
+    """The array library: every test that takes it runs once on the host and once on the GPU."""
+    try:
+        return backend.get(request.param)
+    except (InputError, MissingExtraError) as error:
+        pytest.skip(str(error))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Under UNET_NP_REQUIRE_DATA=1 a test that needs data fails where it would skip."""
+    report = yield
+    needs_data = any(item.get_closest_marker(name) for name in ("data", "reference"))
+    required = os.environ.get("UNET_NP_REQUIRE_DATA") == "1"
+    if report.skipped and needs_data and required and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"UNET_NP_REQUIRE_DATA=1, and {item.nodeid} skipped: {reason}"
+    return report
