@@ -1,0 +1,331 @@
+"""Overlap-tile prediction (Fig. 2 of the paper): an image of any size, seams invisible.
+
+A network without padding needs more input than it gives output, so the image is cut into
+input tiles that overlap, and what is missing at the image's border is mirrored. Max pooling
+makes an output pixel depend on where it stands in its cell of 2^depth pixels. Tiles
+therefore begin at multiples of 2^depth, and every pixel sees what it would see in one pass
+over the whole image: the results are equal up to the order of floating-point sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, Protocol
+
+import numpy as np
+
+from unet_np import backend
+from unet_np.architecture import Architecture
+from unet_np.errors import InputError
+from unet_np.ops import softmax
+from unet_np.tile_memory import choose_tile, forward_bytes
+from unet_np.tile_plan import Span, plan_axis
+
+Array = backend.Array
+Progress = Callable[[int, int], None]
+
+MEMORY_BUDGET = 2**30
+"""Bytes that feature maps may take unless told otherwise: 1 GiB."""
+
+SYMMETRIES: tuple[tuple[bool, int], ...] = tuple(product((False, True), range(4)))
+"""The 8 symmetries of the square: whether mirrored left to right first, quarter turns after.
+
+The paper averages "over 7 rotated versions of the input data" (Table 1) without saying which.
+Here 8 is all of them, and 7 is all but the last, the mirroring along one diagonal: the image
+itself, its three rotations and three of its four mirror images.
+"""
+
+
+class Network(Protocol):
+    """What is asked of a network here; `unet_np.UNet` has it."""
+
+    architecture: Architecture
+    xp: Any
+    dtype: Any
+
+    def forward(self, x: Array) -> Array:
+        """(B, in_channels, H, W) to logits (B, num_classes, H', W')."""
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How an image is cut.
+
+    Attributes
+    ----------
+    tile : tuple of int
+        Height and width of the input tile, in pixels.
+    rows, columns : tuple of Span
+        The cuts along each axis; a tile is one of `rows` with one of `columns`.
+    batch : int
+        Tiles that go through the network at once.
+    """
+
+    tile: tuple[int, int]
+    rows: tuple[Span, ...]
+    columns: tuple[Span, ...]
+    batch: int
+
+    def __len__(self) -> int:
+        return len(self.rows) * len(self.columns)
+
+    def batches(self) -> Iterator[list[tuple[Span, Span]]]:
+        """The tiles in reading order, `batch` at a time."""
+        tiles = list(product(self.rows, self.columns))
+        for first in range(0, len(tiles), self.batch):
+            yield tiles[first : first + self.batch]
+
+
+def make_tiling(
+    architecture: Architecture,
+    size: tuple[int, int],
+    *,
+    memory_budget: int = MEMORY_BUDGET,
+    tile: int | tuple[int, int] | None = None,
+    batch: int | None = None,
+    itemsize: int = 4,
+) -> Tiling:
+    """Cut an image of `size` into overlapping tiles.
+
+    Parameters
+    ----------
+    architecture : Architecture
+        Of the network.
+    size : tuple of int
+        Height and width of the image.
+    memory_budget : int
+        Bytes that the feature maps of one batch may take, by `forward_bytes`.
+    tile : int or tuple of int, optional
+        Input size of a tile, height and width if two. None takes the tile with the least
+        work among those that fit the budget. A tile is never larger than the image needs.
+    batch : int, optional
+        Tiles at once. None takes as many as fit the budget.
+    itemsize : int
+        Bytes of one number: 4 for float32.
+
+    Raises
+    ------
+    InputError
+        If the tile is no valid input size or too small to be joined, if the budget is too
+        small for any tile, or the batch is less than 1.
+
+    Examples
+    --------
+    The paper's net on an EM slice, with the paper's tile of 572: output tiles of 388 pixels
+    that begin 384 apart, because the pooling grid has a step of 16.
+
+    >>> tiling = make_tiling(Architecture(), (512, 512), tile=572)
+    >>> len(tiling), [span.place for span in tiling.rows]
+    (4, [slice(0, 384, None), slice(384, 512, None)])
+    """
+    if batch is not None and batch < 1:
+        raise InputError(f"batch: got {batch}, expected an integer >= 1")
+    if tile is None:
+        chosen = choose_tile(architecture, size, memory_budget, itemsize)
+    else:
+        pair = (tile, tile) if isinstance(tile, int) else tile
+        chosen = (
+            _usable(architecture, size[0], pair[0]),
+            _usable(architecture, size[1], pair[1]),
+        )
+    rows = plan_axis(architecture, size[0], chosen[0])
+    columns = plan_axis(architecture, size[1], chosen[1])
+    if batch is None:
+        batch = max(1, memory_budget // forward_bytes(architecture, chosen, itemsize))
+    return Tiling(chosen, rows, columns, min(batch, len(rows) * len(columns)))
+
+
+def predict_tiled(
+    net: Network,
+    image: Array,
+    *,
+    memory_budget: int = MEMORY_BUDGET,
+    tile: int | tuple[int, int] | None = None,
+    batch: int | None = None,
+    averaging: int = 1,
+    border: str = "reflect",
+    out: Array | None = None,
+    progress: Progress | None = None,
+) -> Array:
+    """Class probabilities of every pixel of an image of any size (Fig. 2).
+
+    Parameters
+    ----------
+    net : UNet
+        The network, on NumPy or CuPy. With padding 0 the image is mirrored at its border.
+        With padding 1 it is mirrored at the bottom and the right only, up to a multiple of
+        2^depth; tiles overlap by the receptive field there.
+    image : array
+        (H, W) or (in_channels, H, W), real numbers, normalised as for training. May be a
+        ``numpy.memmap``: only tiles are read.
+    memory_budget : int
+        Bytes that the network's feature maps may take. The image and the result are not
+        counted.
+    tile, batch : optional
+        As in `make_tiling`.
+    averaging : {1, 7, 8}
+        Mean over so many of `SYMMETRIES` of the image, each result mapped back.
+    border : {"reflect", "symmetric", "edge"}
+        Pixels beyond the border: mirrored without repeating the edge (the paper), mirrored
+        with the edge, or the edge pixel again.
+    out : array, optional
+        Where to write the result, such as a ``numpy.memmap``: (num_classes, H, W), floating.
+    progress : callable, optional
+        Called as ``progress(done, total)`` after each batch, counted in tiles.
+
+    Returns
+    -------
+    array
+        (num_classes, H, W) in the network's dtype, float32 by default, or `out`. It is on the
+        device of `image`; only tiles travel to a network that is on another.
+
+    Raises
+    ------
+    InputError
+        If the image has another shape or other channels than the network reads, holds NaN or
+        infinity, if `averaging`, `border` or `out` is not one of the above, or as
+        `make_tiling`.
+
+    Examples
+    --------
+    >>> from unet_np import UNet
+    >>> net = UNet(base_channels=2, depth=2)
+    >>> predict_tiled(net, np.zeros((50, 70)), tile=60).shape
+    (2, 50, 70)
+    """
+    image = _checked_image(net.architecture, image)
+    if averaging not in (1, 7, 8):
+        raise InputError(f"averaging: got {averaging!r}, expected 1, 7 or 8")
+    if border not in _BORDERS:
+        raise InputError(f"border: got {border!r}, expected one of {', '.join(_BORDERS)}")
+    shape = (net.architecture.num_classes, *image.shape[-2:])
+    if out is None:
+        out = backend.array_module(image).empty(shape, net.dtype)
+    elif out.shape != shape or out.dtype.kind != "f":
+        raise InputError(f"out: got {out.dtype} {out.shape}, expected a floating {shape}")
+    versions = SYMMETRIES[:averaging]
+    tilings = [
+        make_tiling(
+            net.architecture,
+            turn(image, version).shape[-2:],
+            memory_budget=memory_budget,
+            tile=tile,
+            batch=batch,
+            itemsize=np.dtype(net.dtype).itemsize,
+        )
+        for version in versions
+    ]
+    done, total = 0, sum(len(tiling) for tiling in tilings)
+    for number, (version, tiling) in enumerate(zip(versions, tilings, strict=True)):
+        # Turning gives views, so what is written to the turned result is already mapped back.
+        source, target = turn(image, version), turn(out, version)
+        for spans in tiling.batches():
+            probabilities = _forward(net, source, spans, tiling.tile, border)
+            for values, (row, column) in zip(probabilities, spans, strict=True):
+                kept = backend.asarray(
+                    values[:, row.keep, column.keep], backend.array_module(out), out.dtype
+                )
+                place = (slice(None), row.place, column.place)
+                if number == 0:
+                    target[place] = kept / averaging
+                else:
+                    target[place] += kept / averaging
+            done += len(spans)
+            if progress is not None:
+                progress(done, total)
+    return out
+
+
+def turn(array: Array, symmetry: tuple[bool, int]) -> Array:
+    """One of the 8 symmetries of the last two axes, as a view.
+
+    Parameters
+    ----------
+    array : array
+        (..., H, W).
+    symmetry : tuple
+        Whether to mirror left to right, and how many quarter turns to make after that.
+
+    Examples
+    --------
+    >>> turn(np.array([[1, 2], [3, 4]]), (True, 1))
+    array([[1, 3],
+           [2, 4]])
+    """
+    mirrored, quarters = symmetry
+    xp = backend.array_module(array)
+    return xp.rot90(array[..., ::-1] if mirrored else array, quarters, axes=(-2, -1))
+
+
+def _forward(
+    net: Network,
+    image: Array,
+    spans: Sequence[tuple[Span, Span]],
+    tile: tuple[int, int],
+    border: str,
+) -> Array:
+    """Probabilities (B, num_classes, h, w) of a batch of tiles, on the network's device."""
+    xp = backend.array_module(image)
+    indices = _BORDERS[border]
+    height, width = image.shape[-2:]
+    x = xp.empty((len(spans), len(image), *tile), net.dtype)
+    for part, (row, column) in zip(x, spans, strict=True):
+        rows = xp.asarray(indices(row.start + np.arange(tile[0]), height))
+        columns = xp.asarray(indices(column.start + np.arange(tile[1]), width))
+        part[...] = image[:, rows[:, None], columns]
+    return softmax(net.forward(backend.asarray(x, net.xp)))[0]
+
+
+def reflected(index: np.ndarray, size: int) -> np.ndarray:
+    """Where a coordinate beyond the border falls when mirrored, as often as needed.
+
+    The edge pixel is the mirror and is not repeated: -1 is 1, `size` is `size - 2`.
+
+    Examples
+    --------
+    >>> reflected(np.arange(-4, 7), 3).tolist()
+    [0, 1, 2, 1, 0, 1, 2, 1, 0, 1, 2]
+    """
+    period = max(2 * (size - 1), 1)
+    index = index % period
+    return np.where(index < size, index, period - index)
+
+
+def _symmetric(index: np.ndarray, size: int) -> np.ndarray:
+    index = index % (2 * size)
+    return np.where(index < size, index, 2 * size - 1 - index)
+
+
+def _edge(index: np.ndarray, size: int) -> np.ndarray:
+    return np.clip(index, 0, size - 1)
+
+
+_BORDERS = {"reflect": reflected, "symmetric": _symmetric, "edge": _edge}
+
+
+def _checked_image(architecture: Architecture, image: Array) -> Array:
+    xp = backend.array_module(image)
+    if image.ndim == 2:
+        image = image[None]
+    channels = architecture.in_channels
+    if image.ndim != 3 or len(image) != channels or 0 in image.shape:
+        raise InputError(f"image: got shape {image.shape}, expected (H, W) or ({channels}, H, W)")
+    if image.dtype.kind not in "buif":
+        raise InputError(f"image: got dtype {image.dtype}, expected real numbers")
+    # Row by row of tiles, so that no array of the image's size is made for this.
+    if not all(bool(xp.isfinite(image[:, i : i + 256]).all()) for i in range(0, image.shape[1], 256)):
+        raise InputError("image: got NaN or infinity, expected finite numbers")
+    return image
+
+
+def _usable(architecture: Architecture, size: int, tile: int) -> int:
+    """The tile, or what the image needs where that is less; checked."""
+    name = "tile"
+    if not architecture.is_valid_input(tile):
+        nearest = " and ".join(str(n) for n in architecture.nearest_input_sizes(tile))
+        raise InputError(
+            f"{name}: got {tile}, expected an input size of the network; nearest valid: {nearest}"
+        )
+    return min(tile, architecture.input_size_for_output(size))
