@@ -21,6 +21,7 @@ Others                                higher is better                 details
 ====================================  ===============================  ======================
 """
 
+from unet_np.metrics.deformation import warp
 from unet_np.metrics.information import InfoCurve, info_curve
 from unet_np.metrics.mismatches import Mismatch, classify_mismatches, count_clusters
 from unet_np.metrics.overlap import dice, iou, overlap_counts
@@ -39,7 +40,6 @@ from unet_np.metrics.thresholds import CHALLENGE_THRESHOLDS, WARPING_THRESHOLDS
 from unet_np.metrics.warping import (
     WarpingCurve,
     WarpingMap,
-    warp,
     warping_curve,
     warping_error,
     warping_map,

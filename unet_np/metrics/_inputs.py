@@ -12,9 +12,29 @@ from unet_np.errors import InputError
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+Thresholds = float | Sequence[float] | FloatArray | None
 
 # Probabilities that are sums or averages of float32 numbers may pass 1 by a few roundings.
 ROUNDING = 1e-6
+
+
+def as_array(name: str, array: ArrayLike) -> NDArray:
+    """Give `array` as an array of real numbers.
+
+    Examples
+    --------
+    >>> as_array("labels", [[0, 1]]).dtype.kind
+    'i'
+    """
+    try:
+        numbers = np.asarray(array)
+    except ValueError:
+        raise InputError(
+            f"{name}: got rows of unequal length, expected (H, W) or (N, H, W)"
+        ) from None
+    if numbers.dtype.kind not in "bfiu":
+        raise InputError(f"{name}: got the dtype {numbers.dtype}, expected real numbers")
+    return numbers
 
 
 def as_slices(name: str, array: ArrayLike) -> NDArray:
@@ -25,7 +45,7 @@ def as_slices(name: str, array: ArrayLike) -> NDArray:
     >>> as_slices("labels", [[0, 1]]).shape
     (1, 1, 2)
     """
-    slices = np.asarray(array)
+    slices = as_array(name, array)
     if slices.ndim == 2:
         slices = slices[None]
     if slices.ndim != 3:
@@ -40,11 +60,9 @@ def as_slices(name: str, array: ArrayLike) -> NDArray:
 
 def same_shape(labels: ArrayLike, proposals: ArrayLike) -> None:
     """Raise unless the two have the same shape."""
-    if np.shape(labels) != np.shape(proposals):
-        raise InputError(
-            f"proposals: got the shape {np.shape(proposals)}, "
-            f"expected that of labels, {np.shape(labels)}"
-        )
+    expected, got = as_array("labels", labels).shape, as_array("proposals", proposals).shape
+    if expected != got:
+        raise InputError(f"proposals: got the shape {got}, expected that of labels, {expected}")
 
 
 def check_binary(name: str, array: ArrayLike) -> BoolArray:
@@ -64,11 +82,6 @@ def check_binary(name: str, array: ArrayLike) -> BoolArray:
 def check_probabilities(name: str, array: ArrayLike) -> NDArray[np.float32]:
     """Give probabilities in [0, 1] as float32 (N, H, W), the challenge's pixel type."""
     slices = as_slices(name, array)
-    if slices.dtype.kind not in "bfiu":
-        raise InputError(
-            f"{name}: got the dtype {slices.dtype}, expected real numbers in [0, 1]; "
-            f"nearest valid: float32"
-        )
     nans = int(np.count_nonzero(np.isnan(slices)))
     if nans:
         raise InputError(
@@ -130,19 +143,49 @@ def check_segmentation(
     return interior, probability
 
 
-def check_thresholds(
-    thresholds: Sequence[float] | FloatArray | None, default: tuple[float, ...]
-) -> FloatArray:
-    """Give thresholds as float64 (T,); None means the challenge's own."""
+def check_thresholds(thresholds: Thresholds, default: tuple[float, ...]) -> FloatArray:
+    """Give thresholds as float64 (T,); None means `default`, a number itself alone.
+
+    Examples
+    --------
+    >>> check_thresholds(None, (0.0, 0.5)).tolist(), check_thresholds(0.3, ()).tolist()
+    ([0.0, 0.5], [0.3])
+    """
     if thresholds is None:
         return np.array(default)
-    values = np.asarray(thresholds, dtype=np.float64)
-    if values.ndim != 1 or values.size == 0 or not np.isfinite(values).all():
+    try:
+        values = np.atleast_1d(np.asarray(thresholds, dtype=np.float64))
+    except (TypeError, ValueError):
+        values = np.empty(0)
+    if values.ndim != 1 or values.size == 0 or np.isnan(values).any():
         raise InputError(
-            f"thresholds: got {thresholds!r}, expected a sequence of finite numbers; "
-            f"nearest valid: [0.5]"
+            f"thresholds: got {thresholds!r}, expected a number or a sequence of numbers in "
+            f"[0, 1]; nearest valid: 0.5"
+        )
+    outside = (values < 0) | (values > 1)
+    if outside.any():
+        value = values[outside][0]
+        raise InputError(
+            f"thresholds: got {value}, expected numbers in [0, 1], the range of the proposals; "
+            f"nearest valid: {np.clip(value, 0, 1)}"
         )
     return values
+
+
+def check_threshold(threshold: float) -> float:
+    """Give one threshold as float.
+
+    Examples
+    --------
+    >>> check_threshold(0)
+    0.0
+    """
+    values = check_thresholds(threshold, (0.5,))
+    if np.ndim(threshold) or threshold is None:
+        raise InputError(
+            f"threshold: got {threshold!r}, expected one number; nearest valid: {values[0]}"
+        )
+    return float(values[0])
 
 
 def check_instances(name: str, array: ArrayLike) -> NDArray:

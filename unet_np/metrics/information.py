@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
-from unet_np.metrics._inputs import FloatArray, check_segmentation, check_thresholds
+from unet_np.metrics._inputs import FloatArray, Thresholds, check_segmentation, check_thresholds
 from unet_np.metrics.components import components, contingency
 from unet_np.metrics.rand import interiors
-from unet_np.metrics.thresholds import CHALLENGE_THRESHOLDS
+from unet_np.metrics.thresholds import CHALLENGE_THRESHOLDS, best_index
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,12 @@ class InfoCurve:
 
     @property
     def best(self) -> int:
-        """Index of the (first) threshold with the highest score."""
-        return int(np.argmax(self.fscore))
+        """Index of the threshold with the highest score, see `best_index`."""
+        return best_index(self.fscore)
 
     @property
     def best_threshold(self) -> float:
-        """The (first) threshold with the highest score."""
+        """The threshold with the highest score."""
         return float(self.thresholds[self.best])
 
 
@@ -105,7 +105,7 @@ def info_curve_from_tables(
 def info_curve(
     labels: ArrayLike,
     proposals: ArrayLike,
-    thresholds: Sequence[float] | FloatArray | None = None,
+    thresholds: Thresholds = None,
 ) -> InfoCurve:
     """Information scores at each threshold, without border thinning.
 

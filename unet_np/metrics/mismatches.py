@@ -100,7 +100,9 @@ def classify_mismatches(
     three or more    merge                split
     ================ ==================== =====================================
 
-    In the case "see below" the pixel is set to 0 and the components are numbered again
+    Pixels outside the image do not belong to U, so that two cells that are joined where a wall
+    one pixel thick fills the whole height of the image are called a hole addition. In the case
+    "see below" the pixel is set to 0 and the components are numbered again
     in the window of `radius` round it; where three or more numbers then surround it, it
     is a split.
 
@@ -123,10 +125,14 @@ def classify_mismatches(
 
     Examples
     --------
-    A cell of three pixels that the proposal cuts in the middle, and two that it joins.
+    A cell that the proposal cuts in the middle, and two that it joins.
 
-    >>> classify_mismatches([[1, 1, 1]], [[1, 0, 1]], radius=1).tolist()
-    [[2, 0, 2]]
+    >>> cell = [[0, 0, 0], [1, 1, 1], [0, 0, 0]]
+    >>> cut = [[0, 0, 0], [1, 0, 1], [0, 0, 0]]
+    >>> classify_mismatches(cell, cut, radius=1).tolist()
+    [[0, 0, 0], [0, 2, 0], [0, 0, 0]]
+    >>> classify_mismatches(cut, cell, radius=1).tolist()
+    [[0, 0, 0], [0, 1, 0], [0, 0, 0]]
     """
     same_shape(warped, proposed)
     if np.ndim(warped) != 2:

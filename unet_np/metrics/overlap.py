@@ -9,7 +9,7 @@ from unet_np.errors import InputError
 from unet_np.metrics._inputs import (
     check_binary,
     check_probabilities,
-    check_thresholds,
+    check_threshold,
     same_shape,
 )
 
@@ -44,7 +44,7 @@ def overlap_counts(
     """
     same_shape(labels, proposals)
     mask = check_binary("labels", labels)
-    value = float(check_thresholds([threshold], ())[0])
+    value = check_threshold(threshold)
     proposed = check_probabilities("proposals", proposals).astype(np.float64) > value
     both = int(np.count_nonzero(mask & proposed))
     return both, int(np.count_nonzero(mask)), int(np.count_nonzero(proposed))

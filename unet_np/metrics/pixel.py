@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from unet_np.metrics._inputs import FloatArray, check_segmentation, check_thresholds
+from unet_np.metrics._inputs import FloatArray, Thresholds, check_segmentation, check_thresholds
 from unet_np.metrics.thresholds import (
     CHALLENGE_THRESHOLDS,
     ScoreCurve,
@@ -32,7 +31,7 @@ class PixelCurve(ScoreCurve):
 def pixel_curve(
     labels: ArrayLike,
     proposals: ArrayLike,
-    thresholds: Sequence[float] | FloatArray | None = None,
+    thresholds: Thresholds = None,
 ) -> PixelCurve:
     """Pixel precision, recall and F-score at each threshold; interior is the positive class.
 
@@ -43,7 +42,7 @@ def pixel_curve(
     proposals : array_like, same shape
         Probability of interior in [0, 1], rounded to float32 as in the challenge's files.
         A pixel is interior when ``proposal > threshold``, strictly, in double precision.
-    thresholds : sequence of float, optional
+    thresholds : float or sequence of float, optional
         Default: `CHALLENGE_THRESHOLDS`.
 
     Returns
@@ -87,7 +86,7 @@ def pixel_curve(
 def pixel_error(
     labels: ArrayLike,
     proposals: ArrayLike,
-    thresholds: Sequence[float] | FloatArray | None = None,
+    thresholds: Thresholds = None,
 ) -> float:
     """Pixel error of the ISBI-2012 challenge: 1 minus the best pixel F-score.
 
@@ -101,7 +100,7 @@ def pixel_error(
     Parameters
     ----------
     labels, proposals, thresholds
-        As for `pixel_curve`. One threshold, ``thresholds=[0.5]``, gives the error of
+        As for `pixel_curve`. One threshold, ``thresholds=0.5``, gives the error of
         a segmentation that was fixed beforehand.
 
     Returns

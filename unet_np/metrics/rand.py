@@ -14,6 +14,7 @@ from unet_np.metrics._inputs import (
     BoolArray,
     FloatArray,
     IntArray,
+    Thresholds,
     check_segmentation,
     check_thresholds,
 )
@@ -153,13 +154,19 @@ def rand_curve_from_tables(
     for s, row in enumerate(tables):
         for k, table in enumerate(row):
             counts[:, s, k], error_nchoose2[s, k] = foreground_pairs(table)
-    tp, tn, fp, fn = counts
+    tp, _, fp, fn = counts
     slice_fscore = precision_recall_fscore(tp, fp, fn)[2]
-    sums = [c.sum(axis=0) for c in (tp, tn, fp, fn)]
+    sum_tp, sum_tn, sum_fp, sum_fn = (c.sum(axis=0) for c in counts)
+    precision, recall, fscore = precision_recall_fscore(sum_tp, sum_fp, sum_fn)
     return RandCurve(
         thresholds,
-        *sums,
-        *precision_recall_fscore(sums[0], sums[2], sums[3]),
+        sum_tp,
+        sum_tn,
+        sum_fp,
+        sum_fn,
+        precision,
+        recall,
+        fscore,
         fscore_macro=slice_fscore.mean(axis=0),
         index_n2=(1 - (fp + fn) / counts.sum(axis=0)).mean(axis=0),
         error_nchoose2=error_nchoose2.mean(axis=0),
@@ -169,7 +176,7 @@ def rand_curve_from_tables(
 def rand_curve(
     labels: ArrayLike,
     proposals: ArrayLike,
-    thresholds: Sequence[float] | FloatArray | None = None,
+    thresholds: Thresholds = None,
 ) -> RandCurve:
     """Foreground-restricted Rand precision, recall and F-score at each threshold.
 
@@ -192,7 +199,7 @@ def rand_curve(
         0 = membrane, 1 = interior of a cell.
     proposals : array_like, same shape
         Probability of interior in [0, 1].
-    thresholds : sequence of float, optional
+    thresholds : float or sequence of float, optional
         Default: `CHALLENGE_THRESHOLDS`.
 
     Returns
@@ -228,7 +235,7 @@ def rand_curve(
 def rand_curve_standard(
     labels: ArrayLike,
     proposals: ArrayLike,
-    thresholds: Sequence[float] | FloatArray | None = None,
+    thresholds: Thresholds = None,
 ) -> StandardRandCurve:
     """Plain Rand precision, recall and F-score at each threshold (Rand 1971).
 
@@ -279,7 +286,7 @@ def rand_curve_standard(
 def rand_error(
     labels: ArrayLike,
     proposals: ArrayLike,
-    thresholds: Sequence[float] | FloatArray | None = None,
+    thresholds: Thresholds = None,
 ) -> float:
     """Rand error of the ISBI-2012 challenge: 1 minus the best foreground-restricted F-score.
 
@@ -289,7 +296,7 @@ def rand_error(
     Parameters
     ----------
     labels, proposals, thresholds
-        As for `rand_curve`. One threshold, ``thresholds=[0.5]``, gives the error of
+        As for `rand_curve`. One threshold, ``thresholds=0.5``, gives the error of
         a segmentation that was fixed beforehand.
 
     Returns
@@ -322,7 +329,7 @@ def rand_error(
 def rand_error_standard(
     labels: ArrayLike,
     proposals: ArrayLike,
-    thresholds: Sequence[float] | FloatArray | None = None,
+    thresholds: Thresholds = None,
 ) -> float:
     """1 minus the best F-score of the plain Rand index, see `rand_curve_standard`.
 

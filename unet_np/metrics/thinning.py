@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from unet_np.errors import InputError
-from unet_np.metrics._inputs import FloatArray, check_binary, check_segmentation, check_thresholds
+from unet_np.metrics._inputs import (
+    Thresholds,
+    check_binary,
+    check_segmentation,
+    check_thresholds,
+)
 from unet_np.metrics.components import components, contingency
 from unet_np.metrics.information import InfoCurve, info_curve_from_tables
 from unet_np.metrics.rand import RandCurve, interiors, rand_curve_from_tables
@@ -89,7 +92,7 @@ def thin_borders(interior: ArrayLike) -> NDArray[np.int32]:
 def thinned_curves(
     labels: ArrayLike,
     proposals: ArrayLike,
-    thresholds: Sequence[float] | FloatArray | None = None,
+    thresholds: Thresholds = None,
 ) -> tuple[RandCurve, InfoCurve]:
     """Rand and information scores at each threshold, after border thinning of the proposal.
 
@@ -131,7 +134,7 @@ def thinned_curves(
 def v_rand(
     labels: ArrayLike,
     proposals: ArrayLike,
-    thresholds: Sequence[float] | FloatArray | None = None,
+    thresholds: Thresholds = None,
 ) -> float:
     """Foreground-restricted Rand score V_Rand after border thinning (higher is better).
 
@@ -176,7 +179,7 @@ def v_rand(
 def v_info(
     labels: ArrayLike,
     proposals: ArrayLike,
-    thresholds: Sequence[float] | FloatArray | None = None,
+    thresholds: Thresholds = None,
 ) -> float:
     """Information-theoretic score V_Info after border thinning (higher is better).
 

@@ -66,6 +66,20 @@ def precision_recall_fscore(
     return precision, recall, fscore
 
 
+def best_index(scores: FloatArray) -> int:
+    """Index of the highest score; of several equal ones the middle one.
+
+    The middle of a plateau is the threshold that is the least likely to fail on other images.
+
+    Examples
+    --------
+    >>> best_index(np.array([0.1, 0.7, 0.7, 0.7, 0.2]))
+    2
+    """
+    ties = np.flatnonzero(scores == scores.max())
+    return int(ties[(len(ties) - 1) // 2])
+
+
 @dataclass(frozen=True)
 class ScoreCurve:
     """Counts and scores at each threshold; every array has shape (T,).
@@ -90,10 +104,10 @@ class ScoreCurve:
 
     @property
     def best(self) -> int:
-        """Index of the (first) threshold with the highest F-score."""
-        return int(np.argmax(self.fscore))
+        """Index of the threshold with the highest F-score, see `best_index`."""
+        return best_index(self.fscore)
 
     @property
     def best_threshold(self) -> float:
-        """The (first) threshold with the highest F-score."""
+        """The threshold with the highest F-score."""
         return float(self.thresholds[self.best])
