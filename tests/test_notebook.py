@@ -1,0 +1,51 @@
+"""The helpers of the book's notebooks."""
+
+from __future__ import annotations
+
+import pytest
+
+from unet_np.architecture import Architecture, Layer
+from unet_np.errors import InputError
+from unet_np.notebook import Table, check, is_right, source
+
+
+def test_table_escapes_and_aligns() -> None:
+    table = Table(["a<b", "n"], [["x & y", 1234567], ["z", 5]])
+    page = table._repr_html_()
+    assert "a&lt;b" in page
+    assert "x &amp; y" in page
+    assert '<td style="text-align:right">1,234,567</td>' in page
+    assert 'tabindex="0"' in page
+    assert repr(table).splitlines()[2] == "x & y  1,234,567"
+
+
+def test_empty_table_shows_its_header() -> None:
+    assert repr(Table(["name"], [])) == "name\n----"
+
+
+def test_table_refuses_a_ragged_row() -> None:
+    with pytest.raises(InputError, match="rows: got 1 values in row 1, expected 2"):
+        Table(["a", "b"], [[1, 2], [3]])
+
+
+def test_source_leaves_out_docstrings_only() -> None:
+    full, short = (source(Architecture.is_valid_input, docstring=d).text for d in (True, False))
+    assert "Examples" in full
+    assert "Examples" not in short
+    assert short.splitlines()[-1] == full.splitlines()[-1]
+    assert source(Architecture.margin).text.startswith("@property\ndef margin(self) -> int:")
+    assert "Fig. 1" not in source(Layer).text
+
+
+def test_source_is_a_markdown_listing() -> None:
+    assert "```python\n" in source(Architecture.channels)._repr_markdown_()
+    assert source(Architecture.layers).place == "unet_np/architecture.py"
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"), [(..., "No answer yet"), (4, "Right."), (5, "Not yet. Count again.")]
+)
+def test_check_tells_without_showing(answer: object, said: str, capsys) -> None:
+    check(answer, 4, "Count again.")
+    assert capsys.readouterr().out.startswith(said)
+    assert is_right(answer, lambda a: a == 4) == (answer == 4)

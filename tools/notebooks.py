@@ -1,0 +1,81 @@
+"""Run the book's notebooks and store their outputs, with nothing that varies by itself.
+
+    python tools/notebooks.py                     # all notebooks of the book
+    python tools/notebooks.py book/intro.ipynb    # one of them
+
+Cell ids are kept, execution times are not recorded, and the metadata is the same for all
+notebooks, so that a diff shows what changed in the book and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+from unet_np.files import atomic_write
+
+BOOK = Path(__file__).resolve().parent.parent / "book"
+METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+# The metadata of a cell that the book reads; all else is an editor's.
+CELL_KEYS = ("tags", "mystnb", "slideshow")
+
+
+def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The notebook without what its editor or its kernel's version put into it."""
+    notebook.metadata = nbformat.from_dict(METADATA)
+    notebook.nbformat_minor = 5
+    for cell in notebook.cells:
+        kept = {key: cell.metadata[key] for key in CELL_KEYS if cell.metadata.get(key)}
+        cell.metadata = nbformat.from_dict(kept)
+        for output in cell.get("outputs", []):
+            output.pop("transient", None)
+            if "metadata" in output:
+                output.metadata = nbformat.from_dict({})
+    return notebook
+
+
+def run(path: Path) -> bool:
+    """Run a notebook in its own folder and store it; whether the file changed."""
+    before = path.read_text(encoding="utf-8")
+    notebook = nbformat.reads(before, as_version=4)
+    NotebookClient(
+        notebook,
+        timeout=600,
+        kernel_name="python3",
+        record_timing=False,
+        resources={"metadata": {"path": str(path.parent)}},
+    ).execute()
+    after = nbformat.writes(clean(notebook)) + "\n"
+    if after == before:
+        return False
+    with atomic_write(path) as temporary:
+        temporary.write_text(after, encoding="utf-8")
+    return True
+
+
+def main(arguments: list[str]) -> int:
+    """Run the notebooks named, or all of them."""
+    # Stored outputs are NumPy's; inline pictures need matplotlib's own choice of backend.
+    os.environ.setdefault("UNET_NP_BACKEND", "numpy")
+    os.environ.pop("MPLBACKEND", None)
+    paths = [Path(name).resolve() for name in arguments] or sorted(BOOK.glob("**/*.ipynb"))
+    for path in paths:
+        if ".ipynb_checkpoints" in path.parts:
+            continue
+        start = time.perf_counter()
+        changed = run(path)
+        seconds = time.perf_counter() - start
+        print(f"{path.name}: {'stored' if changed else 'unchanged'}, {seconds:.1f} s", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,233 @@
+"""What the book's notebooks share: tables, source listings, checks of answers, a plot style.
+
+Nothing else in the package imports this module. Its outputs carry a plain-text form beside the
+rich one, so that a terminal shows them too and stored outputs can be compared.
+"""
+
+from __future__ import annotations
+
+import ast
+import html
+import inspect
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from unet_np.errors import InputError, require
+
+COLOURS = {
+    "blue": "#0072B2",
+    "orange": "#E69F00",
+    "green": "#009E73",
+    "vermilion": "#D55E00",
+    "sky": "#56B4E9",
+    "purple": "#CC79A7",
+    "yellow": "#F0E442",
+    "black": "#000000",
+}
+"""Okabe and Ito's colours, which readers with any colour vision tell apart."""
+
+
+class Table:
+    """Rows under a header, shown as HTML in a notebook and as text elsewhere.
+
+    Parameters
+    ----------
+    header : sequence of str
+        The columns' names.
+    rows : sequence of sequences
+        One value for each column; numbers are set to the right.
+
+    Raises
+    ------
+    InputError
+        If a row has more or fewer values than the header.
+
+    Examples
+    --------
+    >>> Table(["layer", "parameters"], [["conv", 36928], ["pool", 0]])
+    layer  parameters
+    -----  ----------
+    conv       36,928
+    pool            0
+    """
+
+    def __init__(self, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        for number, row in enumerate(rows):
+            if len(row) != len(header):
+                raise InputError(
+                    f"rows: got {len(row)} values in row {number}, expected {len(header)}"
+                )
+        self.header = [str(name) for name in header]
+        self.cells = [[_text(value) for value in row] for row in rows]
+        columns: list[tuple[Any, ...]] = list(zip(*rows, strict=True)) or [() for _ in header]
+        self.numeric = [bool(column) and all(map(_is_number, column)) for column in columns]
+
+    def __repr__(self) -> str:
+        rows = [self.header, *self.cells]
+        widths = [max(len(row[i]) for row in rows) for i in range(len(self.header))]
+        rows.insert(1, ["-" * width for width in widths])
+        return "\n".join(
+            "  ".join(
+                cell.rjust(width) if right else cell.ljust(width)
+                for cell, width, right in zip(row, widths, self.numeric, strict=True)
+            ).rstrip()
+            for row in rows
+        )
+
+    def _repr_html_(self) -> str:
+        def line(cells: list[str], tag: str) -> str:
+            sides = ("right" if right else "left" for right in self.numeric)
+            return "".join(
+                f'<{tag} style="text-align:{side}">{html.escape(cell)}</{tag}>'
+                for cell, side in zip(cells, sides, strict=True)
+            )
+
+        body = "\n".join(f"<tr>{line(cells, 'td')}</tr>" for cells in self.cells)
+        # A wide table scrolls on its own, reachable by keyboard, and the page does not.
+        return (
+            '<div class="table-wrapper" style="overflow-x:auto" tabindex="0" role="region" '
+            f'aria-label="Table: {html.escape(", ".join(self.header))}"><table class="table">\n'
+            f"<thead><tr>{line(self.header, 'th')}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>"
+        )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _text(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+class Source:
+    """Python source shown as a listing; made by `source`."""
+
+    def __init__(self, place: str, text: str) -> None:
+        self.place, self.text = place, text
+
+    def __repr__(self) -> str:
+        return f"# {self.place}\n{self.text}"
+
+    def _repr_markdown_(self) -> str:
+        return f"From `{self.place}`:\n\n```python\n{self.text}\n```"
+
+
+def source(item: Any, docstring: bool = False) -> Source:
+    """The package's own source of a function, method, property or class, to be shown in a chapter.
+
+    Parameters
+    ----------
+    item : object
+        What to show.
+    docstring : bool
+        Whether to keep docstrings; the API reference has them.
+
+    Returns
+    -------
+    Source
+        Shows itself as a listing.
+
+    Examples
+    --------
+    >>> source(_is_number)
+    # unet_np/notebook.py
+    def _is_number(value: Any) -> bool:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    """
+    for attribute in ("fget", "func", "__wrapped__"):
+        item = getattr(item, attribute, item)
+    text = textwrap.dedent(inspect.getsource(item)).rstrip()
+    place = item.__module__.replace(".", "/") + ".py"
+    return Source(place, text if docstring else _without_docstrings(text))
+
+
+def _without_docstrings(text: str) -> str:
+    lines = text.split("\n")
+    for node in ast.walk(ast.parse(text)):
+        if not isinstance(node, ast.FunctionDef | ast.ClassDef) or not ast.get_docstring(node):
+            continue
+        first, last = node.body[0].lineno, node.body[0].end_lineno or node.body[0].lineno
+        # The blank line that sets a docstring off goes with it.
+        if len(node.body) > 1 and last < len(lines) and not lines[last].strip():
+            last += 1
+        lines[first - 1 : last] = [None] * (last - first + 1)  # type: ignore[list-item]
+    return "\n".join(line for line in lines if line is not None)
+
+
+def check(answer: Any, expected: Any | Callable[[Any], bool], hint: str = "") -> None:
+    """Tell a reader whether an answer is right, without showing the solution.
+
+    Parameters
+    ----------
+    answer : object
+        The reader's answer; ``...`` is none yet.
+    expected : object or callable
+        What it must equal, or a function of the answer that says whether it is right.
+    hint : str
+        Shown after a wrong answer.
+
+    Examples
+    --------
+    >>> check(..., 184)
+    No answer yet: replace the dots by yours and run the cell again.
+    >>> check(92, 184, "Count both sides.")
+    Not yet. Count both sides.
+    >>> check(184, 184)
+    Right.
+    """
+    if answer is ...:
+        print("No answer yet: replace the dots by yours and run the cell again.")
+    elif is_right(answer, expected):
+        print("Right.")
+    else:
+        print(f"Not yet. {hint}".rstrip())
+
+
+def is_right(answer: Any, expected: Any | Callable[[Any], bool]) -> bool:
+    """Whether `check` would call the answer right; for the solutions, which assert it.
+
+    Examples
+    --------
+    >>> is_right(4, 4), is_right(lambda x: x + 1, lambda f: f(2) == 3), is_right(..., 4)
+    (True, True, False)
+    """
+    return bool(expected(answer) if callable(expected) else answer == expected)
+
+
+def plot_style() -> Any:
+    """Set the book's style of plots and return ``matplotlib.pyplot``.
+
+    Five inches are the width of a phone's screen at 72 points an inch, so that text of 9
+    points is as large there as text of the page. The ground is white in either theme.
+
+    Raises
+    ------
+    MissingExtraError
+        If matplotlib is not installed.
+
+    Examples
+    --------
+    >>> plt = plot_style()
+    >>> float(plt.rcParams["figure.figsize"][0])
+    5.0
+    """
+    plt = require("matplotlib.pyplot", "plot")
+    cycler = require("cycler", "plot")
+    plt.rcParams.update(
+        {
+            "figure.figsize": (5.0, 3.2),
+            "figure.dpi": 160,
+            "figure.facecolor": "white",
+            "figure.constrained_layout.use": True,
+            "font.size": 9,
+            "axes.titlesize": 9,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.prop_cycle": cycler.cycler(color=list(COLOURS.values())),
+            "image.cmap": "gray",
+            "image.interpolation": "nearest",
+            "legend.frameon": False,
+        }
+    )
+    return plt
