@@ -88,7 +88,8 @@ class Table:
         return (
             '<div class="table-wrapper" style="overflow-x:auto" tabindex="0" role="region" '
             f'aria-label="Table: {html.escape(", ".join(self.header))}"><table class="table">\n'
-            f"<thead><tr>{line(self.header, 'th')}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>"
+            f"<thead><tr>{line(self.header, 'th')}</tr></thead>\n<tbody>"
+            f"\n{body}\n</tbody></table></div>"
         )
 
 
