@@ -1,0 +1,247 @@
+"""The folder of a run: checkpoints that are whole or not there, and room for them.
+
+All randomness comes from generators keyed by (seed, stream, step). A checkpoint therefore
+holds no generator: the parameters, the velocity of the momentum and the step number are
+the whole state of a training.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unet_np.backend import Array, array_module, asarray, to_numpy
+from unet_np.errors import InputError, TrainingError, require
+from unet_np.files import atomic_write
+
+# One key alone: the order of several is not the same in every file that safetensors writes.
+_KEY = "unet-np checkpoint 1"
+_SPARE_BYTES = 1 << 20  # for the small files of a run
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of a run, by name.
+
+    Examples
+    --------
+    >>> RunFolder("runs/em").checkpoint.as_posix()
+    'runs/em/checkpoint.safetensors'
+    """
+
+    path: str | os.PathLike[str]
+
+    @property
+    def checkpoint(self) -> Path:
+        """Parameters, velocity and step, from which ``--resume`` goes on."""
+        return Path(self.path, "checkpoint.safetensors")
+
+    @property
+    def weights(self) -> Path:
+        """The last weights, as `UNet.save` writes them."""
+        return Path(self.path, "weights.safetensors")
+
+    @property
+    def metrics(self) -> Path:
+        """The metrics of each step, the same for the same seed."""
+        return Path(self.path, "metrics.csv")
+
+    @property
+    def times(self) -> Path:
+        """The seconds of each step, which differ from run to run."""
+        return Path(self.path, "times.csv")
+
+    @property
+    def config(self) -> Path:
+        """The settings, as a TOML file that ``--config`` reads."""
+        return Path(self.path, "config.toml")
+
+    @property
+    def tensorboard(self) -> Path:
+        """The folder of TensorBoard's event files."""
+        return Path(self.path, "tensorboard")
+
+    def begin(self, parameter_bytes: int, resume: bool, overwrite: bool) -> None:
+        """Make the folder and see that a whole training fits, before the first step.
+
+        Parameters
+        ----------
+        parameter_bytes : int
+            Size of all parameters together.
+        resume, overwrite : bool
+            What to do with a run that is there: go on, or begin anew. Neither refuses.
+
+        Raises
+        ------
+        InputError
+            If there is a run already, the folder cannot be written to, or the disk has
+            no room for two checkpoints (a new one stands beside the old until it is
+            whole) and the weights.
+        """
+        old = [path for path in (self.checkpoint, self.metrics) if path.exists()]
+        if old and not (resume or overwrite):
+            raise InputError(
+                f"out: got {self.path}, which holds a run already, expected a new folder, "
+                "or --resume to go on with it, or --overwrite to begin anew"
+            )
+        try:
+            Path(self.path).mkdir(parents=True, exist_ok=True)
+            self._clean_leftovers()
+        except OSError as error:
+            raise self._unwritable(error) from None
+        there = sum(p.stat().st_size for p in (self.checkpoint, self.weights) if p.exists())
+        self._probe(max(6 * parameter_bytes - there, 0) + _SPARE_BYTES)
+        if not resume:
+            self._remove_run()
+
+    def _clean_leftovers(self) -> None:
+        """Remove what a killed process left half-written."""
+        for kind in ("checkpoint", "weights", "config", "probe"):
+            for left in Path(self.path).glob(f".{kind}-*"):
+                left.unlink(missing_ok=True)
+
+    def _remove_run(self) -> None:
+        # The checkpoint goes first: without it, nothing is left to be resumed by mistake.
+        for file in (self.checkpoint, self.weights, self.metrics, self.times, self.config):
+            file.unlink(missing_ok=True)
+        for events in self.tensorboard.glob("events.out.tfevents.*"):
+            events.unlink(missing_ok=True)
+
+    def _probe(self, size: int) -> None:
+        try:
+            with tempfile.NamedTemporaryFile(prefix=".probe-", dir=self.path) as file:
+                if hasattr(os, "posix_fallocate"):
+                    os.posix_fallocate(file.fileno(), 0, size)
+                else:
+                    for _ in range(0, size, _SPARE_BYTES):
+                        file.write(bytes(_SPARE_BYTES))
+                    file.flush()
+        except OSError as error:
+            raise self._unwritable(error, size) from None
+
+    def _unwritable(self, error: OSError, size: int = 0) -> InputError:
+        room = f" with room for {size / 1e6:.0f} MB" if size else ""
+        return InputError(
+            f"out: got {self.path}, expected a folder that can be written to{room} "
+            f"({error.strerror})"
+        )
+
+
+def save_checkpoint(
+    path: str | os.PathLike[str],
+    params: Mapping[str, Array],
+    velocity: Mapping[str, Array],
+    state: Mapping[str, Any],
+) -> None:
+    """Write a checkpoint; the old one stays in place until the new one is whole.
+
+    Parameters
+    ----------
+    path : path-like
+        Ends in ``.safetensors``.
+    params, velocity : mapping of str to array
+        Of the network and of the optimiser.
+    state : mapping
+        What JSON can hold: the step, the settings, the length of the metrics file.
+
+    Raises
+    ------
+    TrainingError
+        If it cannot be written; the file at `path` is then still the old one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> path = tempfile.mkdtemp() + "/checkpoint.safetensors"
+    >>> save_checkpoint(path, {"w": np.ones(2)}, {"w": np.zeros(2)}, {"step": 7})
+    >>> load_checkpoint(path)[2]
+    {'step': 7}
+    """
+    safetensors = require("safetensors.numpy", "io")
+    arrays = {f"params.{name}": array for name, array in params.items()}
+    arrays |= {f"velocity.{name}": array for name, array in velocity.items()}
+    # The file holds C order; the copies are made here, for the library takes bytes as they lie.
+    ready = {name: to_numpy(array).copy(order="C") for name, array in arrays.items()}
+    metadata = {_KEY: json.dumps(dict(state), sort_keys=True)}
+    with writing(path), atomic_write(path) as temporary:
+        safetensors.save_file(ready, temporary, metadata)
+
+
+@contextlib.contextmanager
+def writing(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn a failure to write during training into one line."""
+    errors: tuple[type[Exception], ...] = (OSError, InputError)
+    errors += (require("safetensors", "io").SafetensorError,)
+    try:
+        yield
+    except errors as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        kept = "; the one before it is kept" if Path(path).exists() else ""
+        raise TrainingError(f"cannot write {path} ({reason}){kept}") from None
+
+
+def load_checkpoint(
+    path: str | os.PathLike[str],
+) -> tuple[dict[str, Array], dict[str, Array], dict[str, Any]]:
+    """Read what `save_checkpoint` wrote.
+
+    Returns
+    -------
+    params, velocity : dict of str to numpy.ndarray
+    state : dict
+
+    Raises
+    ------
+    InputError
+        If the file is missing, cut short, or no checkpoint.
+    """
+    safetensors = require("safetensors", "io")
+    try:
+        with safetensors.safe_open(path, "numpy") as file:
+            metadata = file.metadata() or {}
+            if _KEY not in metadata:
+                raise InputError(
+                    f"checkpoint: got {path}, a file of other content, expected a checkpoint "
+                    "of unet-np train"
+                )
+            groups: dict[str, dict[str, Array]] = {"params": {}, "velocity": {}}
+            for key in file.keys():  # noqa: SIM118 (it is no mapping)
+                group, _, name = key.partition(".")
+                groups[group][name] = file.get_tensor(key)
+            return groups["params"], groups["velocity"], json.loads(metadata[_KEY])
+    except (OSError, safetensors.SafetensorError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"checkpoint: got {path}, expected a whole checkpoint ({reason})"
+        ) from None
+
+
+def copy_into(targets: Mapping[str, Array], values: Mapping[str, Array], what: str) -> None:
+    """Copy arrays into those of the same names, in place and in their memory order.
+
+    Raises
+    ------
+    InputError
+        If a name or a shape is another one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> target = {"w": np.zeros(2)}
+    >>> copy_into(target, {"w": np.ones(2)}, "params")
+    >>> target["w"]
+    array([1., 1.])
+    """
+    for name in [*targets, *values]:
+        got = values[name].shape if name in values else "none"
+        expected = targets[name].shape if name in targets else "none"
+        if got != expected:
+            raise InputError(f"{what}: got shape {got} for {name}, expected {expected}")
+    for name, target in targets.items():
+        target[...] = asarray(values[name], array_module(target), target.dtype)
