@@ -315,7 +315,9 @@ def _checked_image(architecture: Architecture, image: Array) -> Array:
     if image.dtype.kind not in "buif":
         raise InputError(f"image: got dtype {image.dtype}, expected real numbers")
     # Row by row of tiles, so that no array of the image's size is made for this.
-    if not all(bool(xp.isfinite(image[:, i : i + 256]).all()) for i in range(0, image.shape[1], 256)):
+    if not all(
+        bool(xp.isfinite(image[:, i : i + 256]).all()) for i in range(0, image.shape[1], 256)
+    ):
         raise InputError("image: got NaN or infinity, expected finite numbers")
     return image
 

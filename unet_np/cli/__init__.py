@@ -1,0 +1,149 @@
+"""The command line: ``unet-np COMMAND``, also ``python -m unet_np COMMAND``.
+
+Each command is a module of this package with ``add_parser(subparsers)`` and ``run(args) -> int``.
+Only the module of the command that is run is imported.
+
+Exit codes: 0 all is well; 1 it failed while running; 2 something in the input is wrong; 130
+stopped with Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+PROGRAM = "unet-np"
+FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+
+COMMANDS = {
+    "summary": "print the network's tables: layers, shapes, sizes, parameters",
+    "data": "list, fetch, check and preview the data sets",
+    "train": "train a network",
+    "segment": "segment images with trained weights",
+    "evaluate": "compare a segmentation with the truth",
+    "experiment": "run an experiment of the paper",
+    "bench": "measure speed and memory",
+}
+"""Name and help line of each command; one whose module is not there is left out."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line and end with exit code 2."""
+        self.exit(BAD_INPUT, f"{self.prog}: error: {_one_line(message)} (try --help)\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments; those of the process if None.
+
+    Returns
+    -------
+    int
+        The exit code.
+
+    Examples
+    --------
+    >>> main(["summary", "--depth", "0"])
+    2
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    # Taken out first, so that it may stand anywhere on the line.
+    debug = "--debug" in arguments or os.environ.get("UNET_NP_DEBUG", "") not in ("", "0")
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    name = PROGRAM
+    try:
+        parser, module = _parser(next((a for a in arguments if a in COMMANDS), None))
+        args = parser.parse_args(arguments)
+        if module is None or args.command is None:
+            parser.error("no command given; expected one of " + ", ".join(_available()))
+        name = f"{PROGRAM} {args.command}"
+        code = int(module.run(args))
+        # A closed pipe shows here, where it can be caught, and not when Python ends.
+        sys.stdout.flush()
+        return code
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    except BrokenPipeError:
+        # The reader, such as `head`, has seen enough. Python flushes again at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print(f"\n{name}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        if debug:
+            raise
+        code, message = _explain(error)
+        print(f"{name}: error: {_one_line(message)}", file=sys.stderr)
+        return code
+
+
+def _explain(error: Exception) -> tuple[int, str]:
+    """Exit code and message of an error."""
+    from unet_np.errors import InputError, MissingExtraError, TrainingError
+
+    if isinstance(error, InputError):
+        return BAD_INPUT, str(error)
+    if isinstance(error, MissingExtraError | TrainingError):
+        return FAILED, str(error)
+    if isinstance(error, MemoryError):
+        return FAILED, f"out of memory ({error}); a smaller --memory or --tile may help"
+    if isinstance(error, OSError):
+        return FAILED, str(error)
+    return FAILED, f"{type(error).__name__}: {error} (--debug shows where)"
+
+
+def _parser(command: str | None) -> tuple[Parser, Any]:
+    """The parser, in which only `command` has its arguments, and that command's module."""
+    parser = Parser(
+        prog=PROGRAM,
+        description="U-Net from scratch: train, segment and look inside.",
+        epilog="example: unet-np summary --size 572",
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
+    parser.add_argument(
+        "--debug", action="store_true", help="show the traceback of an error (or UNET_NP_DEBUG=1)"
+    )
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    module = None
+    for name in _available():
+        if name == command:
+            module = importlib.import_module(f"{__name__}.{name}")
+            module.add_parser(subparsers)
+        else:
+            subparsers.add_parser(name, help=COMMANDS[name], add_help=False)
+    return parser, module
+
+
+def _available() -> list[str]:
+    return [name for name in COMMANDS if importlib.util.find_spec(f"{__name__}.{name}")]
+
+
+class _Version(argparse.Action):
+    """Reads the version of the installed package only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            text = version("unet-np")
+        except PackageNotFoundError:
+            text = "(not installed)"
+        print(f"{PROGRAM} {text}")
+        parser.exit(0)
+
+
+def _one_line(text: object) -> str:
+    return " ".join(str(text).split())

@@ -1,0 +1,80 @@
+"""What several commands need: sizes in bytes, progress bars, outputs checked before the work."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from unet_np.errors import InputError, require
+
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+def example(text: str) -> dict[str, Any]:
+    """The arguments of ``add_parser`` that print examples under the options, line by line."""
+    return {
+        "epilog": "example:\n" + "\n".join(f"  {line}" for line in text.strip().splitlines()),
+        "formatter_class": argparse.RawDescriptionHelpFormatter,
+    }
+
+
+def bytes_of(text: str) -> int:
+    """A number of bytes such as ``500M`` or ``1.5G`` (powers of 1024).
+
+    Raises
+    ------
+    InputError
+        If it is no such text.
+
+    Examples
+    --------
+    >>> bytes_of("1.5G"), bytes_of("64 MB"), bytes_of("1000")
+    (1610612736, 67108864, 1000)
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    if not match or float(match[1]) == 0:
+        raise InputError(f"--memory: got {text!r}, expected a size such as 500M or 1.5G")
+    return int(float(match[1]) * _UNITS[match[2].upper()])
+
+
+def check_output(path: Path, argument: str) -> None:
+    """Refuse an output that cannot be written, before any work is done.
+
+    Raises
+    ------
+    InputError
+        If the path is a folder, or nothing can be written where it should stand.
+    """
+    if path.is_dir():
+        raise InputError(f"{argument}: got the folder {path}, expected the name of a file")
+    folder = path.absolute().parent
+    try:
+        while not folder.exists():
+            folder = folder.parent
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"{argument}: got {path}, expected a place that can be written to ({error.strerror})"
+        ) from None
+
+
+def choose_threads(threads: int | None) -> None:
+    """Use that many threads; None leaves the default."""
+    from unet_np import backend
+
+    if threads is not None:
+        backend.set_thread_count(threads)
+
+
+@contextmanager
+def progress_bar(total: int | None, text: str, unit: str, quiet: bool = False) -> Iterator[Any]:
+    """A tqdm bar on stderr that shows itself only if the work takes more than two seconds."""
+    tqdm = require("tqdm", "io").tqdm
+    with tqdm(total=total, desc=text, unit=unit, delay=2, leave=False, disable=quiet) as bar:
+        yield bar

@@ -1,0 +1,237 @@
+"""``unet-np segment``: images and trained weights to probability maps and label maps."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unet_np.cli._common import bytes_of, check_output, choose_threads, example, progress_bar
+from unet_np.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_DESCRIPTION = """\
+Segment images of any size: grey or colour, 8-bit, 16-bit or float, single images or stacks, as
+PNG, JPEG or TIFF. Colour becomes grey for a network that reads one channel. Each image is brought
+to zero mean and unit variance, as in training.
+
+Each input gives two TIFF files of its own height and width, which ImageJ opens:
+  OUT.tif          float32, the probability of class 1 (with two classes, that of class 0 is what
+                   is missing to 1); one channel for each class with --all-classes or more classes
+  OUT-labels.tif   the most probable class of each pixel, 0, 1, ...
+A stack gives stacks. With --instances also:
+  OUT-instances.tif, OUT-cells.csv   the connected parts of class 1, numbered and measured
+Without -o, OUT is NAME-probabilities for the image NAME, in the current folder."""
+
+_EXAMPLE = """
+unet-np segment slice.tif -o out.tif --weights runs/em/last.safetensors
+unet-np segment plate/*.png -o results/ --weights cells.safetensors --averaging 7"""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The files that one input gives."""
+
+    probabilities: Path
+    labels: Path
+    instances: Path
+    cells: Path
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command and its arguments."""
+    parser = subparsers.add_parser(
+        "segment",
+        help="segment images with trained weights",
+        description=_DESCRIPTION,
+        **example(_EXAMPLE),
+    )
+    add = parser.add_argument
+    add("images", nargs="+", metavar="IMAGE", type=Path, help="PNG, JPEG or TIFF; may be a stack")
+    add("--weights", required=True, type=Path, metavar="FILE", help="a .safetensors file of train")
+    add("-o", "--out", metavar="OUT", help="a .tif for one image, or a folder")
+    add("--labels", type=Path, metavar="FILE", help="the label map (default: beside OUT)")
+    add("--all-classes", action="store_true", help="write the probability of every class")
+    add("--instances", action="store_true", help="also number the cells, and write their table")
+    add("--min-area", type=int, default=1, metavar="N", help="leave out cells of fewer pixels")
+    add(
+        "--averaging",
+        type=int,
+        default=1,
+        metavar="N",
+        help="average over N = 7 or 8 rotated and mirrored versions (default 1: none)",
+    )
+    add("--tile", type=int, metavar="N", help="input size of a tile (default: what fits --memory)")
+    add("--memory", default="1G", metavar="SIZE", help="for feature maps (default %(default)s)")
+    add("--threads", type=int, metavar="N", help="default: all cores")
+    add("--backend", choices=("numpy", "cupy", "auto"), help="default: auto, or UNET_NP_BACKEND")
+    add("-q", "--quiet", action="store_true", help="print errors only")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Segment every image; everything that can be checked is checked before the first."""
+    outputs = plan_outputs(args.images, args.out, args.labels)
+    _check_paths(args, outputs)
+    memory = bytes_of(args.memory)
+    if args.min_area < 1:
+        raise InputError(f"--min-area: got {args.min_area}, expected an integer >= 1")
+    choose_threads(args.threads)
+
+    from unet_np.images import read_image
+    from unet_np.tiling import make_tiling
+    from unet_np.unet import UNet
+
+    net = UNet.load(args.weights, backend=args.backend or "auto")
+    options = {"memory_budget": memory, "tile": args.tile, "averaging": args.averaging}
+    for path in args.images:
+        page = _pages(_readable(read_image(path, argument="image"), path, net))[0]
+        make_tiling(net.architecture, page.shape[:2], memory_budget=memory, tile=args.tile)
+    for path, files in zip(args.images, outputs, strict=True):
+        _segment_file(net, path, files, args, options)
+    return 0
+
+
+def plan_outputs(images: Sequence[Path], out: str | None, labels: Path | None) -> list[Outputs]:
+    """The output files of each image.
+
+    Raises
+    ------
+    InputError
+        If `out` or `labels` names one file and there are several images, or no TIFF.
+
+    Examples
+    --------
+    >>> plan_outputs([Path("a.png")], "out.tif", None)[0].labels.name
+    'out-labels.tif'
+    >>> [str(o.probabilities) for o in plan_outputs([Path("a.png"), Path("b.png")], "maps", None)]
+    ['maps/a-probabilities.tif', 'maps/b-probabilities.tif']
+    """
+    file = out if out and Path(out).suffix and not Path(out).is_dir() and out[-1] != "/" else None
+    if file and len(images) > 1:
+        raise InputError(f"--out: got {out} for {len(images)} images, expected a folder")
+    if labels and len(images) > 1:
+        raise InputError(f"--labels: got {labels} for {len(images)} images, expected none")
+    for name, path in (("--out", file), ("--labels", labels)):
+        if path and Path(path).suffix.lower() not in (".tif", ".tiff"):
+            raise InputError(f"{name}: got {path}, expected a name that ends in .tif")
+    planned = []
+    for image in images:
+        folder, stem = Path(out or "."), image.stem
+        probabilities = folder / f"{stem}-probabilities.tif"
+        if file:
+            probabilities = Path(file)
+            folder, stem = probabilities.parent, probabilities.stem
+        planned.append(
+            Outputs(
+                probabilities,
+                labels or folder / f"{stem}-labels.tif",
+                folder / f"{stem}-instances.tif",
+                folder / f"{stem}-cells.csv",
+            )
+        )
+    return planned
+
+
+def _written(files: Outputs, instances: bool) -> list[Path]:
+    paths = [files.probabilities, files.labels]
+    return [*paths, files.instances, files.cells] if instances else paths
+
+
+def _check_paths(args: argparse.Namespace, outputs: Sequence[Outputs]) -> None:
+    """Refuse outputs that fall on an input or on each other, or cannot be written."""
+    inputs = {path.resolve(): path for path in (*args.images, args.weights)}
+    seen: set[Path] = set()
+    for files in outputs:
+        for path in _written(files, args.instances):
+            where = path.resolve()
+            if where in inputs:
+                raise InputError(f"--out: got {path}, which is an input, expected another file")
+            if where in seen:
+                raise InputError(f"--out: {path} would be written twice; expected other names")
+            seen.add(where)
+            check_output(path, "--out")
+
+
+def _readable(image: np.ndarray, path: Path, net: Any) -> np.ndarray:
+    """The image, if it has the channels that the network reads."""
+    channels = net.architecture.in_channels
+    got = image.shape[-1] if image.ndim >= 3 and image.shape[-1] <= 4 else 1
+    if channels not in (1, got) and (got, channels) != (4, 3):
+        raise InputError(
+            f"image: {path} has {got} channel{'s' * (got > 1)}, expected {channels}, which the "
+            "network of --weights reads"
+        )
+    return image
+
+
+def _pages(image: np.ndarray) -> list[np.ndarray]:
+    """The images of a stack, each (H, W) or (H, W, channels); one if it is none."""
+    colour = image.shape[-1] <= 4 and image.ndim > 2
+    return [image] if image.ndim == (3 if colour else 2) else list(image)
+
+
+def _segment_file(
+    net: Any, path: Path, files: Outputs, args: argparse.Namespace, options: dict[str, Any]
+) -> None:
+    import numpy as np
+
+    from unet_np.images import read_image
+    from unet_np.predict import segment
+
+    image = read_image(path, argument="image")
+    pages = _pages(image)
+    stacked = pages[0] is not image
+    # With two classes the second map says nothing that the first does not.
+    classes = slice(None) if args.all_classes or net.architecture.num_classes > 2 else slice(1, 2)
+    probabilities, labels = [], []
+    with progress_bar(None, path.name, "tile", args.quiet) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total * len(pages)
+            bar.update(total * len(labels) + done - bar.n)
+
+        for page in pages:
+            result = segment(net, page, progress=show, **options)
+            probabilities.append(result.probabilities[classes])
+            labels.append(result.labels)
+    maps = np.stack(probabilities) if stacked else probabilities[0]
+    _write(maps, np.stack(labels) if stacked else labels[0], files, args)
+
+
+def _write(maps: np.ndarray, labels: np.ndarray, files: Outputs, args: argparse.Namespace) -> None:
+    from unet_np.images import write_tiff
+
+    several = maps.shape[-3] > 1
+    axes = ("Z" if labels.ndim == 3 else "") + ("C" if several else "") + "YX"
+    write_tiff(files.probabilities, maps if several else maps[..., 0, :, :], axes=axes)
+    write_tiff(files.labels, labels, axes=axes.replace("C", ""))
+    if args.instances:
+        _write_instances(labels, files, args.min_area)
+    if not args.quiet:
+        print("wrote " + ", ".join(str(path) for path in _written(files, args.instances)))
+
+
+def _write_instances(labels: np.ndarray, files: Outputs, min_area: int) -> None:
+    """The instance map, and a table with one row for each cell of each slice."""
+    import numpy as np
+
+    from unet_np.files import atomic_write
+    from unet_np.images import write_tiff
+    from unet_np.predict import instances
+
+    stack = labels.reshape(-1, *labels.shape[-2:])
+    results = [instances(page, min_area=min_area) for page in stack]
+    ids = np.stack([page for page, _ in results]).reshape(labels.shape)
+    # uint16 holds 65535 cells; float32 is exact up to 16 million.
+    write_tiff(files.instances, ids if ids.max() < 2**16 else ids.astype(np.float32))
+    with atomic_write(files.cells) as temporary, open(temporary, "w") as table:
+        print("slice,id,area,row,column,top,left,bottom,right", file=table)
+        for number, (_, cells) in enumerate(results):
+            for cell in cells:
+                row, column = cell.centroid
+                box = ",".join(str(edge) for edge in cell.bbox)
+                print(f"{number},{cell.id},{cell.area},{row:.3f},{column:.3f},{box}", file=table)

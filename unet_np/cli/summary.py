@@ -1,0 +1,158 @@
+"""``unet-np summary``: the network's tables, printed from its one table of layers."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from unet_np.architecture import Architecture, Layer
+from unet_np.cli._common import example
+from unet_np.errors import InputError
+
+_EXAMPLE = """
+unet-np summary --size 572
+unet-np summary --base-channels 16 --padding 1 --size 512 768
+unet-np summary --weights runs/em/last.safetensors"""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command and its arguments."""
+    parser = subparsers.add_parser(
+        "summary",
+        help="print the network's tables: layers, shapes, sizes, parameters",
+        description="Print the specification of a network. Without options, it is the paper's.",
+        **example(_EXAMPLE),
+    )
+    add = parser.add_argument
+    add("--size", type=int, nargs="+", metavar="N", help="print the shapes for an input N or H W")
+    add("--weights", type=Path, metavar="FILE", help="the network of a .safetensors file")
+    defaults = Architecture()
+    for name, text in (
+        ("in_channels", "channels of the image"),
+        ("num_classes", "classes"),
+        ("base_channels", "channels of the first level"),
+        ("depth", "number of max poolings"),
+        ("padding", "0 as in the paper, 1 keeps the size"),
+    ):
+        add(
+            "--" + name.replace("_", "-"),
+            type=int,
+            metavar="N",
+            help=f"{text} (default {getattr(defaults, name)})",
+        )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the tables."""
+    architecture = _architecture(args)
+    if args.size is None:
+        second = sizes(architecture)
+    elif len(args.size) > 2:
+        raise InputError(f"--size: got {len(args.size)} numbers, expected N, or H and W")
+    else:
+        second = shapes(architecture, (args.size[0], args.size[-1]))
+    print(f"{specification(architecture)}\n\n{second}")
+    return 0
+
+
+def _architecture(args: argparse.Namespace) -> Architecture:
+    names = ("in_channels", "num_classes", "base_channels", "depth", "padding")
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    if args.weights is None:
+        return Architecture(**given)
+    if given:
+        raise InputError(
+            f"--weights: got --{next(iter(given)).replace('_', '-')} as well, expected one or the "
+            "other"
+        )
+    from unet_np.unet import UNet
+
+    return UNet.load(args.weights, backend="numpy").architecture
+
+
+def specification(architecture: Architecture) -> str:
+    """One line for each block: its operations, channels, layers and parameters."""
+    rows = [
+        (block, _operations(layers), _channels(layers), sum(layer.parameters for layer in layers))
+        for block, layers in _blocks(architecture)
+    ]
+    lines = _table(
+        ("block", "operations", "channels", "parameters"),
+        [(*row[:3], f"{row[3]:,}") for row in rows],
+    )
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"{architecture.conv_layers} convolutional layers, "
+            f"{architecture.parameters:,} parameters",
+        ]
+    )
+
+
+def _blocks(architecture: Architecture) -> list[tuple[str, list[Layer]]]:
+    grouped = groupby(architecture.layers, key=lambda layer: layer.block)
+    return [(block, list(layers)) for block, layers in grouped]
+
+
+def _operations(layers: Sequence[Layer]) -> str:
+    texts = {
+        "conv": "conv {0}x{0} pad {1}",
+        "upconv": "up-conv {0}x{0} stride 2",
+        "pool": "max pool {0}x{0} stride 2",
+        "crop_concat": "crop and concatenate {2}",
+        "dropout": "dropout",
+        "relu": "ReLU",
+    }
+    words = [
+        texts[layer.kind].format(layer.kernel, layer.padding, layer.skip.split(".")[0])
+        for layer in layers
+    ]
+    text = ", ".join(words)
+    convolution = texts["conv"].format(3, layers[-1].padding) + ", ReLU"
+    return text.replace(f"{convolution}, {convolution}", f"({convolution}) x 2")
+
+
+def _channels(layers: Sequence[Layer]) -> str:
+    return f"{layers[0].in_channels} -> {layers[-1].out_channels}"
+
+
+def shapes(architecture: Architecture, size: tuple[int, int]) -> str:
+    """One line for each layer: the shape of its output (B, C, H, W) and its parameters."""
+    start = (1, architecture.in_channels, *size)
+    rows = [("input", _shape(start), "")]
+    for layer, shape in architecture.shapes(start):
+        rows.append(
+            (layer.name, _shape(shape), f"{layer.parameters:,}" if layer.parameters else "")
+        )
+    return "\n".join(_table(("layer", "output", "parameters"), rows))
+
+
+def sizes(architecture: Architecture) -> str:
+    """Which input sizes work and what they give."""
+    first, step = architecture.min_input_size, architecture.size_step
+    usual = architecture.nearest_input_sizes(572)[-1]
+    some = [first, first + step, first + 2 * step, usual]
+    pairs = ", ".join(f"{n} -> {architecture.output_size(n)}" for n in dict.fromkeys(sorted(some)))
+    return (
+        f"input sizes: {first}, {first + step}, {first + 2 * step}, ... (every {step} pixels); "
+        f"the output has {architecture.margin} pixels less\n"
+        f"input -> output: {pairs}"
+    )
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return " x ".join(str(n) for n in shape)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of aligned columns; the last column to the right."""
+    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
+    lines = []
+    for row in (head, ["-" * width for width in widths], *rows):
+        cells = [cell.ljust(width) for cell, width in zip(row[:-1], widths[:-1], strict=True)]
+        lines.append("  ".join([*cells, row[-1].rjust(widths[-1])]).rstrip())
+    return lines
