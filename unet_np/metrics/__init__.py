@@ -3,25 +3,37 @@
 Each metric takes ``(labels, proposals)`` of shape (H, W) or (N, H, W) and gives one float;
 curves, maps and matches give the details. The arrays are NumPy arrays.
 
-====================================  ===============================  ======================
-ISBI 2012 (U-Net paper, Table 1)      lower is better                  details
-====================================  ===============================  ======================
-`warping_error`                       topology                         `warping_curve`,
-                                                                       `warping_map`
-`rand_error`, `rand_error_standard`   pairs of pixels                  `rand_curve`
-`pixel_error`                         pixels                           `pixel_curve`
-====================================  ===============================  ======================
+==================================  ===============================  =====================
+ISBI 2012 (U-Net paper, Table 1)    lower is better                  details
+==================================  ===============================  =====================
+`warping_error`                     topology                         `warping_curve`
+`rand_error`                        pairs of pixels                  `rand_curve`
+`pixel_error`                       pixels                           `pixel_curve`
+`rand_error_standard`               pairs, background is an object   `rand_curve_standard`
+==================================  ===============================  =====================
 
-====================================  ===============================  ======================
-Others                                higher is better                 details
-====================================  ===============================  ======================
-`v_rand`, `v_info`                    the scores of 2015               `thinned_curves`
-`seg_measure`                         Cell Tracking Challenge, Table 2  `match_objects`
-`iou`, `dice`                         two masks                        `overlap_counts`
-====================================  ===============================  ======================
+==================================  ===============================  =====================
+Others                              higher is better                 details
+==================================  ===============================  =====================
+`v_rand`, `v_info`                  ISBI scores of 2015              `thinned_curves`
+`seg_measure`                       U-Net paper, Table 2             `match_objects`
+`iou`, `dice`                       two masks                        `overlap_counts`
+==================================  ===============================  =====================
+
+`evaluate` gives several of them at once, for a stack and for each slice; `best_threshold` chooses
+a threshold on one data set for use on another, ``rand_error(labels, proposals, threshold)`` uses
+it. `warping_map` and `outcome_map` show where the errors are. For times see
+``python -m unet_np.metrics.benchmark``.
 """
 
 from unet_np.metrics.deformation import warp
+from unet_np.metrics.evaluation import (
+    ISBI_METRICS,
+    METRIC_NAMES,
+    Evaluation,
+    best_threshold,
+    evaluate,
+)
 from unet_np.metrics.information import InfoCurve, info_curve
 from unet_np.metrics.mismatches import Mismatch, classify_mismatches, count_clusters
 from unet_np.metrics.overlap import dice, iou, overlap_counts
@@ -34,7 +46,7 @@ from unet_np.metrics.rand import (
     rand_error,
     rand_error_standard,
 )
-from unet_np.metrics.seg import ObjectMatch, match_objects, seg_measure
+from unet_np.metrics.seg import ObjectMatch, Outcome, match_objects, outcome_map, seg_measure
 from unet_np.metrics.thinning import thin_borders, thinned_curves, v_info, v_rand
 from unet_np.metrics.thresholds import CHALLENGE_THRESHOLDS, WARPING_THRESHOLDS
 from unet_np.metrics.warping import (
@@ -47,21 +59,28 @@ from unet_np.metrics.warping import (
 
 __all__ = [
     "CHALLENGE_THRESHOLDS",
+    "ISBI_METRICS",
+    "METRIC_NAMES",
     "WARPING_THRESHOLDS",
+    "Evaluation",
     "InfoCurve",
     "Mismatch",
     "ObjectMatch",
+    "Outcome",
     "PixelCurve",
     "RandCurve",
     "StandardRandCurve",
     "WarpingCurve",
     "WarpingMap",
+    "best_threshold",
     "classify_mismatches",
     "count_clusters",
     "dice",
+    "evaluate",
     "info_curve",
     "iou",
     "match_objects",
+    "outcome_map",
     "overlap_counts",
     "pixel_curve",
     "pixel_error",

@@ -18,6 +18,18 @@ Thresholds = float | Sequence[float] | FloatArray | None
 ROUNDING = 1e-6
 
 
+def short(value: object) -> str:
+    """Give a value as text for a message of one line.
+
+    Examples
+    --------
+    >>> short(np.eye(2))
+    'array([[1., 0.], [0., 1.]])'
+    """
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
 def as_array(name: str, array: ArrayLike) -> NDArray:
     """Give `array` as an array of real numbers.
 
@@ -143,7 +155,9 @@ def check_segmentation(
     return interior, probability
 
 
-def check_thresholds(thresholds: Thresholds, default: tuple[float, ...]) -> FloatArray:
+def check_thresholds(
+    thresholds: Thresholds, default: tuple[float, ...], name: str = "thresholds"
+) -> FloatArray:
     """Give thresholds as float64 (T,); None means `default`, a number itself alone.
 
     Examples
@@ -159,14 +173,14 @@ def check_thresholds(thresholds: Thresholds, default: tuple[float, ...]) -> Floa
         values = np.empty(0)
     if values.ndim != 1 or values.size == 0 or np.isnan(values).any():
         raise InputError(
-            f"thresholds: got {thresholds!r}, expected a number or a sequence of numbers in "
+            f"{name}: got {short(thresholds)}, expected a number or a sequence of numbers in "
             f"[0, 1]; nearest valid: 0.5"
         )
     outside = (values < 0) | (values > 1)
     if outside.any():
         value = values[outside][0]
         raise InputError(
-            f"thresholds: got {value}, expected numbers in [0, 1], the range of the proposals; "
+            f"{name}: got {value}, expected numbers in [0, 1], the range of the proposals; "
             f"nearest valid: {np.clip(value, 0, 1)}"
         )
     return values
@@ -180,12 +194,30 @@ def check_threshold(threshold: float) -> float:
     >>> check_threshold(0)
     0.0
     """
-    values = check_thresholds(threshold, (0.5,))
-    if np.ndim(threshold) or threshold is None:
+    if threshold is None or np.ndim(threshold):
         raise InputError(
-            f"threshold: got {threshold!r}, expected one number; nearest valid: {values[0]}"
+            f"threshold: got {short(threshold)}, expected one number in [0, 1]; nearest valid: 0.5"
         )
-    return float(values[0])
+    return float(check_thresholds(threshold, (), "threshold")[0])
+
+
+def check_annotated(annotated: ArrayLike | None, frames: int) -> BoolArray:
+    """Give which frames have a reference as bool (N,); None means all.
+
+    Examples
+    --------
+    >>> check_annotated(None, 2).tolist(), check_annotated([True, False], 2).tolist()
+    ([True, True], [True, False])
+    """
+    if annotated is None:
+        return np.ones(frames, bool)
+    chosen = np.asarray(annotated)
+    if chosen.shape != (frames,) or chosen.dtype != np.bool_:
+        raise InputError(
+            f"annotated: got the shape {chosen.shape} of {chosen.dtype}, expected one bool per "
+            f"frame, ({frames},)"
+        )
+    return chosen
 
 
 def check_instances(name: str, array: ArrayLike) -> NDArray:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from unet_np.errors import InputError
-from unet_np.metrics._inputs import BoolArray, check_binary, same_shape
+from unet_np.metrics._inputs import BoolArray, check_binary, same_shape, short
 from unet_np.metrics.components import components
 
 RADIUS = 20
@@ -100,11 +100,9 @@ def classify_mismatches(
     three or more    merge                split
     ================ ==================== =====================================
 
-    Pixels outside the image do not belong to U, so that two cells that are joined where a wall
-    one pixel thick fills the whole height of the image are called a hole addition. In the case
-    "see below" the pixel is set to 0 and the components are numbered again
-    in the window of `radius` round it; where three or more numbers then surround it, it
-    is a split.
+    Pixels outside the image do not belong to U. In the case "see below" the pixel is set to 0
+    and the components are numbered again in the window of `radius` round it, where pixels
+    outside the image are background; if three or more numbers then surround it, it is a split.
 
     Parameters
     ----------
@@ -139,7 +137,8 @@ def classify_mismatches(
         raise InputError(f"warped: got the shape {np.shape(warped)}, expected (H, W)")
     if isinstance(radius, bool) or not isinstance(radius, int | np.integer):
         raise InputError(
-            f"radius: got {radius!r}, expected an integer; nearest valid: {RADIUS}, the challenge's"
+            f"radius: got {short(radius)}, expected an integer; nearest valid: {RADIUS}, "
+            f"the challenge's"
         )
     label = check_binary("warped", warped)[0]
     target = check_binary("proposed", proposed)[0]
