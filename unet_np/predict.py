@@ -86,7 +86,8 @@ def prepare(image: np.ndarray, channels: int = 1) -> np.ndarray:
     got = image.shape[-1] if colour else 1
     if got != channels and (got, channels) != (4, 3):
         raise InputError(
-            f"image: got {got} channel{'s' * (got > 1)}, expected {channels}, which the network reads"
+            f"image: got {got} channel{'s' * (got > 1)}, expected {channels}, which the network "
+            "reads"
         )
     return normalise(np.moveaxis(image[..., :channels], -1, 0))
 

@@ -35,7 +35,7 @@ def forward_bytes(
     Examples
     --------
     >>> forward_bytes(Architecture(), (572, 572)) // 2**20
-    336
+    191
     """
     rows = architecture.shapes((batch, architecture.in_channels, *tile))
     return itemsize * max(_live_elements(architecture, rows, (batch, *tile)))
@@ -92,7 +92,7 @@ def choose_tile(
     Examples
     --------
     >>> choose_tile(Architecture(base_channels=16), (4096, 4096), 2**30)
-    (1548, 1836)
+    (1564, 2236)
     """
     heights = list(tile_sizes(architecture, size[0]))
     widths = list(tile_sizes(architecture, size[1]))

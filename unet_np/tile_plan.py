@@ -53,8 +53,10 @@ def stride(architecture: Architecture, tile: int) -> int:
 
     Examples
     --------
-    >>> stride(Architecture(), 572), stride(Architecture(), 188), stride(Architecture(padding=1), 512)
-    (384, 0, 288)
+    >>> stride(Architecture(), 572), stride(Architecture(), 188)
+    (384, 0)
+    >>> stride(Architecture(padding=1), 512)
+    288
     """
     step = architecture.size_step
     if architecture.padding:
@@ -132,7 +134,7 @@ def plan_axis(architecture: Architecture, size: int, tile: int) -> tuple[Span, .
     half, apart = architecture.margin // 2, stride(architecture, tile)
     # With padding, the last tile ends where the whole image ends, and meets the same zeros.
     last = max(0, _padded(architecture, size) - tile) if architecture.padding else size
-    before, after = overlap(architecture) if architecture.padding else (0, 0)
+    before = overlap(architecture)[0] if architecture.padding else 0
     spans, done = [], 0
     for number in range(count):
         start = min(number * apart, last)

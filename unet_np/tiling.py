@@ -324,10 +324,9 @@ def _checked_image(architecture: Architecture, image: Array) -> Array:
 
 def _usable(architecture: Architecture, size: int, tile: int) -> int:
     """The tile, or what the image needs where that is less; checked."""
-    name = "tile"
     if not architecture.is_valid_input(tile):
         nearest = " and ".join(str(n) for n in architecture.nearest_input_sizes(tile))
         raise InputError(
-            f"{name}: got {tile}, expected an input size of the network; nearest valid: {nearest}"
+            f"tile: got {tile}, expected an input size of the network; nearest valid: {nearest}"
         )
     return min(tile, architecture.input_size_for_output(size))

@@ -1,0 +1,359 @@
+"""Overlap-tile (Fig. 2): any size, mirrored border, seams that cannot be seen."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unet_np import UNet
+from unet_np.architecture import Architecture
+from unet_np.errors import InputError
+from unet_np.ops import softmax
+from unet_np.tile_memory import choose_tile, forward_bytes
+from unet_np.tile_plan import overlap, plan_axis, stride, tile_count, tile_sizes
+from unet_np.tiling import SYMMETRIES, make_tiling, predict_tiled, reflected, turn
+
+DEPTHS = st.integers(1, 5)
+
+
+def make_net(depth, padding=0, classes=2, channels=1, dtype="float64"):
+    return UNet(
+        in_channels=channels,
+        num_classes=classes,
+        base_channels=4,
+        depth=depth,
+        padding=padding,
+        dtype=dtype,
+        seed=depth,
+        backend="numpy",
+    )
+
+
+def whole_pass(net, image):
+    """One pass over the whole image, mirrored by NumPy: what tiles must agree with."""
+    image = image if image.ndim == 3 else image[None]
+    half = net.architecture.margin // 2
+    pads = [(0, 0)]
+    for size in image.shape[1:]:
+        full = net.architecture.input_size_for_output(size)
+        pads.append((half, full - half - size))
+    padded = np.pad(image, pads, mode="reflect")[None]
+    probabilities = softmax(net.forward(padded))[0][0]
+    return probabilities[:, : image.shape[1], : image.shape[2]]
+
+
+def random_image(shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+# Seams
+
+
+@pytest.mark.parametrize(
+    ("depth", "size", "tile"),
+    [
+        (1, (23, 40), 22),
+        (2, (50, 70), 44),
+        (2, (51, 37), (48, 60)),
+        (2, (97, 64), 72),
+        (3, (100, 130), 108),
+        (3, (111, 113), 124),
+        (4, (100, 60), 204),
+        (4, (129, 130), 236),
+        (4, (37, 150), (220, 252)),
+    ],
+)
+def test_tiles_equal_one_pass_over_the_whole_image(depth, size, tile):
+    net, image = make_net(depth), random_image(size)
+    assert len(make_tiling(net.architecture, size, tile=tile)) > 1
+    tiled = predict_tiled(net, image, tile=tile)
+    np.testing.assert_allclose(tiled, whole_pass(net, image), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("depth", "size", "tile"),
+    [
+        (1, (60, 41), 32),
+        (2, (150, 83), 64),
+        (2, (64, 130), (80, 84)),
+        (3, (190, 143), 136),
+        (4, (300, 50), 272),
+    ],
+)
+def test_tiles_equal_one_pass_with_padding(depth, size, tile):
+    net, image = make_net(depth, padding=1), random_image(size)
+    assert len(make_tiling(net.architecture, size, tile=tile)) > 1
+    tiled = predict_tiled(net, image, tile=tile)
+    np.testing.assert_allclose(tiled, whole_pass(net, image), rtol=0, atol=1e-12)
+
+
+def test_tiles_off_the_pooling_grid_would_show():
+    # The reason for aligned tiles: the same pixel, two pixels further in its tile, differs.
+    net, image = make_net(2), random_image((80, 80))
+    whole = whole_pass(net, image)
+    shifted = whole_pass(net, image[2:])
+    inside = np.abs(whole[:, 32:50, 30:50] - shifted[:, 30:48, 30:50])
+    assert inside.max() > 1e-6
+    aligned = whole_pass(net, image[4:])
+    np.testing.assert_allclose(whole[:, 32:50, 30:50], aligned[:, 28:46, 30:50], atol=1e-12)
+
+
+def test_the_overlap_with_padding_is_needed():
+    # A tile of the padded net is wrong within the receptive field of its edge.
+    net, image = make_net(2, padding=1), random_image((96, 64))
+    whole = softmax(net.forward(image[None, None]))[0][0]
+    part = softmax(net.forward(image[None, None, 32:]))[0][0]
+    before = overlap(net.architecture)[0]
+    error = np.abs(whole[:, 32:] - part).max(axis=(0, 2))
+    assert error[before:].max() < 1e-12
+    assert error[: before - net.architecture.size_step].max() > 1e-9
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 5), (1, 30), (7, 3), (19, 90)])
+@pytest.mark.parametrize("padding", [0, 1])
+def test_images_smaller_than_the_margin_are_mirrored_more_than_once(size, padding):
+    net, image = make_net(2, padding), random_image(size)
+    result = predict_tiled(net, image)
+    assert result.shape == (2, *size)
+    np.testing.assert_allclose(result, whole_pass(net, image), rtol=0, atol=1e-12)
+
+
+def test_a_valid_size_is_the_plain_forward_pass():
+    net = make_net(2)
+    image = random_image((52, 52))
+    half = net.architecture.margin // 2
+    logits = net.forward(np.pad(image, half, mode="reflect")[None, None])
+    assert logits.shape[-2:] == image.shape
+    np.testing.assert_allclose(predict_tiled(net, image), softmax(logits)[0][0], atol=1e-13)
+
+
+def test_float32_agrees_to_its_rounding():
+    net, image = make_net(3, dtype="float32"), random_image((120, 90)).astype(np.float32)
+    tiled = predict_tiled(net, image, tile=124)
+    assert tiled.dtype == np.float32
+    np.testing.assert_allclose(tiled, whole_pass(net, image), rtol=0, atol=2e-6)
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    height=st.integers(1, 60),
+    width=st.integers(1, 60),
+    steps=st.integers(0, 8),
+    batch=st.integers(1, 5),
+    padding=st.sampled_from([0, 1]),
+)
+def test_any_size_tile_and_batch_gives_the_same(height, width, steps, batch, padding):
+    net, image = make_net(1, padding, classes=3), random_image((height, width))
+    smallest = next(tile_sizes(net.architecture, 100))[0]
+    tile = smallest + steps * net.architecture.size_step
+    tiled = predict_tiled(net, image, tile=tile, batch=batch)
+    np.testing.assert_allclose(tiled, whole_pass(net, image), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(tiled.sum(axis=0), 1, atol=1e-12)
+
+
+# The plan
+
+
+@settings(deadline=None, max_examples=200)
+@given(depth=DEPTHS, padding=st.sampled_from([0, 1]), size=st.integers(1, 2000), data=st.data())
+def test_spans_cover_the_axis_once_on_the_grid(depth, padding, size, data):
+    architecture = Architecture(depth=depth, padding=padding)
+    tile, count = data.draw(st.sampled_from(list(tile_sizes(architecture, size))))
+    spans = plan_axis(architecture, size, tile)
+    assert len(spans) == count == tile_count(architecture, size, tile)
+    covered = [i for span in spans for i in range(span.place.start, span.place.stop)]
+    assert covered == list(range(size))
+    half = architecture.margin // 2
+    for span in spans:
+        assert (span.start + half) % architecture.size_step == 0
+        assert 0 <= span.keep.start < span.keep.stop <= tile - architecture.margin
+        assert span.keep.start + span.start + half == span.place.start
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 4])
+def test_kept_pixels_see_no_padding_inside_the_image(depth):
+    architecture = Architecture(depth=depth, padding=1)
+    tile = sum(overlap(architecture)) + 2 * architecture.size_step
+    spans = plan_axis(architecture, 1000, tile)
+    for number, span in enumerate(spans):
+        kept = range(span.keep.start, span.keep.stop)
+        if number > 0:
+            assert min(architecture.receptive_field(pixel)[0] for pixel in kept) >= 0
+        if number < len(spans) - 1:
+            assert max(architecture.receptive_field(pixel)[1] for pixel in kept) < tile
+
+
+@given(size=st.integers(1, 12), reach=st.integers(0, 50))
+def test_reflected_is_numpy_pad(size, reach):
+    expected = np.pad(np.arange(size), reach, mode="reflect")
+    assert np.array_equal(reflected(np.arange(-reach, size + reach), size), expected)
+
+
+def test_stride_of_the_paper():
+    assert stride(Architecture(), 572) == 384
+    assert [tile for tile, _ in tile_sizes(Architecture(), 388)][-1] == 572
+
+
+# Options
+
+
+def test_borders_are_those_of_numpy_pad():
+    net, image = make_net(1), random_image((9, 9))
+    half = net.architecture.margin // 2
+    full = net.architecture.input_size_for_output(9)
+    for border in ("reflect", "symmetric", "edge"):
+        padded = np.pad(image, (half, full - half - 9), mode=border)[None, None]
+        expected = softmax(net.forward(padded))[0][0, :, :9, :9]
+        np.testing.assert_allclose(predict_tiled(net, image, border=border), expected, atol=1e-13)
+
+
+@pytest.mark.parametrize("averaging", [7, 8])
+def test_averaging_maps_every_version_back(averaging):
+    net, image = make_net(2), random_image((45, 62))
+    expected = np.zeros((2, 45, 62))
+    for mirrored, quarters in SYMMETRIES[:averaging]:
+        version = np.rot90(np.fliplr(image) if mirrored else image, quarters)
+        back = np.rot90(whole_pass(net, version), -quarters, axes=(1, 2))
+        expected += (back[:, :, ::-1] if mirrored else back) / averaging
+    result = predict_tiled(net, image, averaging=averaging, tile=56)
+    np.testing.assert_allclose(result, expected, rtol=0, atol=1e-12)
+
+
+def test_the_mean_of_all_8_does_not_depend_on_the_orientation():
+    # A size on the pooling grid: else the turned image stands differently on it.
+    net, image = make_net(2), random_image((48, 48))
+    first = predict_tiled(net, image, averaging=8)
+    for symmetry in SYMMETRIES:
+        turned = predict_tiled(net, turn(image, symmetry), averaging=8)
+        np.testing.assert_allclose(turned, turn(first, symmetry), rtol=0, atol=1e-12)
+
+
+def test_symmetries_are_the_8_of_the_square():
+    square = np.arange(9).reshape(3, 3)
+    assert len({turn(square, symmetry).tobytes() for symmetry in SYMMETRIES}) == 8
+    assert np.array_equal(turn(square, SYMMETRIES[0]), square)
+
+
+def test_channels_and_integer_images():
+    net = make_net(1, channels=3)
+    image = np.random.default_rng(0).integers(0, 9, (3, 30, 25), dtype=np.uint8)
+    np.testing.assert_allclose(predict_tiled(net, image), whole_pass(net, image.astype(float)))
+
+
+def test_result_straight_into_a_memmap(tmp_path):
+    net, image = make_net(1, dtype="float32"), random_image((40, 30)).astype(np.float32)
+    out = np.memmap(tmp_path / "p.dat", np.float32, "w+", shape=(2, 40, 30))
+    returned = predict_tiled(net, image, out=out, averaging=7, tile=28)
+    assert returned is out
+    out.flush()
+    stored = np.fromfile(tmp_path / "p.dat", np.float32).reshape(2, 40, 30)
+    np.testing.assert_allclose(stored, predict_tiled(net, image, averaging=7), atol=1e-6)
+
+
+def test_image_from_a_memmap_is_left_alone(tmp_path):
+    net = make_net(1)
+    path = tmp_path / "image.npy"
+    np.save(path, random_image((40, 30)))
+    image = np.load(path, mmap_mode="r")
+    before = image.copy()
+    result = predict_tiled(net, image)
+    assert np.array_equal(image, before)
+    np.testing.assert_allclose(result, whole_pass(net, before), atol=1e-12)
+
+
+def test_progress_counts_tiles_of_all_versions():
+    net, calls = make_net(1), []
+    tiling = make_tiling(net.architecture, (40, 40), tile=28, batch=2)
+    predict_tiled(
+        net,
+        random_image((40, 40)),
+        tile=28,
+        batch=2,
+        averaging=7,
+        progress=lambda done, total: calls.append((done, total)),
+    )
+    assert calls[-1] == (7 * len(tiling), 7 * len(tiling))
+    assert [done for done, _ in calls] == sorted({done for done, _ in calls})
+
+
+# Memory
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    height=st.integers(1, 3000),
+    width=st.integers(1, 3000),
+    megabytes=st.integers(40, 3000),
+    padding=st.sampled_from([0, 1]),
+)
+def test_chosen_tiles_fit_the_budget(height, width, megabytes, padding):
+    architecture = Architecture(base_channels=16, padding=padding)
+    budget = megabytes * 2**20
+    tile = choose_tile(architecture, (height, width), budget)
+    assert forward_bytes(architecture, tile) <= budget
+    tiling = make_tiling(architecture, (height, width), memory_budget=budget)
+    assert forward_bytes(architecture, tiling.tile, batch=tiling.batch) <= budget
+
+
+def test_more_memory_is_never_more_work():
+    architecture = Architecture(base_channels=16)
+    work = []
+    for megabytes in (30, 60, 120, 250, 500, 1000, 4000):
+        tiling = make_tiling(architecture, (1500, 900), memory_budget=megabytes * 2**20)
+        work.append(len(tiling) * tiling.tile[0] * tiling.tile[1])
+    assert work == sorted(work, reverse=True)
+    assert len(tiling) == 1
+
+
+def test_forward_bytes_is_the_sum_by_hand():
+    small = Architecture(base_channels=4, depth=1)
+    # 22 -> 20 -> 18: the second convolution has the most, 4 channels before and after.
+    assert forward_bytes(small, (22, 22), 4) == 4 * (4 * 20**2 + 4 * 18**2)
+    # 102 -> 100 -> 98 -> 49 -> 47 -> 45 -> 90: there expand1.crop_concat has more, the up-conv's
+    # 4 channels, both together in 8, and the skip.
+    joined = 4 * 90**2 + 8 * 90**2 + 4 * 98**2
+    assert forward_bytes(small, (102, 102), 8, batch=3) == 3 * 8 * joined
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tile": 50}, r"tile: got 50, .*nearest valid: 48 and 52"),
+        ({"tile": 10}, r"tile: got 10, .*nearest valid: 44"),
+        ({"averaging": 4}, r"averaging: got 4, expected 1, 7 or 8"),
+        ({"border": "wrap"}, r"border: got 'wrap', expected one of reflect, symmetric, edge"),
+        ({"batch": 0}, r"batch: got 0, expected an integer >= 1"),
+        ({"memory_budget": 1000}, r"memory_budget: got 1000 bytes, expected at least \d+"),
+        ({"out": np.zeros((2, 5, 5))}, r"out: got float64 \(2, 5, 5\), expected .*\(2, 60, 70\)"),
+        ({"out": np.zeros((2, 60, 70), int)}, r"out: got int64 .*, expected a floating"),
+    ],
+)
+def test_bad_options_are_one_line(change, message):
+    with pytest.raises(InputError, match=message) as caught:
+        predict_tiled(make_net(2), random_image((60, 70)), **change)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros(5), r"image: got shape \(5,\), expected \(H, W\) or \(1, H, W\)"),
+        (np.zeros((2, 5, 5)), r"image: got shape \(2, 5, 5\)"),
+        (np.zeros((0, 5)), r"image: got shape"),
+        (np.zeros((5, 5), complex), r"image: got dtype complex128, expected real numbers"),
+        (np.full((5, 5), np.nan), r"image: got NaN or infinity, expected finite numbers"),
+        (np.full((5, 5), np.inf), r"image: got NaN or infinity"),
+    ],
+)
+def test_bad_images_are_one_line(image, message):
+    with pytest.raises(InputError, match=message):
+        predict_tiled(make_net(2), image)
+
+
+def test_tiles_too_small_to_join_name_the_smallest():
+    with pytest.raises(InputError, match=r"tile: got 188, too small .*expected at least 204"):
+        make_tiling(Architecture(), (512, 512), tile=188)
+    assert len(make_tiling(Architecture(), (4, 4), tile=188)) == 1
