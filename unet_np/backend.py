@@ -103,10 +103,10 @@ def array_module(*arrays: Array) -> ModuleType:
     cupy = sys.modules.get("cupy")
     modules = set()
     for array in arrays:
-        if isinstance(array, np.ndarray | np.generic):
-            modules.add("numpy")
-        elif cupy is not None and isinstance(array, cupy.ndarray):
+        if cupy is not None and isinstance(array, cupy.ndarray):
             modules.add("cupy")
+        elif isinstance(array, np.ndarray | np.generic):
+            modules.add("numpy")
         else:
             raise TypeError(
                 f"array: got {type(array).__name__}, expected numpy.ndarray or cupy.ndarray"
@@ -193,6 +193,33 @@ def empty_channels_last(
     batch, channels, height, width = shape
     make = xp.zeros if zero else xp.empty
     return make((batch, height, width, channels), dtype=dtype).transpose(0, 3, 1, 2)
+
+
+def as_channels_last(x: Array) -> Array:
+    """The (B, H, W, C) array behind a (B, C, H, W) one; a copy if its memory has another order.
+
+    Examples
+    --------
+    >>> x = empty_channels_last(np, (1, 3, 4, 5), "float32")
+    >>> as_channels_last(x).shape, np.shares_memory(as_channels_last(x), x)
+    ((1, 4, 5, 3), True)
+    """
+    return array_module(x).ascontiguousarray(x.transpose(0, 2, 3, 1))
+
+
+def channel_sums(x: Array) -> Array:
+    """Sum of a (B, C, H, W) array over all but its channels: the gradient of a bias.
+
+    Rows are summed first, so that rounding errors do not pile up over a whole image.
+
+    Examples
+    --------
+    >>> channel_sums(np.ones((2, 3, 4, 4)))
+    array([32., 32., 32.])
+    """
+    xp = array_module(x)
+    pixels = as_channels_last(x)
+    return (xp.ones(pixels.shape[2], x.dtype) @ pixels).sum(axis=(0, 1))
 
 
 # Threads. A convolution is cut into blocks that fit the cache, and the blocks are shared
@@ -291,6 +318,46 @@ def parallel_map(
 
     with single_threaded_blas():
         return list(_pool.map(call, work))
+
+
+def block_elements(xp: ModuleType) -> int:
+    """How many numbers a block of an operation's temporaries should hold.
+
+    On the host a block and what is made from it fit a core's cache; on a GPU a block is
+    large enough to keep the whole device busy.
+    """
+    return 2**25 if is_device(xp) else 2**17
+
+
+def for_row_blocks(function: Callable[..., Any], *arrays: Array) -> None:
+    """Call `function` on blocks of rows of (B, C, H, W) arrays, on all cores.
+
+    Arrays may differ in height by whole factors (a pooled map has half the rows); each
+    is cut at the same share of its rows. `function` gets one (C, h, W) view of each.
+
+    Examples
+    --------
+    >>> x = np.ones((1, 2, 4, 4))
+    >>> for_row_blocks(lambda rows: np.negative(rows, out=rows), x)
+    >>> float(x.sum())
+    -32.0
+    """
+    xp = array_module(*arrays)
+    height = min(array.shape[2] for array in arrays)
+    row_size = max(math.prod(array.shape[1:]) for array in arrays) // height
+    rows = max(1, block_elements(xp) // max(1, row_size))
+
+    def call(block: tuple[int, int]) -> None:
+        image, first = block
+        last = min(first + rows, height)
+        views = []
+        for array in arrays:
+            factor = array.shape[2] // height
+            views.append(array[image, :, first * factor : last * factor])
+        function(*views)
+
+    images = range(arrays[0].shape[0])
+    parallel_map(call, [(image, row) for image in images for row in range(0, height, rows)], xp)
 
 
 def scratch(xp: ModuleType, name: str, shape: tuple[int, ...], dtype: Any) -> Array:

@@ -1,0 +1,31 @@
+"""The operations of the network, each with its backward pass.
+
+A forward returns ``(output, cache)``; its backward takes ``(grad_output, cache)``.
+`weighted_cross_entropy`, the end of the network, returns ``(loss, grad_logits)``.
+"""
+
+from unet_np.ops.activation import dropout, dropout_backward, relu, relu_backward
+from unet_np.ops.conv import conv2d, conv2d_backward
+from unet_np.ops.crop import center_crop, crop_concat, crop_concat_backward
+from unet_np.ops.loss import softmax, softmax_backward, weighted_cross_entropy
+from unet_np.ops.pool import max_pool2d, max_pool2d_backward
+from unet_np.ops.upconv import conv_transpose2d, conv_transpose2d_backward
+
+__all__ = [
+    "center_crop",
+    "conv2d",
+    "conv2d_backward",
+    "conv_transpose2d",
+    "conv_transpose2d_backward",
+    "crop_concat",
+    "crop_concat_backward",
+    "dropout",
+    "dropout_backward",
+    "max_pool2d",
+    "max_pool2d_backward",
+    "relu",
+    "relu_backward",
+    "softmax",
+    "softmax_backward",
+    "weighted_cross_entropy",
+]

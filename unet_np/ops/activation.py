@@ -1,0 +1,139 @@
+"""The ReLU after each convolution (Fig. 1) and the dropout of section 3.1."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from unet_np.backend import Array, array_module, as_channels_last, for_row_blocks
+from unet_np.errors import InputError
+
+
+def relu(x: Array, out: Array | None = None) -> tuple[Array, Array]:
+    """Rectified linear unit, y = max(x, 0).
+
+    Parameters
+    ----------
+    x : array (B, C, H, W)
+        Feature maps.
+    out : array (B, C, H, W), optional
+        Where to write y; may be `x` itself, which then is overwritten.
+
+    Returns
+    -------
+    y : array (B, C, H, W)
+        Of the dtype of `x`.
+    cache : array
+        `y`: it is positive exactly where x was.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> y, cache = relu(np.array([[[[-1.0, 2.0]]]]))
+    >>> y
+    array([[[[0., 2.]]]])
+    """
+    xp = array_module(x)
+    y = xp.empty_like(x) if out is None else out
+    for_row_blocks(lambda x, y: xp.maximum(x, 0, out=y), x, y)
+    return y, y
+
+
+def relu_backward(grad_output: Array, cache: Array, out: Array | None = None) -> Array:
+    """dE/dx = dE/dy where x > 0, else 0 (also at x = 0, as in PyTorch).
+
+    Parameters
+    ----------
+    grad_output : array (B, C, H, W)
+        dE/dy.
+    cache : array
+        From `relu`.
+    out : array (B, C, H, W), optional
+        Where to write; may be `grad_output`.
+
+    Returns
+    -------
+    array (B, C, H, W)
+        dE/dx.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> y, cache = relu(np.array([[[[-1.0, 2.0]]]]))
+    >>> relu_backward(np.full((1, 1, 1, 2), 5.0), cache)
+    array([[[[0., 5.]]]])
+    """
+    xp = array_module(grad_output, cache)
+    grad_x = xp.empty_like(grad_output) if out is None else out
+    for_row_blocks(lambda g, y, o: xp.multiply(g, y > 0, out=o), grad_output, cache, grad_x)
+    return grad_x
+
+
+def dropout(x: Array, p: float, rng: Any) -> tuple[Array, tuple[Array, float]]:
+    """Set each number to 0 with probability p, divide the others by 1 - p.
+
+    The division ("inverted" scaling) keeps the expected value, so that nothing is to be
+    done at test time.
+
+    Parameters
+    ----------
+    x : array (B, C, H, W)
+        Feature maps.
+    p : float
+        Probability of a zero, 0 <= p < 1; 0.5 in the paper's released network.
+    rng : numpy.random.Generator or cupy.random.Generator
+        Of the library that made `x`. The same state gives the same zeros.
+
+    Returns
+    -------
+    y : array (B, C, H, W)
+        Of the dtype of `x`.
+    cache : tuple
+        Which numbers were kept, and the factor 1 / (1 - p).
+
+    Raises
+    ------
+    InputError
+        If p is not in [0, 1).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> y, cache = dropout(np.ones((1, 1, 1, 8)), 0.5, np.random.default_rng(0))
+    >>> y
+    array([[[[2., 0., 0., 0., 2., 2., 2., 2.]]]])
+    """
+    if not 0 <= p < 1:
+        raise InputError(f"p: got {p}, expected 0 <= p < 1")
+    xp = array_module(x)
+    pixels = as_channels_last(x)
+    keep = (rng.random(pixels.shape, dtype=xp.float32) >= p).transpose(0, 3, 1, 2)
+    cache = (keep, 1 / (1 - p))
+    return dropout_backward(x, cache), cache
+
+
+def dropout_backward(grad_output: Array, cache: tuple[Array, float]) -> Array:
+    """The same zeros and the same factor, applied to the gradient.
+
+    Parameters
+    ----------
+    grad_output : array (B, C, H, W)
+        dE/dy.
+    cache : tuple
+        From `dropout`.
+
+    Returns
+    -------
+    array (B, C, H, W)
+        dE/dx.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> y, cache = dropout(np.ones((1, 1, 1, 4)), 0.5, np.random.default_rng(0))
+    >>> dropout_backward(np.full((1, 1, 1, 4), 3.0), cache)
+    array([[[[6., 0., 0., 0.]]]])
+    """
+    keep, scale = cache
+    grad_x = grad_output * keep
+    grad_x *= scale
+    return grad_x

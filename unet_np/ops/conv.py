@@ -1,0 +1,161 @@
+"""The convolution of Fig. 1's blue arrows, by one of several algorithms that agree."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from unet_np.backend import Array, array_module, channel_sums
+from unet_np.errors import InputError
+from unet_np.ops import im2col, naive, winograd
+
+Cache = tuple[Array, Array, int, str]
+
+ALGORITHMS: dict[str, ModuleType] = {"naive": naive, "im2col": im2col, "winograd": winograd}
+
+
+def conv2d(
+    x: Array, w: Array, b: Array, padding: int = 0, algorithm: str = "auto"
+) -> tuple[Array, Cache]:
+    """Convolution with stride 1 (as in all of deep learning, a cross-correlation).
+
+    y[n, k, i, j] = b[k] + sum over c, m, l of x[n, c, i + m, j + l] w[k, c, m, l]
+
+    Parameters
+    ----------
+    x : array (B, C, H, W)
+        Feature maps.
+    w : array (K, C, kh, kw)
+        Weights, in PyTorch's order.
+    b : array (K,)
+        Bias.
+    padding : int
+        Zeros added on each side of `x`; 0 in the paper.
+    algorithm : {"auto", "naive", "im2col", "winograd"}
+        ``naive`` are loops, ``im2col`` is one matrix product, ``winograd`` needs about a
+        quarter of the multiplications and a 3x3 kernel. ``auto`` picks the faster by shape.
+
+    Returns
+    -------
+    y : array (B, K, H + 2 padding - kh + 1, W + 2 padding - kw + 1)
+        Of the dtype of `x`, channels last in memory.
+    cache : tuple
+        `x`, `w`, padding and algorithm: no copy, no column matrix.
+
+    Raises
+    ------
+    InputError
+        If shapes or dtypes disagree, the kernel is larger than the padded image, or the
+        algorithm is unknown or cannot do this kernel.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.arange(9.0).reshape(1, 1, 3, 3)
+    >>> w = np.array([[[[1.0, 0.0], [0.0, 2.0]]]])
+    >>> conv2d(x, w, np.array([100.0]))[0]
+    array([[[[108., 111.],
+             [117., 120.]]]])
+    """
+    array_module(x, w, b)
+    _check(x, w, b, padding, algorithm)
+    rows, columns = (size + 2 * padding - k + 1 for size, k in zip(x.shape[2:], w.shape[2:]))
+    y = ALGORITHMS[choose(w.shape, rows, columns, algorithm, x)].forward(x, w, b, padding)
+    return y, (x, w, padding, algorithm)
+
+
+def conv2d_backward(
+    grad_output: Array, cache: Cache, need_grad_x: bool = True
+) -> tuple[Array, Array, Array]:
+    """Gradients of the convolution.
+
+    dE/dx[n, c, i, j] = sum over k, m, l of w[k, c, m, l] dE/dy[n, k, i - m, j - l]
+    dE/dw[k, c, m, l] = sum over n, i, j of x[n, c, i + m, j + l] dE/dy[n, k, i, j]
+    dE/db[k]          = sum over n, i, j of dE/dy[n, k, i, j]
+
+    Parameters
+    ----------
+    grad_output : array (B, K, H', W')
+        dE/dy.
+    cache : tuple
+        From `conv2d`.
+    need_grad_x : bool
+        False leaves dE/dx out and returns None in its place: nobody asks the first layer.
+
+    Returns
+    -------
+    grad_x : array (B, C, H, W)
+    grad_w : array (K, C, kh, kw)
+    grad_b : array (K,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x, w = np.ones((1, 1, 3, 3)), np.full((1, 1, 2, 2), 5.0)
+    >>> y, cache = conv2d(x, w, np.zeros(1))
+    >>> grad_x, grad_w, grad_b = conv2d_backward(np.ones((1, 1, 2, 2)), cache)
+    >>> grad_x[0, 0]
+    array([[ 5., 10.,  5.],
+           [10., 20., 10.],
+           [ 5., 10.,  5.]])
+    >>> grad_w[0, 0], grad_b
+    (array([[4., 4.],
+           [4., 4.]]), array([4.]))
+    """
+    x, w, padding, algorithm = cache
+    array_module(grad_output, x)
+    rows, columns = grad_output.shape[2:]
+    name = choose(w.shape, rows, columns, algorithm, x)
+    grad_w = ALGORITHMS[name].weight_gradient(grad_output, x, w.shape, padding)
+    grad_b = channel_sums(grad_output)
+    if not need_grad_x:
+        return None, grad_w, grad_b
+    name = choose(w.shape, *x.shape[2:], algorithm, x)
+    grad_x = ALGORITHMS[name].input_gradient(grad_output, w, x.shape, padding)
+    return grad_x, grad_w, grad_b
+
+
+def choose(
+    w_shape: tuple[int, ...], rows: int, columns: int, algorithm: str, x: Array
+) -> str:
+    """The algorithm that ``auto`` stands for, by the shape of kernel and output.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.zeros(1)
+    >>> choose((64, 64, 3, 3), 568, 568, "auto", x), choose((64, 1, 3, 3), 570, 570, "auto", x)
+    ('winograd', 'im2col')
+    """
+    if algorithm != "auto":
+        return algorithm
+    out, into, kh, kw = w_shape
+    tiles = -(-rows // winograd.TILE) * -(-columns // winograd.TILE)
+    enough_channels = min(into, out) >= winograd.MIN_CHANNELS
+    if (kh, kw) == (3, 3) and enough_channels and tiles >= winograd.MIN_TILES:
+        return "winograd"
+    return "im2col"
+
+
+def _check(x: Array, w: Array, b: Array, padding: int, algorithm: str) -> None:
+    if x.ndim != 4:
+        raise InputError(f"x: got shape {x.shape}, expected (B, C, H, W)")
+    if w.ndim != 4 or w.shape[1] != x.shape[1]:
+        raise InputError(f"w: got shape {w.shape}, expected (K, {x.shape[1]}, kh, kw)")
+    if b.shape != (w.shape[0],):
+        raise InputError(f"b: got shape {b.shape}, expected ({w.shape[0]},)")
+    if not x.dtype == w.dtype == b.dtype:
+        raise InputError(f"x, w, b: got {x.dtype}, {w.dtype}, {b.dtype}, expected one dtype")
+    if padding < 0:
+        raise InputError(f"padding: got {padding}, expected an integer >= 0")
+    for name, size, kernel in zip(("height", "width"), x.shape[2:], w.shape[2:], strict=True):
+        if size + 2 * padding < kernel:
+            raise InputError(
+                f"x: got {name} {size} with padding {padding}, expected at least the kernel's "
+                f"{kernel}; nearest valid {name} is {kernel - 2 * padding}"
+            )
+    if algorithm not in ("auto", *ALGORITHMS):
+        names = ", ".join(("auto", *ALGORITHMS))
+        raise InputError(f"algorithm: got {algorithm!r}, expected one of {names}")
+    if algorithm == "winograd" and w.shape[2:] != (3, 3):
+        kernel = "x".join(map(str, w.shape[2:]))
+        raise InputError(f"algorithm: got 'winograd' for a {kernel} kernel, expected 3x3")

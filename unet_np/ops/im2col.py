@@ -1,0 +1,190 @@
+"""The convolution as one matrix product: im2col.
+
+Every window of the input becomes a row of a matrix, the columns; the kernels are the
+columns of a second one; their product holds every output number. The column matrix is
+kh x kw times as large as the input, so it is made for some rows of the image at a time.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from types import ModuleType
+
+from unet_np.backend import (
+    Array,
+    array_module,
+    as_channels_last,
+    block_elements,
+    empty_channels_last,
+    is_device,
+    parallel_map,
+    scratch,
+    thread_count,
+)
+
+# A matrix product needs some hundred rows to be worth fetching the weights for.
+MIN_PIXELS = 384
+
+
+def forward(x: Array, w: Array, b: Array, padding: int) -> Array:
+    """(B, C, H, W) and (K, C, kh, kw) -> (B, K, H', W')."""
+    xp = array_module(x)
+    out, into, kh, kw = w.shape
+    batch, _, height, width = x.shape
+    rows, columns = height + 2 * padding - kh + 1, width + 2 * padding - kw + 1
+    y = empty_channels_last(xp, (batch, out, rows, columns), x.dtype)
+    pixels, results = as_channels_last(x), y.transpose(0, 2, 3, 1)
+    weights = kernel_matrix(w)
+
+    def call(block: tuple[int, int, int]) -> None:
+        image, first, last = block
+        cols = im2col(pixels[image], first, last, (kh, kw), padding)
+        target = results[image, first:last].reshape(-1, out)
+        xp.matmul(cols, weights, out=target)
+        target += b
+
+    parallel_map(call, _blocks(batch, rows, columns, into * kh * kw, xp), xp)
+    return y
+
+
+def input_gradient(grad: Array, w: Array, x_shape: tuple[int, ...], padding: int) -> Array:
+    """The gradient of a convolution is a convolution: padded, with the kernels turned by 180°."""
+    xp = array_module(grad, w)
+    zero = xp.zeros(w.shape[1], w.dtype)
+    kh, kw = w.shape[2:]
+    if kh != kw:
+        grad = xp.pad(grad, ((0, 0), (0, 0), (kh - 1, kh - 1), (kw - 1, kw - 1)))
+        full = forward(grad, rotated(w), zero, 0)
+        return full[:, :, padding : padding + x_shape[2], padding : padding + x_shape[3]]
+    if padding <= kh - 1:
+        return forward(grad, rotated(w), zero, kh - 1 - padding)
+    cut = padding - (kh - 1)
+    inner = grad[:, :, cut : cut + x_shape[2] + kh - 1, cut : cut + x_shape[3] + kw - 1]
+    return forward(inner, rotated(w), zero, 0)
+
+
+def weight_gradient(grad: Array, x: Array, w_shape: tuple[int, ...], padding: int) -> Array:
+    """The columns' transpose times the output's gradient, one kernel row at a time."""
+    xp = array_module(grad, x)
+    out, into, kh, kw = w_shape
+    batch, _, rows, columns = grad.shape
+    pixels, grads = as_channels_last(x), as_channels_last(grad)
+    grad_w = xp.zeros((kh, kw, into, out), grad.dtype)
+    blocks = _blocks(batch, rows, columns, into * kw, xp)
+    # One thread adds all blocks of its part of the result: no second copy, and a fixed order.
+    part = -(-out // thread_count())
+
+    def call(item: tuple[int, int]) -> None:
+        i, k = item
+        target = grad_w[i, :, :, k : k + part].reshape(kw * into, -1)
+        product = scratch(xp, "product", target.shape, grad.dtype)
+        for image, first, last in blocks:
+            source = pixels[image]
+            cols = im2col(source, first + i, last + i, (1, kw), padding)
+            block = grads[image, first:last, :, k : k + part].reshape(cols.shape[0], -1)
+            xp.matmul(cols.T, block, out=product)
+            grad_w[i, :, :, k : k + part] += product.reshape(kw, into, -1)
+
+    parallel_map(call, [(i, k) for i in range(kh) for k in range(0, out, part)], xp)
+    return grad_w.transpose(3, 2, 0, 1)
+
+
+def im2col(
+    pixels: Array, first: int, last: int, kernel: tuple[int, int], padding: int = 0
+) -> Array:
+    """The windows under output rows `first` to `last`, each as one row of a matrix.
+
+    Parameters
+    ----------
+    pixels : array (H, W, C)
+        One image, channels last.
+    first, last : int
+        Output rows, `last` not included.
+    kernel : (int, int)
+        kh, kw.
+    padding : int
+        Zeros around the image.
+
+    Returns
+    -------
+    array ((last - first) x W', kh x kw x C)
+        Scratch memory that the thread's next call overwrites; for a 1x1 kernel a view.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> image = np.arange(9.0).reshape(3, 3, 1)
+    >>> im2col(image, 0, 2, (2, 2))
+    array([[0., 1., 3., 4.],
+           [1., 2., 4., 5.],
+           [3., 4., 6., 7.],
+           [4., 5., 7., 8.]])
+    """
+    xp = array_module(pixels)
+    kh, kw = kernel
+    strip = padded_rows(pixels, first - padding, last + kh - 1 - padding, padding, padding)
+    channels = strip.shape[2]
+    rows, columns = last - first, strip.shape[1] - kw + 1
+    if kernel == (1, 1):
+        return strip.reshape(-1, channels)
+    row, column, number = strip.strides
+    windows = xp.lib.stride_tricks.as_strided(
+        strip, (rows, columns, kh, kw, channels), (row, column, row, column, number)
+    )
+    cols = scratch(xp, "columns", windows.shape, pixels.dtype)
+    cols[...] = windows
+    return cols.reshape(rows * columns, -1)
+
+
+def padded_rows(pixels: Array, first: int, last: int, left: int, right: int) -> Array:
+    """Rows `first` to `last` of an (H, W, C) image; zeros where they lie outside it.
+
+    Negative rows are above the image. `left` and `right` are columns of zeros to add. A
+    view where nothing is to be added.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> padded_rows(np.ones((2, 2, 1)), -1, 1, 0, 1)[:, :, 0]
+    array([[0., 0., 0.],
+           [1., 1., 0.]])
+    """
+    height, width, channels = pixels.shape
+    if first >= 0 and last <= height and left == right == 0:
+        return pixels[first:last]
+    xp = array_module(pixels)
+    strip = scratch(xp, "strip", (last - first, left + width + right, channels), pixels.dtype)
+    top, bottom = max(first, 0), min(last, height)
+    strip[: top - first] = 0
+    strip[bottom - first :] = 0
+    inside = strip[top - first : bottom - first]
+    inside[:, :left] = 0
+    inside[:, left + width :] = 0
+    inside[:, left : left + width] = pixels[top:bottom]
+    return strip
+
+
+def kernel_matrix(w: Array) -> Array:
+    """(K, C, kh, kw) as (kh x kw x C, K); a view if the weights are stored in that order."""
+    return w.transpose(2, 3, 1, 0).reshape(-1, w.shape[0])
+
+
+def rotated(w: Array) -> Array:
+    """Kernels turned by 180 degrees, input and output channels exchanged."""
+    return w[:, :, ::-1, ::-1].transpose(1, 0, 2, 3)
+
+
+def _blocks(batch: int, rows: int, columns: int, length: int, xp: ModuleType) -> list[tuple[int, int, int]]:
+    """(image, first row, last row): each with a column matrix that fits the cache."""
+    pixels = max(MIN_PIXELS, block_elements(xp) // length)
+    count = -(-rows * columns // pixels)
+    if not is_device(xp):
+        threads = thread_count()
+        count = -(-count // threads) * threads
+    count = min(rows, count)
+    edges = [rows * block // count for block in range(count + 1)]
+    return [
+        (image, first, last)
+        for image in range(batch)
+        for first, last in pairwise(edges)
+    ]

@@ -1,0 +1,166 @@
+"""Up-convolution 2x2: the green arrows of Fig. 1, elsewhere called transposed convolution."""
+
+from __future__ import annotations
+
+from unet_np.backend import (
+    Array,
+    array_module,
+    as_channels_last,
+    block_elements,
+    channel_sums,
+    empty_channels_last,
+    parallel_map,
+    scratch,
+    thread_count,
+)
+from unet_np.errors import InputError
+
+Cache = tuple[Array, Array]
+
+
+def conv_transpose2d(x: Array, w: Array, b: Array) -> tuple[Array, Cache]:
+    """Each input pixel becomes a 2x2 square: kernel 2x2, stride 2.
+
+    y[n, k, 2i + m, 2j + l] = b[k] + sum over c of x[n, c, i, j] w[c, k, m, l]
+
+    The squares do not overlap, so the whole is one matrix product: pixels x channels
+    times channels x (2 x 2 x K).
+
+    Parameters
+    ----------
+    x : array (B, C, H, W)
+        Feature maps.
+    w : array (C, K, 2, 2)
+        Weights, in PyTorch's order: input channels first.
+    b : array (K,)
+        Bias.
+
+    Returns
+    -------
+    y : array (B, K, 2H, 2W)
+        Of the dtype of `x`.
+    cache : tuple
+        `x` and `w`.
+
+    Raises
+    ------
+    InputError
+        If the shapes disagree.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.array([[[[1.0, 10.0]]]])
+    >>> w = np.array([[[[1.0, 2.0], [3.0, 4.0]]]])
+    >>> conv_transpose2d(x, w, np.zeros(1))[0]
+    array([[[[ 1.,  2., 10., 20.],
+             [ 3.,  4., 30., 40.]]]])
+    """
+    xp = array_module(x, w, b)
+    _check(x, w, b)
+    batch, _, height, width = x.shape
+    channels = w.shape[1]
+    y = empty_channels_last(xp, (batch, channels, 2 * height, 2 * width), x.dtype)
+    pixels, squares, weights = as_channels_last(x), _squares(y), _matrix(w)
+
+    def call(block: tuple[int, slice]) -> None:
+        image, rows = block
+        source = pixels[image, rows]
+        shape = (source.shape[0], width, 2, 2, channels)
+        product = scratch(xp, "upconv", shape, x.dtype)
+        xp.matmul(source.reshape(-1, source.shape[-1]), weights, out=_flat(product))
+        xp.add(product.transpose(0, 2, 1, 3, 4), b, out=squares[image, rows])
+
+    parallel_map(call, _blocks(x, 4 * channels), xp)
+    return y, (x, w)
+
+
+def conv_transpose2d_backward(grad_output: Array, cache: Cache) -> tuple[Array, Array, Array]:
+    """Gradients of the up-convolution: the transposes of its one matrix product.
+
+    dE/dx[n, c, i, j] = sum over k, m, l of w[c, k, m, l] dE/dy[n, k, 2i + m, 2j + l]
+    dE/dw[c, k, m, l] = sum over n, i, j of x[n, c, i, j] dE/dy[n, k, 2i + m, 2j + l]
+    dE/db[k]          = sum over n, i, j, m, l of dE/dy[n, k, 2i + m, 2j + l]
+
+    Parameters
+    ----------
+    grad_output : array (B, K, 2H, 2W)
+        dE/dy.
+    cache : tuple
+        From `conv_transpose2d`.
+
+    Returns
+    -------
+    grad_x : array (B, C, H, W)
+    grad_w : array (C, K, 2, 2)
+    grad_b : array (K,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x, w = np.full((1, 1, 1, 1), 3.0), np.array([[[[1.0, 2.0], [3.0, 4.0]]]])
+    >>> y, cache = conv_transpose2d(x, w, np.zeros(1))
+    >>> grad_x, grad_w, grad_b = conv_transpose2d_backward(np.ones((1, 1, 2, 2)), cache)
+    >>> float(grad_x.item()), grad_w.ravel(), grad_b
+    (10.0, array([3., 3., 3., 3.]), array([4.]))
+    """
+    x, w = cache
+    xp = array_module(grad_output, x)
+    width, into, out = x.shape[3], x.shape[1], w.shape[1]
+    grad_x = empty_channels_last(xp, x.shape, x.dtype)
+    pixels, grad_pixels = as_channels_last(x), grad_x.transpose(0, 2, 3, 1)
+    squares, weights = _squares(grad_output), _matrix(w)
+    blocks = _blocks(x, 4 * out)
+    # Each share of the blocks has a sum of its own, so that the order of all additions is fixed.
+    shares = min(len(blocks), thread_count())
+    sums = xp.zeros((shares, into, 4 * out), x.dtype)
+
+    def call(share: int) -> None:
+        product = xp.empty_like(sums[share])
+        for image, rows in blocks[share::shares]:
+            source = pixels[image, rows].reshape(-1, into)
+            shape = (source.shape[0] // width, width, 2, 2, out)
+            gathered = scratch(xp, "upconv", shape, x.dtype)
+            gathered[...] = squares[image, rows].transpose(0, 2, 1, 3, 4)
+            target = grad_pixels[image, rows].reshape(-1, into)
+            xp.matmul(_flat(gathered), weights.T, out=target)
+            sums[share] += xp.matmul(source.T, _flat(gathered), out=product)
+
+    parallel_map(call, range(shares), xp)
+    grad_w = sums.sum(axis=0).reshape(into, 2, 2, out).transpose(0, 3, 1, 2)
+    return grad_x, grad_w, channel_sums(grad_output)
+
+
+def _matrix(w: Array) -> Array:
+    """Weights as (C, 2 x 2 x K); a view if they are stored in that order."""
+    return w.transpose(0, 2, 3, 1).reshape(w.shape[0], -1)
+
+
+def _squares(y: Array) -> Array:
+    """(B, K, 2H, 2W) as (B, H, 2, W, 2, K): rows, rows in the square, columns, the same."""
+    pixels = as_channels_last(y)
+    batch, height, width, channels = pixels.shape
+    return pixels.reshape(batch, height // 2, 2, width // 2, 2, channels)
+
+
+def _flat(product: Array) -> Array:
+    """(rows, columns, 2, 2, K) as (pixels, 2 x 2 x K)."""
+    return product.reshape(product.shape[0] * product.shape[1], -1)
+
+
+def _blocks(x: Array, channels: int) -> list[tuple[int, slice]]:
+    """Rows of an image whose products fit the cache, and enough of them for all threads."""
+    batch, _, height, width = x.shape
+    rows = block_elements(array_module(x)) // (width * channels)
+    rows = max(1, min(rows, -(-height // thread_count())), -(-256 // width))
+    starts = range(0, height, rows)
+    return [(image, slice(first, first + rows)) for image in range(batch) for first in starts]
+
+
+def _check(x: Array, w: Array, b: Array) -> None:
+    if x.ndim != 4:
+        raise InputError(f"x: got shape {x.shape}, expected (B, C, H, W)")
+    if w.ndim != 4 or w.shape[0] != x.shape[1] or w.shape[2:] != (2, 2):
+        raise InputError(f"w: got shape {w.shape}, expected ({x.shape[1]}, K, 2, 2)")
+    if b.shape != (w.shape[1],):
+        raise InputError(f"b: got shape {b.shape}, expected ({w.shape[1]},)")
