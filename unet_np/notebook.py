@@ -36,7 +36,7 @@ class Table:
     header : sequence of str
         The columns' names.
     rows : sequence of sequences
-        One value for each column; numbers are set to the right.
+        One value for each column; None is an empty cell. Numbers are set to the right.
 
     Raises
     ------
@@ -94,10 +94,12 @@ class Table:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
 def _text(value: Any) -> str:
+    if value is None:
+        return ""
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
@@ -134,7 +136,7 @@ def source(item: Any, docstring: bool = False) -> Source:
     >>> source(_is_number)
     # unet_np/notebook.py
     def _is_number(value: Any) -> bool:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
     """
     for attribute in ("fget", "func", "__wrapped__"):
         item = getattr(item, attribute, item)
