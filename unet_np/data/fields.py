@@ -14,8 +14,8 @@ _SPREAD = 0.4794
 def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], scale: float) -> np.ndarray:
     """A random field of zero mean and unit variance that changes over about `scale` pixels.
 
-    Normal numbers on a coarse grid, interpolated by cubic B-splines; being separable, that is
-    two small matrix products.
+    Normal numbers on a coarse grid, interpolated by cubic B-splines along one axis after the
+    other.
 
     Examples
     --------
@@ -23,17 +23,27 @@ def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], scale: float)
     (30, 40)
     """
     rows, columns = _spline(shape[0], scale), _spline(shape[1], scale)
-    grid = rng.standard_normal((rows.shape[1], columns.shape[1]), dtype=np.float32)
-    return rows @ grid @ columns.T / np.float32(_SPREAD)
+    points = rows[0][-1] + 4, columns[0][-1] + 4
+    grid = rng.standard_normal(points, dtype=np.float32) / np.float32(_SPREAD)
+    return _interpolate(_interpolate(grid, *rows).T, *columns).T
 
 
-def _spline(size: int, scale: float) -> np.ndarray:
-    """(size, grid points): the weight of each grid point for each pixel."""
-    points = int(np.ceil((size - 1) / scale)) + 3
-    distance = np.abs(np.arange(size)[:, None] / scale + 1 - np.arange(points))
-    near = 2 / 3 - distance**2 + distance**3 / 2
-    far = np.clip(2 - distance, 0, None) ** 3 / 6
-    return np.where(distance < 1, near, far).astype(np.float32)
+def _spline(size: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
+    """(size,) first of the four grid points of each pixel, and (4, size) their weights."""
+    place = np.arange(size) / scale
+    first = place.astype(np.intp)
+    t = place - first
+    weights = [(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3]
+    return first, np.stack(weights).astype(np.float32) / 6
+
+
+def _interpolate(grid: np.ndarray, first: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """(points, columns) to (size, columns)."""
+    # Sums of products, not a matrix product: its rounding depends on the machine's BLAS.
+    out = grid[first] * weights[0][:, None]
+    for i in (1, 2, 3):
+        out += grid[first + i] * weights[i][:, None]
+    return out
 
 
 def scatter_discs(

@@ -71,17 +71,16 @@ def synthetic_em(size: Size = 512, seed: int = 0, index: int = 0) -> Triple:
     regions, radii = _tessellation(rng, shape)
     depth = ndimage.gaussian_filter(distance_to(borders(regions)), 1)
     oblique = np.clip(smooth_noise(rng, shape, 45) - 1.3, 0, None)
-    width = np.clip(2.3 + 0.5 * smooth_noise(rng, shape, 30), 1.6, 4) + 3 * oblique
-    inside = depth > width + 2
+    width = np.clip(2.6 + 0.6 * smooth_noise(rng, shape, 30), 1.7, 4.5) + 3 * oblique
 
     image = 168 + rng.normal(0, 9, len(radii)).astype(np.float32)[regions]
-    image += 7 * smooth_noise(rng, shape, 5) + 8 * smooth_noise(rng, shape, 2.2)
-    image -= _organelles(rng, regions, radii, inside)
-    darkness = 92 + 14 * smooth_noise(rng, shape, 35) - 22 * np.minimum(oblique, 1)
+    image += 9 * smooth_noise(rng, shape, 6) + 12 * smooth_noise(rng, shape, 2.5)
+    image -= _organelles(rng, regions, radii, depth - width)
+    darkness = 104 + 14 * smooth_noise(rng, shape, 35) - 22 * np.minimum(oblique, 1)
     image -= darkness * np.exp(-((depth / width) ** 2))
 
     image = ndimage.gaussian_filter(image, 0.8)
-    image += 21 * ndimage.gaussian_filter(rng.standard_normal(shape, dtype=np.float32), 0.5) / 0.6
+    image += 15 * ndimage.gaussian_filter(rng.standard_normal(shape, dtype=np.float32), 0.5) / 0.6
     image += 7 * smooth_noise(rng, shape, 160)
     labels = (depth > width).astype(np.uint8)
     return _finish(image, *_cells_of(labels, smallest=20))
@@ -221,33 +220,43 @@ def _tessellation(
 
 
 def _organelles(
-    rng: np.random.Generator, regions: np.ndarray, radii: np.ndarray, inside: np.ndarray
+    rng: np.random.Generator, regions: np.ndarray, radii: np.ndarray, depth: np.ndarray
 ) -> np.ndarray:
-    """How much darker than cytoplasm: mitochondria, vesicles and tubules."""
+    """How much darker than cytoplasm: mitochondria, vesicles and tubules.
+
+    `depth` is the distance to the cell's membrane.
+    """
     shape = regions.shape
+    inside, deep = depth > 2, depth > 9
     dark = np.zeros(shape, np.float32)
     # Vesicles crowd in some of the cells, and in some parts of these.
     crowded = inside & (rng.random(len(radii)) < 0.35)[regions]
     crowded &= smooth_noise(rng, shape, 30) > -0.3
-    dark += 30 * grains(rng, crowded, 0.006, 2.6, ring=0.9)
-    dark += 32 * grains(rng, inside, 0.0012, 1.6)
+    dark += 75 * grains(rng, crowded, 0.005, 2.6, ring=0.9)
+    dark += 65 * grains(rng, inside, 0.0016, 1.8)
     tubules = np.exp(-((smooth_noise(rng, shape, 16) / 0.09) ** 2))
     dark += 34 * tubules * inside * (smooth_noise(rng, shape, 40) > 0.5)
-    for cell in np.flatnonzero((radii > 24) & (rng.random(len(radii)) < 0.5)):
-        _mitochondrion(rng, dark, inside & (regions == cell), radii[cell])
+    for cell in np.flatnonzero((radii > 24) & (rng.random(len(radii)) < 0.35)):
+        _mitochondrion(rng, dark, inside, np.flatnonzero(deep & (regions == cell)), radii[cell])
     return dark
 
 
 def _mitochondrion(
-    rng: np.random.Generator, dark: np.ndarray, room: np.ndarray, radius: float
+    rng: np.random.Generator,
+    dark: np.ndarray,
+    room: np.ndarray,
+    places: np.ndarray,
+    radius: float,
 ) -> None:
-    """Paint one into `dark` where there is `room`: a dark oval, striped by its cristae."""
-    places = np.flatnonzero(ndimage.binary_erosion(room, iterations=8))
+    """Paint one into `dark` where there is `room`: a dark oval, striped by its cristae.
+
+    `places` are the flat indices that its centre is drawn from.
+    """
     draws = rng.random(6)
     if not places.size:
         return
     y0, x0 = np.unravel_index(places[int(draws[0] * places.size)], room.shape)
-    long = min(radius, 45) * (0.45 + 0.35 * draws[1])
+    long = min(radius, 55) * (0.5 + 0.35 * draws[1])
     short = long * (0.55 + 0.4 * draws[2])
     reach = int(long + 6)
     window = tuple(
@@ -263,7 +272,7 @@ def _mitochondrion(
     body = 1 / (1 + np.exp(-2 * edge))
     stripes = np.sin(v * short * (0.9 + 0.4 * draws[4]) + 1.5 * wobble)
     rim = np.exp(-((edge / 1.5) ** 2))
-    painted = body * (42 + 16 * stripes) + 26 * rim
+    painted = body * (56 + 18 * stripes) + 26 * rim
     dark[window] = np.where(room[window], np.maximum(dark[window], painted), dark[window])
 
 
@@ -275,19 +284,22 @@ def _colony(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(H, W) number of the cell of each pixel, 0 = none, and (H, W) height of the nuclei."""
     throws = 20 + int(12 * shape[0] * shape[1] / cell_size**2)
-    radii = cell_size / 2 * rng.uniform(0.85, 1.3, throws)
-    centres, radii = scatter_discs(rng, shape, radii, 0.72)
+    radii = cell_size / 2 * rng.uniform(0.75, 1.35, throws)
+    centres, radii = scatter_discs(rng, shape, radii, 0.78)
     # Colonies with free ground between them.
     ground = smooth_noise(rng, shape, 2.2 * cell_size)
-    wobble = 0.10 * smooth_noise(rng, shape, cell_size / 4)
-    wobble += 0.05 * smooth_noise(rng, shape, cell_size / 10)
+    # Each cell takes its own part of one field of bumps, so that contacts bend too.
+    widest = int(3.8 * radii[0]) + 2
+    field = (2 * widest, 2 * widest)
+    bumps = 0.09 * smooth_noise(rng, field, cell_size / 3.5)
+    bumps += 0.035 * smooth_noise(rng, field, cell_size / 12)
     owner = np.zeros(shape, np.int32)
     nearest = np.full(shape, np.inf, np.float32)
     nuclei = np.zeros(shape, np.float32)
     for number, ((y0, x0), radius) in enumerate(zip(centres, radii, strict=True), 1):
         draws = rng.random(4)
         at = tuple(int(np.clip(c, 0, n - 1)) for c, n in zip((y0, x0), shape, strict=True))
-        if ground[at] < -0.5:
+        if ground[at] < -0.35:
             continue
         reach = int(1.9 * radius)
         window = tuple(slice(max(int(c) - reach, 0), max(int(c) + reach, 0)) for c in (y0, x0))
@@ -295,15 +307,17 @@ def _colony(
         y, x = y[window[0]] - np.float32(y0), x[:, window[1]] - np.float32(x0)
         if not y.size or not x.size:
             continue
-        stretch = 1 + 0.45 * draws[0]
+        stretch = 1 + 0.5 * draws[0]
+        corner = (rng.random(2) * widest).astype(int)
+        wobble = bumps[corner[0] :, corner[1] :][: y.size, : x.size]
         sine, cosine = np.sin(np.pi * draws[1]), np.cos(np.pi * draws[1])
         u, v = cosine * y + sine * x, cosine * x - sine * y
-        away = np.hypot(u / stretch, v * stretch) / (1.12 * radius) + wobble[window]
+        away = np.hypot(u / stretch, v * stretch) / (1.08 * radius) + wobble
         mine = (away < 1) & (away < nearest[window])
         owner[window][mine] = number
         nearest[window][mine] = away[mine]
         shift = 0.25 * radius * (draws[2:] - 0.5)
-        from_nucleus = np.hypot(u - shift[0], v - shift[1]) / (0.48 * radius) + wobble[window]
+        from_nucleus = np.hypot(u - shift[0], v - shift[1]) / (0.48 * radius) + wobble
         dome = 1 / (1 + np.exp(12 * (from_nucleus - 1)))
         nuclei[window][mine] = dome[mine]
     return owner, nuclei
@@ -330,13 +344,14 @@ def _relief(
     """(H, W) optical thickness: a dome for each cell, its nucleus, granules and texture."""
     shape = cells.shape
     depth = distance_to(~cells)
-    height = 1 - np.exp(-depth / (0.09 * cell_size))
+    height = 0.7 - 0.7 * np.exp(-depth / (0.07 * cell_size))
     height += 0.3 * nuclei
     cytoplasm = cells & (nuclei < 0.5)
     rough = 0.6 + 0.8 * rng.random(int(owner.max()) + 1)[owner]
     texture = 0.06 * smooth_noise(rng, shape, 4) + 0.035 * smooth_noise(rng, shape, 2)
-    texture += 0.28 * grains(rng, cytoplasm, 0.006, 1.7)
-    texture += 0.35 * grains(rng, nuclei > 0.9, 0.0008, 3.2)
+    texture += 0.3 * grains(rng, cytoplasm, 0.006, 1.7)
+    texture += 0.5 * grains(rng, cytoplasm, 0.0009, 2.6)
+    texture += 0.4 * grains(rng, nuclei > 0.9, 0.001, 3.2)
     return height + texture * rough * np.minimum(depth / 3, 1)
 
 
