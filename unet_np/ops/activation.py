@@ -100,7 +100,7 @@ def dropout(x: Array, p: float, rng: Any) -> tuple[Array, tuple[Array, float]]:
     >>> import numpy as np
     >>> y, cache = dropout(np.ones((1, 1, 1, 8)), 0.5, np.random.default_rng(0))
     >>> y
-    array([[[[2., 0., 0., 0., 2., 2., 2., 2.]]]])
+    array([[[[2., 2., 2., 0., 0., 0., 0., 0.]]]])
     """
     if not 0 <= p < 1:
         raise InputError(f"p: got {p}, expected 0 <= p < 1")
@@ -131,7 +131,7 @@ def dropout_backward(grad_output: Array, cache: tuple[Array, float]) -> Array:
     >>> import numpy as np
     >>> y, cache = dropout(np.ones((1, 1, 1, 4)), 0.5, np.random.default_rng(0))
     >>> dropout_backward(np.full((1, 1, 1, 4), 3.0), cache)
-    array([[[[6., 0., 0., 0.]]]])
+    array([[[[6., 6., 6., 0.]]]])
     """
     keep, scale = cache
     grad_x = grad_output * keep

@@ -58,7 +58,8 @@ def conv2d(
     """
     array_module(x, w, b)
     _check(x, w, b, padding, algorithm)
-    rows, columns = (size + 2 * padding - k + 1 for size, k in zip(x.shape[2:], w.shape[2:]))
+    rows = x.shape[2] + 2 * padding - w.shape[2] + 1
+    columns = x.shape[3] + 2 * padding - w.shape[3] + 1
     y = ALGORITHMS[choose(w.shape, rows, columns, algorithm, x)].forward(x, w, b, padding)
     return y, (x, w, padding, algorithm)
 
@@ -114,9 +115,7 @@ def conv2d_backward(
     return grad_x, grad_w, grad_b
 
 
-def choose(
-    w_shape: tuple[int, ...], rows: int, columns: int, algorithm: str, x: Array
-) -> str:
+def choose(w_shape: tuple[int, ...], rows: int, columns: int, algorithm: str, x: Array) -> str:
     """The algorithm that ``auto`` stands for, by the shape of kernel and output.
 
     Examples

@@ -174,7 +174,9 @@ def rotated(w: Array) -> Array:
     return w[:, :, ::-1, ::-1].transpose(1, 0, 2, 3)
 
 
-def _blocks(batch: int, rows: int, columns: int, length: int, xp: ModuleType) -> list[tuple[int, int, int]]:
+def _blocks(
+    batch: int, rows: int, columns: int, length: int, xp: ModuleType
+) -> list[tuple[int, int, int]]:
     """(image, first row, last row): each with a column matrix that fits the cache."""
     pixels = max(MIN_PIXELS, block_elements(xp) // length)
     count = -(-rows * columns // pixels)
@@ -183,8 +185,4 @@ def _blocks(batch: int, rows: int, columns: int, length: int, xp: ModuleType) ->
         count = -(-count // threads) * threads
     count = min(rows, count)
     edges = [rows * block // count for block in range(count + 1)]
-    return [
-        (image, first, last)
-        for image in range(batch)
-        for first, last in pairwise(edges)
-    ]
+    return [(image, first, last) for image in range(batch) for first, last in pairwise(edges)]

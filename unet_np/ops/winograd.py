@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from types import ModuleType
 
 import numpy as np
@@ -136,40 +136,56 @@ def weight_gradient(grad: Array, x: Array, w_shape: tuple[int, ...], padding: in
     xp = array_module(grad, x)
     out, into = w_shape[:2]
     batch, _, rows, columns = grad.shape
-    pixels, grads = as_channels_last(x), as_channels_last(grad)
-    _, _, gg = _matrices(xp, x.dtype.str)
-    grad_w = xp.zeros((9, into, out), grad.dtype)
-    # Tiles are transformed by all threads, then every thread takes some input channels of the
-    # sum over tiles. Nothing is added by two threads, so the order of additions is fixed.
-    step = max(8, min(-(-into // thread_count()), 2 * block_elements(xp) // (36 * out)))
-
     across = -(-columns // TILE)
+    pixels, grads = as_channels_last(x), as_channels_last(grad)
+    grad_w = xp.zeros((9, into, out), grad.dtype)
     blocks = _blocks(batch, rows, columns, max(into, out), xp)
-
     for group in _groups(blocks, across, into + out, xp):
-        sizes = [(last - first) * across for _, first, last in group]
-        ends = np.cumsum(sizes).tolist()
-        patches = scratch(xp, "all patches", (PATCH * PATCH, ends[-1], into), x.dtype)
-        errors = scratch(xp, "all errors", (PATCH * PATCH, ends[-1], out), x.dtype)
-
-        def transform(number: int) -> None:
-            image, first, last = group[number]
-            part = slice(ends[number] - sizes[number], ends[number])
-            transform_inputs(pixels[image], first, last, columns, padding, patches[:, part])
-            _transform_errors(grads[image], first, last, errors[:, part])
-
-        def add(first: int) -> None:
-            part = slice(first, first + step)
-            transposed = patches[:, :, part].transpose(0, 2, 1)
-            shape = (PATCH * PATCH, transposed.shape[1], out)
-            product = scratch(xp, "kernel sums", shape, x.dtype)
-            xp.matmul(transposed, errors, out=product)
-            taps = xp.matmul(gg.T, product.reshape(PATCH * PATCH, -1))
-            grad_w[:, part] += taps.reshape(9, -1, out)
-
-        parallel_map(transform, range(len(group)), xp)
-        parallel_map(add, range(0, into, step), xp)
+        patches, errors = _transform_group(pixels, grads, group, padding)
+        _add_products(patches, errors, grad_w)
     return grad_w.reshape(3, 3, into, out).transpose(3, 2, 0, 1)
+
+
+def _transform_group(
+    pixels: Array, grads: Array, group: list[tuple[int, int, int]], padding: int
+) -> tuple[Array, Array]:
+    """B' d B and A dE/dY A' of all tiles of some blocks, side by side."""
+    xp = array_module(pixels, grads)
+    columns = grads.shape[2]
+    sizes = [(last - first) * -(-columns // TILE) for _, first, last in group]
+    ends = list(accumulate(sizes))
+    patches = scratch(xp, "all patches", (PATCH * PATCH, ends[-1], pixels.shape[3]), pixels.dtype)
+    errors = scratch(xp, "all errors", (PATCH * PATCH, ends[-1], grads.shape[3]), grads.dtype)
+
+    def transform(number: int) -> None:
+        image, first, last = group[number]
+        part = slice(ends[number] - sizes[number], ends[number])
+        transform_inputs(pixels[image], first, last, columns, padding, patches[:, part])
+        _transform_errors(grads[image], first, last, errors[:, part])
+
+    parallel_map(transform, range(len(group)), xp)
+    return patches, errors
+
+
+def _add_products(patches: Array, errors: Array, grad_w: Array) -> None:
+    """Add the sums over tiles of patches * errors, transformed back, to (9, C, K)."""
+    xp = array_module(patches, errors)
+    into, out = grad_w.shape[1:]
+    _, _, gg = _matrices(xp, patches.dtype.str)
+    # A thread takes some input channels of the sum over all tiles. Nothing is added by two
+    # threads, so the order of additions is fixed.
+    step = max(8, min(-(-into // thread_count()), 8 * block_elements(xp) // (36 * out)))
+
+    def add(first: int) -> None:
+        part = slice(first, first + step)
+        transposed = patches[:, :, part].transpose(0, 2, 1)
+        shape = (PATCH * PATCH, transposed.shape[1], out)
+        product = scratch(xp, "kernel sums", shape, patches.dtype)
+        xp.matmul(transposed, errors, out=product)
+        taps = xp.matmul(gg.T, product.reshape(PATCH * PATCH, -1))
+        grad_w[:, part] += taps.reshape(9, -1, out)
+
+    parallel_map(add, range(0, into, step), xp)
 
 
 def transform_inputs(
@@ -250,11 +266,7 @@ def _blocks(
         count = -(-count // threads) * threads
     count = min(down, count)
     edges = [down * block // count for block in range(count + 1)]
-    return [
-        (image, first, last)
-        for image in range(batch)
-        for first, last in pairwise(edges)
-    ]
+    return [(image, first, last) for image in range(batch) for first, last in pairwise(edges)]
 
 
 def _groups(

@@ -1,0 +1,49 @@
+"""From this package's network to PyTorch's, for checks and for users who want to leave."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from unet_np import backend
+from unet_np.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from unet_np.unet import UNet
+
+
+def to_torch(net: UNet) -> Any:
+    """A ``torch.nn.Module`` (`unet_np.torch_unet.UNet`) with a copy of the network's weights.
+
+    Parameters
+    ----------
+    net : UNet
+        The network.
+
+    Returns
+    -------
+    torch.nn.Module
+        On the CPU, of the network's dtype, in eval mode (dropout off).
+
+    Raises
+    ------
+    MissingExtraError
+        If PyTorch is not installed.
+    """
+    try:
+        import torch
+    except ImportError:
+        raise MissingExtraError(
+            "torch: not installed, expected for to_torch; pip install torch"
+        ) from None
+    from unet_np import torch_unet
+
+    with torch.device("meta"):
+        module = torch_unet.UNet(**net.architecture.to_dict(), dropout=net.dropout)
+    state = {
+        name: torch.from_numpy(np.array(backend.to_numpy(array), order="C"))
+        for name, array in net.params.items()
+    }
+    module.load_state_dict(state, assign=True)
+    return module.eval()

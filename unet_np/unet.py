@@ -1,0 +1,377 @@
+"""The network of Fig. 1: built from the architecture table, run forward and backward."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+
+from unet_np import backend, ops
+from unet_np.architecture import Architecture, Layer
+from unet_np.backend import STREAMS, Array
+from unet_np.errors import InputError
+from unet_np.init import gaussian_init, store_weight
+from unet_np.summary import summary
+from unet_np.weights import read_weights, write_weights
+
+DTYPES = ("float32", "float64")
+
+
+class UNet:
+    """U-Net (Ronneberger, Fischer and Brox 2015, Fig. 1).
+
+    Parameters
+    ----------
+    in_channels : int
+        Channels of the image.
+    num_classes : int
+        Channels of the output, at least 2.
+    base_channels : int
+        Channels of the first level, doubled at each level below; 64 in the paper.
+    depth : int
+        Number of max poolings; 4 in the paper.
+    padding : {0, 1}
+        Of the 3x3 convolutions; 0 in the paper, 1 keeps the size.
+    dropout : float
+        Probability at the end of the contracting path, 0 <= dropout < 1.
+    dtype : {"float32", "float64"}
+        Of parameters and feature maps.
+    seed : int
+        Of the initial weights and of the dropout.
+    backend : {"auto", "numpy", "cupy"}
+        The array library; see `unet_np.backend.get`.
+
+    Attributes
+    ----------
+    architecture : Architecture
+        The table of layers from which the network is built.
+    params : OrderedDict
+        Name to array, in the order in which data meets the layers:
+        ``contract1.conv1.weight``, ..., ``output.bias``.
+    grads : OrderedDict
+        The same names; filled by `backward`.
+
+    Raises
+    ------
+    InputError
+        If a value is out of its range.
+
+    Examples
+    --------
+    >>> net = UNet(base_channels=4, depth=1, dropout=0, backend="numpy")
+    >>> x = np.zeros((1, 1, 28, 28), "float32")
+    >>> logits = net.forward(x, train=True)
+    >>> logits.shape
+    (1, 2, 12, 12)
+    >>> loss, grad_logits = ops.weighted_cross_entropy(logits, np.zeros((1, 12, 12), int))
+    >>> grad_x = net.backward(grad_logits)
+    >>> grad_x.shape, net.grads["output.bias"].shape
+    ((1, 1, 28, 28), (2,))
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        num_classes: int = 2,
+        base_channels: int = 64,
+        depth: int = 4,
+        padding: int = 0,
+        dropout: float = 0.5,
+        dtype: Any = "float32",
+        seed: int = 0,
+        backend: str | None = "auto",
+    ) -> None:
+        self.architecture = Architecture(in_channels, num_classes, base_channels, depth, padding)
+        if not 0 <= dropout < 1:
+            raise InputError(f"dropout: got {dropout}, expected 0 <= dropout < 1")
+        if str(dtype) not in DTYPES and getattr(dtype, "__name__", "") not in DTYPES:
+            raise InputError(f"dtype: got {dtype}, expected {' or '.join(DTYPES)}")
+        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+            raise InputError(f"seed: got {seed!r}, expected an integer >= 0")
+        self.dropout = float(dropout)
+        self.dtype = np.dtype(dtype)
+        self.seed = seed
+        self.xp = _backend_get(backend)
+        self.params: OrderedDict[str, Array] = OrderedDict(
+            gaussian_init(self.architecture, seed, self.xp, self.dtype)
+        )
+        self.grads: OrderedDict[str, Array] = OrderedDict()
+        self._caches: dict[str, Any] = {}
+        self._dropout_calls = 0
+
+    def forward(
+        self, x: Array, train: bool = False, rng: Any = None, keep: bool | None = None
+    ) -> Array:
+        """Image tiles to logits.
+
+        Parameters
+        ----------
+        x : array (B, in_channels, H, W)
+            Of the network's library; cast to its dtype.
+        train : bool
+            Whether dropout is on.
+        rng : generator, optional
+            For the dropout; by default made from the seed and the number of calls so far.
+        keep : bool, optional
+            Whether to keep what `backward` needs; by default as `train`. Without it, the
+            memory of a feature map is free once the next layer has read it.
+
+        Returns
+        -------
+        array (B, num_classes, H - margin, W - margin)
+            Logits, of the network's dtype.
+
+        Raises
+        ------
+        InputError
+            If the shape does not work; says where in the network, and which sizes do.
+        TypeError
+            If `x` is an array of the other library.
+        """
+        backend.array_module(x, self.params["output.bias"])
+        self.architecture.check_input(x.shape)
+        if x.dtype.kind not in "fiub":
+            raise InputError(f"x: got dtype {x.dtype}, expected real numbers")
+        x = x.astype(self.dtype, copy=False)
+        keep = train if keep is None else keep
+        self._caches = {}
+        if train and self.dropout and rng is None:
+            key = (self.seed, STREAMS["dropout"], self._dropout_calls)
+            rng = backend.default_rng(self.xp, key)
+            self._dropout_calls += 1
+        skips: dict[str, Array] = {}
+        wanted = {layer.skip for layer in self.architecture.layers if layer.skip}
+        for layer in self.architecture.layers:
+            x, cache = self._forward_layer(layer, x, skips, rng if train else None)
+            if keep:
+                self._caches[layer.name] = cache
+            if layer.name in wanted:
+                skips[layer.name] = x
+            del cache
+        return x
+
+    def _forward_layer(
+        self, layer: Layer, x: Array, skips: dict[str, Array], rng: Any
+    ) -> tuple[Array, Any]:
+        if layer.kind == "conv":
+            return ops.conv2d(x, *self._weights(layer), padding=layer.padding)
+        if layer.kind == "relu":
+            # In place: nobody needs the sums before it.
+            return ops.relu(x, out=x)
+        if layer.kind == "pool":
+            return ops.max_pool2d(x)
+        if layer.kind == "upconv":
+            return ops.conv_transpose2d(x, *self._weights(layer))
+        if layer.kind == "crop_concat":
+            return ops.crop_concat(skips.pop(layer.skip), x)
+        if rng is None or not self.dropout:
+            return x, None
+        return ops.dropout(x, self.dropout, rng)
+
+    def _weights(self, layer: Layer) -> tuple[Array, Array]:
+        return self.params[f"{layer.name}.weight"], self.params[f"{layer.name}.bias"]
+
+    def backward(self, grad_logits: Array, need_grad_x: bool = True) -> Array | None:
+        """Gradients of everything, from the gradient of the logits; fills `grads`.
+
+        Frees what `forward` kept, so it can be called once for each forward pass.
+
+        Parameters
+        ----------
+        grad_logits : array (B, num_classes, H', W')
+            dE/dlogits.
+        need_grad_x : bool
+            False saves the work for the gradient of the image, which training does not ask
+            for.
+
+        Returns
+        -------
+        array (B, in_channels, H, W) or None
+            dE/dx.
+
+        Raises
+        ------
+        InputError
+            If no forward pass has kept its feature maps, or the shape is not the logits'.
+        """
+        if not self._caches:
+            raise InputError(
+                "backward: got no feature maps, expected forward(x, train=True) or "
+                "forward(x, keep=True) before each backward"
+            )
+        backend.array_module(grad_logits, self.params["output.bias"])
+        grads: dict[str, Array] = {}
+        skip_grads: dict[str, Array] = {}
+        grad: Any = grad_logits.astype(self.dtype, copy=False)
+        first = self.architecture.layers[0]
+        for layer in reversed(self.architecture.layers):
+            cache = self._caches.pop(layer.name)
+            if layer.name in skip_grads:
+                grad += skip_grads.pop(layer.name)
+            need = need_grad_x or layer is not first
+            grad = self._backward_layer(layer, grad, cache, grads, skip_grads, need)
+            del cache
+        self.grads = OrderedDict((name, grads[name]) for name in self.params)
+        return grad
+
+    def _backward_layer(
+        self,
+        layer: Layer,
+        grad: Array,
+        cache: Any,
+        grads: dict[str, Array],
+        skip_grads: dict[str, Array],
+        need_grad_x: bool,
+    ) -> Array | None:
+        weight, bias = f"{layer.name}.weight", f"{layer.name}.bias"
+        if layer.kind == "conv":
+            grad_x, grads[weight], grads[bias] = ops.conv2d_backward(grad, cache, need_grad_x)
+            return grad_x
+        if layer.kind == "relu":
+            return ops.relu_backward(grad, cache, out=grad)
+        if layer.kind == "pool":
+            return ops.max_pool2d_backward(grad, cache)
+        if layer.kind == "upconv":
+            grad_x, grads[weight], grads[bias] = ops.conv_transpose2d_backward(grad, cache)
+            return grad_x
+        if layer.kind == "crop_concat":
+            skip_grads[layer.skip], grad_up = ops.crop_concat_backward(grad, cache)
+            return grad_up
+        return grad if cache is None else ops.dropout_backward(grad, cache)
+
+    def summary(self, input_shape: tuple[int, int, int, int] | None = None) -> str:
+        """The network as text: each layer with kernel, output shape and parameters.
+
+        Parameters
+        ----------
+        input_shape : (B, C, H, W), optional
+            By default one tile of 572x572 pixels, or of the nearest size that works.
+
+        Raises
+        ------
+        InputError
+            If the shape does not work.
+
+        Examples
+        --------
+        >>> print(UNet(backend="numpy").summary().splitlines()[-1])
+        23 convolutional layers, 31,030,658 parameters
+        """
+        return summary(self.architecture, input_shape)
+
+    def set_params(self, params: dict[str, Array]) -> None:
+        """Copy arrays into the network: all of them or, on an error, none.
+
+        Parameters
+        ----------
+        params : dict
+            Name to array of the shape in `params`; any float dtype, any of the two libraries.
+
+        Raises
+        ------
+        InputError
+            If a name is missing or unknown, a shape differs, or a number is not finite.
+        """
+        for name in [*self.params, *params]:
+            if name not in params:
+                raise InputError(f"weights: got no {name}, expected all {len(self.params)} arrays")
+            if name not in self.params:
+                raise InputError(f"weights: got {name}, expected only names such as output.weight")
+            got, expected = tuple(params[name].shape), self.params[name].shape
+            if got != expected:
+                raise InputError(f"weights: got {name} of shape {got}, expected {expected}")
+        kinds = {f"{layer.name}.weight": layer.kind for layer in self.architecture.layers}
+        stored = OrderedDict()
+        for name in self.params:
+            array = backend.asarray(params[name], self.xp)
+            if not self.xp.isfinite(array).all():
+                raise InputError(f"weights: got NaN or infinity in {name}, expected finite numbers")
+            if name in kinds:
+                stored[name] = store_weight(kinds[name], array, self.xp, self.dtype)
+            else:
+                stored[name] = array.astype(self.dtype)
+        self.params = stored
+
+    def save(self, path: str | os.PathLike[str], dtype: Any = None) -> None:
+        """Write the parameters and the architecture to a safetensors file, atomically.
+
+        Parameters
+        ----------
+        path : path-like
+            The file.
+        dtype : dtype, optional
+            ``float16`` halves the file; by default the network's own.
+
+        Raises
+        ------
+        InputError
+            If the path cannot be written to.
+        MissingExtraError
+            If safetensors is not installed.
+        """
+        metadata = {"architecture": self.architecture.to_dict(), "dropout": self.dropout}
+        arrays = {
+            name: backend.to_numpy(array).astype(dtype or self.dtype)
+            for name, array in self.params.items()
+        }
+        write_weights(path, arrays, {"unet_np": json.dumps(metadata, sort_keys=True)})
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        backend: str | None = "auto",
+        dtype: Any = "float32",
+        seed: int = 0,
+    ) -> UNet:
+        """The network that `save` wrote.
+
+        Parameters
+        ----------
+        path : path-like
+            The file.
+        backend, dtype, seed
+            As in `UNet`.
+
+        Raises
+        ------
+        InputError
+            If the file is missing, cut short, no safetensors file, not written by `save`, or
+            its arrays are not those of the architecture it names.
+        MissingExtraError
+            If safetensors is not installed.
+        """
+        params, metadata = read_weights(path)
+        try:
+            described = json.loads(metadata["unet_np"])
+            sizes = {name: int(value) for name, value in described["architecture"].items()}
+            net = cls(
+                **sizes, dropout=described["dropout"], dtype=dtype, seed=seed, backend=backend
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(
+                f"weights: got {path} without a U-Net's description, expected a file of UNet.save"
+            ) from None
+        net.set_params(params)
+        return net
+
+    def to_torch(self) -> Any:
+        """A ``torch.nn.Module`` of the same layers with a copy of these weights, in eval mode.
+
+        Raises
+        ------
+        MissingExtraError
+            If PyTorch is not installed.
+        """
+        from unet_np.torch_export import to_torch
+
+        return to_torch(self)
+
+
+# The name `backend` is the module above and the argument in the class.
+_backend_get = backend.get
