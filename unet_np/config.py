@@ -16,6 +16,7 @@ from unet_np.architecture import Architecture
 from unet_np.backend import NAMES
 from unet_np.errors import InputError
 from unet_np.optim import Schedule
+from unet_np.weight_map import DEFAULTS as WEIGHT_MAPS
 
 
 def _setting(default: Any, description: str) -> Any:
@@ -69,6 +70,7 @@ nearest valid key is 'base_channels'
     input_size: int = _setting(0, "side of the input tile in pixels; 0 is the valid size near 572")
     seed: int = _setting(0, "seed of everything random")
     weight_map: bool = _setting(True, "weigh pixels by equation 2")
+    weight_variant: str = _setting("paper", "formula of the weight map: paper or falk2019")
     w0: float = _setting(10.0, "height of the weight map between cells")
     sigma: float = _setting(5.0, "width of the weight map in pixels")
     augment: bool = _setting(True, "augment the tiles")
@@ -105,6 +107,7 @@ nearest valid key is 'base_channels'
             "gradient_limit": (self.gradient_limit > 0, "a number > 0"),
             "w0": (self.w0 >= 0, "a number >= 0"),
             "sigma": (self.sigma > 0, "a number > 0"),
+            "weight_variant": (self.weight_variant in WEIGHT_MAPS, "paper or falk2019"),
             "backend": (self.backend in NAMES, f"one of {', '.join(NAMES)}"),
             "dtype": (self.dtype in ("float32", "float64"), "float32 or float64"),
             "out": (bool(self.out), "the name of a folder"),

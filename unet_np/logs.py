@@ -6,11 +6,15 @@ import csv
 import importlib
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from unet_np.errors import InputError
+from unet_np.errors import InputError, require
+
+Report = Callable[[dict[str, Any]], None]
+"""What is called with each row of the metrics."""
 
 COLUMNS = (
     "step",
@@ -152,3 +156,38 @@ class TensorBoard:
     def __exit__(self, *_: object) -> None:
         if self._writer is not None:
             self._writer.close()
+
+
+@contextmanager
+def progress_bar(progress: bool | Report, done: int, total: int) -> Iterator[Report]:
+    """What to call with each row: a bar on the terminal, the caller's own function, or nothing.
+
+    Parameters
+    ----------
+    progress : bool or callable
+        True is a bar with loss, steps a second and the time left.
+    done, total : int
+        Steps.
+
+    Raises
+    ------
+    MissingExtraError
+        If a bar is wanted and tqdm not installed.
+    """
+    if callable(progress):
+        yield progress
+        return
+    if not progress:
+        yield lambda row: None
+        return
+    with require("tqdm", "io").tqdm(initial=done, total=total, unit="step", desc="train") as bar:
+        figures: dict[str, str] = {}
+
+        def show(row: dict[str, Any]) -> None:
+            # Measured now and then, the validation's figures stay until the next.
+            shown = {"loss": "loss", "validation_pixel_error": "validation error"}
+            figures.update({shown[key]: f"{row[key]:.4f}" for key in shown if key in row})
+            bar.set_postfix(figures, refresh=False)
+            bar.update()
+
+        yield show

@@ -1,0 +1,84 @@
+"""``unet-np train``: train a network on a data set or on images of one's own."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from unet_np.cli._common import example
+from unet_np.config import TrainConfig
+from unet_np.errors import InputError
+
+_DESCRIPTION = """\
+Train as the paper does: one large augmented tile a step, momentum 0.99, weighted cross entropy.
+
+OUT then holds weights.safetensors (the last weights), checkpoint.safetensors (from which --resume
+goes on, bit for bit, even after kill -9), metrics.csv, times.csv and config.toml. Ctrl-C finishes
+the step and saves. Settings come from --config, a TOML file such as OUT/config.toml, and from
+flags, which go first."""
+
+_EXAMPLE = """
+unet-np train --data isbi2012 --base-channels 16 --steps 300 --seed 5 --out runs/em
+unet-np train --out runs/em --resume
+unet-np train --images photos/ --masks masks/ --base-channels 16 --out runs/mine"""
+
+_SHOWN = {"str": "TEXT", "int": "N", "float": "X"}
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command; a flag for each setting of `TrainConfig`."""
+    parser = subparsers.add_parser(
+        "train", help="train a network", description=_DESCRIPTION, **example(_EXAMPLE)
+    )
+    add = parser.add_argument
+    add("--config", type=Path, metavar="FILE", help="TOML file of settings")
+    add("--resume", action="store_true", help="go on with the run in --out")
+    add("--overwrite", action="store_true", help="begin anew where --out holds a run")
+    add("-q", "--quiet", action="store_true", help="no progress bar and no summary")
+    for entry in fields(TrainConfig):
+        if entry.name == "augmentation":
+            continue  # a table: in a TOML file only
+        flag, default = "--" + entry.name.replace("_", "-"), entry.default
+        text = f"{entry.metadata['help']} (default {default!r})"
+        # Flags that are not given are left out, so that the TOML file or the run decides.
+        common: dict[str, Any] = {"default": argparse.SUPPRESS, "help": text}
+        if entry.type == "bool":
+            add(flag, action=argparse.BooleanOptionalAction, **common)
+        else:
+            kind = {"int": int, "float": float}.get(str(entry.type), str)
+            add(flag, type=kind, metavar=_SHOWN[str(entry.type)], **common)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train; returns the exit code."""
+    # Imported late: --help need not wait for the network.
+    from unet_np.train import TrainingInterrupted, train
+
+    if args.resume and args.overwrite:
+        raise InputError("overwrite: got --overwrite with --resume, expected one of the two")
+    config = settings(args)
+    try:
+        result = train(config, args.resume, args.overwrite, progress=not args.quiet)
+    except TrainingInterrupted as stop:
+        print(f"unet-np train: {stop}", file=sys.stderr)
+        return 130
+    if not args.quiet:
+        figures = ", ".join(f"{key} {value:.4g}" for key, value in result.last.items())
+        print(f"{figures or f'step {result.step}, nothing left to do'}")
+        print(f"weights: {result.folder.weights}")
+    return 0
+
+
+def settings(args: argparse.Namespace) -> TrainConfig:
+    """The settings from the TOML file, or the run to resume, and the flags."""
+    names = {entry.name for entry in fields(TrainConfig)}
+    flags = {key: value for key, value in vars(args).items() if key in names}
+    if args.config is not None:
+        return TrainConfig.from_toml(args.config, **flags)
+    stored = Path(flags.get("out", TrainConfig.out), "config.toml")
+    if args.resume and stored.exists():
+        return TrainConfig.from_toml(stored, **{"out": str(stored.parent), **flags})
+    return TrainConfig(**flags)

@@ -1,0 +1,278 @@
+"""Training as in sections 2 and 3: one tile a step, momentum 0.99, weighted cross entropy.
+
+A step is determined by the settings and its number alone: which slice, how it is
+augmented and what drops out come from generators keyed by (seed, stream, step). A run
+that is killed and resumed is therefore bit for bit the run that was left alone.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from unet_np import backend, data, samples
+from unet_np.backend import STREAMS, default_rng
+from unet_np.checkpoint import RunFolder, copy_into, load_checkpoint, save_checkpoint, writing
+from unet_np.config import TrainConfig
+from unet_np.data import Dataset
+from unet_np.errors import InputError
+from unet_np.files import atomic_write
+from unet_np.interrupt import stop_after_step
+from unet_np.logs import COLUMNS, CsvLog, Report, TensorBoard, progress_bar
+from unet_np.ops import weighted_cross_entropy
+from unet_np.optim import SGD, check_step, gradient_norm
+from unet_np.own_data import read_pairs
+from unet_np.prefetch import prefetch
+from unet_np.samples import Samples, Tile
+from unet_np.unet import UNet
+
+__all__ = ["TrainConfig", "TrainResult", "TrainingInterrupted", "train"]
+
+MAY_CHANGE = ("steps", "checkpoint_every", "threads", "out", "tensorboard")
+"""Settings that a resumed run may have of its own; the other ones would change its steps."""
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """Ctrl-C during training; a checkpoint was saved."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training leaves.
+
+    Attributes
+    ----------
+    net : UNet
+        The trained network.
+    step : int
+        Steps done.
+    last : dict
+        The last row of the metrics; empty if no step was left to do.
+    folder : RunFolder
+        The files of the run.
+    """
+
+    net: UNet
+    step: int
+    last: dict[str, Any]
+    folder: RunFolder
+
+
+@dataclass
+class _Run:
+    """What the steps of a run share."""
+
+    config: TrainConfig
+    folder: RunFolder
+    samples: Samples
+    net: UNet
+    optimiser: SGD
+    xp: ModuleType
+    validation: list[Tile]
+    step: int = 0
+    metrics_bytes: int = 0
+    times_bytes: int = 0
+
+    def advance(self, tile: Tile) -> dict[str, Any]:
+        """One step of gradient descent; the row of the metrics."""
+        rng = default_rng(self.xp, (self.config.seed, STREAMS["dropout"], self.step))
+        logits = self.net.forward(tile.image, train=True, rng=rng)
+        energy, grad = weighted_cross_entropy(logits, tile.labels, tile.weights, reduction="mean")
+        self.net.backward(grad)
+        loss, norm, rate = float(energy), gradient_norm(self.net.grads), self.config.rate(self.step)
+        last = self.folder.checkpoint
+        check_step(self.step + 1, loss, norm, self.config.gradient_limit, str(last))
+        self.optimiser.step(self.net.grads, rate)
+        self.step += 1
+        row = {"step": self.step, "learning_rate": rate, "loss": loss, "gradient_norm": norm}
+        if self._due(self.config.validate_every):
+            row |= validate(self.net, self.validation)
+        return row
+
+    def _due(self, every: int) -> bool:
+        return self.step % every == 0 or self.step == self.config.steps
+
+    def save_if_due(self, log: CsvLog) -> None:
+        """A checkpoint where the settings ask for one."""
+        if self._due(self.config.checkpoint_every):
+            self.save(log)
+
+    def save(self, log: CsvLog) -> None:
+        """Checkpoint, then weights: what `--resume` needs comes first."""
+        with writing(self.folder.metrics):
+            self.metrics_bytes = log.offset()
+        state = {
+            "step": self.step,
+            "metrics_bytes": self.metrics_bytes,
+            "config": self.config.to_dict(),
+            "data": self.samples.checksum,
+        }
+        save_checkpoint(self.folder.checkpoint, self.net.params, self.optimiser.velocity, state)
+        with writing(self.folder.weights):
+            self.net.save(self.folder.weights)
+
+    def restore(self) -> None:
+        """Continue from the checkpoint of the folder."""
+        params, velocity, state = load_checkpoint(self.folder.checkpoint)
+        check_same(state, self.config, self.samples.checksum)
+        copy_into(self.net.params, params, "checkpoint")
+        copy_into(self.optimiser.velocity, velocity, "checkpoint")
+        self.step, self.metrics_bytes = state["step"], state["metrics_bytes"]
+        if self.step and self.folder.times.exists():
+            self.times_bytes = self.folder.times.stat().st_size
+
+
+def train(
+    config: TrainConfig,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool | Report = True,
+    dataset: Dataset | None = None,
+) -> TrainResult:
+    """Train a network, or go on with a training.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        All settings. The files go to the folder ``config.out``: see `RunFolder`.
+    resume : bool
+        Go on from the checkpoint of ``config.out``, bit for bit as if nothing had happened;
+        from the start where there is none.
+    overwrite : bool
+        Begin anew in a folder that holds a run.
+    progress : bool or callable
+        True shows a bar with loss, steps a second and the time left; a callable gets each
+        row of the metrics.
+    dataset : Dataset, optional
+        Takes the place of ``config.data`` and of ``config.images``.
+
+    Returns
+    -------
+    TrainResult
+
+    Raises
+    ------
+    InputError
+        If settings, data or the folder are wrong; before the first step.
+    TrainingError
+        If the gradient is not finite or explodes, or a checkpoint cannot be written. The
+        last good checkpoint stays.
+    TrainingInterrupted
+        On Ctrl-C, once the step is done and a checkpoint saved. A second Ctrl-C does not
+        wait for it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> config = TrainConfig(base_channels=2, depth=1, steps=2, input_size=36,
+    ...                      weight_map=False, out=tempfile.mkdtemp())
+    >>> train(config, progress=False).step
+    2
+    """
+    backend.set_thread_count(config.threads or None)
+    xp = backend.get(config.backend)
+    prepared = samples.prepare(config, dataset or load_data(config), xp)
+    run = _begin(config, prepared, xp, resume, overwrite)
+    last: dict[str, Any] = {}
+    with ExitStack() as stack:
+        enter = stack.enter_context
+        stopped = enter(stop_after_step())
+        log = enter(CsvLog(run.folder.metrics, COLUMNS, run.metrics_bytes))
+        times = enter(CsvLog(run.folder.times, ("step", "seconds"), run.times_bytes))
+        board = enter(TensorBoard(run.folder.tensorboard, run.step, config.tensorboard))
+        report = enter(progress_bar(progress, run.step, config.steps))
+        tiles = enter(prefetch(prepared.tile, run.step, config.steps))
+        if run.step == 0:
+            run.save(log)  # a run killed at any moment from here on can be resumed
+        begun = time.perf_counter()
+        for tile in tiles:
+            last = run.advance(tile)
+            with writing(run.folder.metrics):
+                log.write(last)
+                times.write({"step": run.step, "seconds": time.perf_counter() - begun})
+                board.write(last)
+            run.save_if_due(log)
+            report(last)
+            if stopped.is_set() and run.step < config.steps:
+                run.save(log)
+                raise TrainingInterrupted(
+                    f"stopped after step {run.step} of {config.steps}; --resume goes on from there"
+                )
+    return TrainResult(run.net, run.step, last, run.folder)
+
+
+def load_data(config: TrainConfig) -> Dataset:
+    """The data set that the settings name."""
+    if config.images:
+        return read_pairs(config.images, config.masks)
+    return data.load(config.data)
+
+
+def _begin(
+    config: TrainConfig, prepared: Samples, xp: ModuleType, resume: bool, overwrite: bool
+) -> _Run:
+    table = config.with_channels(1, prepared.num_classes)
+    folder = RunFolder(config.out)
+    folder.begin(table.parameters * int(config.dtype[-2:]) // 8, resume, overwrite)
+    net = UNet(
+        **table.to_dict(),
+        dropout=config.dropout,
+        dtype=config.dtype,
+        seed=config.seed,
+        backend="cupy" if backend.is_device(xp) else "numpy",
+    )
+    optimiser = SGD(net.params, config.learning_rate, config.momentum, config.weight_decay)
+    run = _Run(config, folder, prepared, net, optimiser, xp, prepared.validation_tiles())
+    if resume and folder.checkpoint.exists():
+        run.restore()
+    with atomic_write(folder.config) as temporary:
+        temporary.write_text(config.to_toml(), "utf-8")
+    return run
+
+
+def check_same(state: dict[str, Any], config: TrainConfig, checksum: int) -> None:
+    """Refuse to resume with settings or data that would change the steps.
+
+    Raises
+    ------
+    InputError
+        Naming the first setting that differs.
+    """
+    free = set(MAY_CHANGE)
+    if config.schedule in ("poly", "cosine"):
+        free.remove("steps")  # they reach 0 at the last step
+    for key, value in config.to_dict().items():
+        before = state["config"].get(key)
+        if key not in free and before != value:
+            raise InputError(
+                f"{key}: got {value!r}, expected {before!r}, with which the run was begun; "
+                "a new --out begins another"
+            )
+    if state["data"] != checksum:
+        raise InputError("data: got other images or labels than those the run was begun with")
+    if state["step"] > config.steps:
+        raise InputError(
+            f"steps: got {config.steps}, expected at least {state['step']}, which are done already"
+        )
+
+
+def validate(net: UNet, tiles: list[Tile]) -> dict[str, float]:
+    """Mean cross entropy and share of wrong pixels over tiles, each pixel the same weight.
+
+    Returns
+    -------
+    dict
+        ``validation_loss`` and ``validation_pixel_error``; empty without tiles.
+    """
+    loss = wrong = pixels = 0.0
+    for tile in tiles:
+        logits = net.forward(tile.image, train=False)
+        loss += float(weighted_cross_entropy(logits, tile.labels, tile.weights)[0])
+        mistakes = (logits.argmax(axis=1) != tile.labels) * tile.weights
+        wrong, pixels = wrong + float(mistakes.sum()), pixels + float(tile.weights.sum())
+    if not pixels:
+        return {}
+    return {"validation_loss": loss / pixels, "validation_pixel_error": wrong / pixels}
