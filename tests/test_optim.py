@@ -1,0 +1,185 @@
+"""Momentum against PyTorch and against arithmetic by hand; schedules; the watch."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unet_np import backend
+from unet_np.errors import InputError, TrainingError
+from unet_np.init import store_weight
+from unet_np.optim import SGD, Schedule, check_step, gradient_norm
+
+torch = pytest.importorskip("torch")
+
+
+def make(seed, dtype="float64", big=False):
+    rng = np.random.default_rng(seed)
+    shape = (64, 160, 3, 3) if big else (8, 4, 3, 3)
+    return {
+        "conv": store_weight("conv", rng.normal(size=shape), np, dtype),
+        "up": store_weight("upconv", rng.normal(size=(6, 3, 2, 2)), np, dtype),
+        "bias": rng.normal(size=5).astype(dtype),
+    }
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    st.floats(1e-5, 1.0),
+    st.sampled_from([0.0, 0.5, 0.99]),
+    st.sampled_from([0.0, 1e-3]),
+    st.integers(0, 99),
+)
+def test_sgd_is_pytorchs(rate, momentum, decay, seed):
+    params = make(seed)
+    theirs = {name: torch.tensor(p.copy(), requires_grad=True) for name, p in params.items()}
+    ours = SGD(params, rate, momentum, decay)
+    reference = torch.optim.SGD(theirs.values(), rate, momentum, weight_decay=decay)
+    for step in range(4):
+        grads = make(1000 * seed + step)
+        for name, tensor in theirs.items():
+            tensor.grad = torch.tensor(grads[name].copy())
+        ours.step(grads)
+        reference.step()
+    for name, tensor in theirs.items():
+        np.testing.assert_allclose(params[name], tensor.detach().numpy(), rtol=1e-12, atol=1e-12)
+
+
+def test_sgd_by_hand_and_in_place():
+    param = np.array([1.0])
+    optimiser = SGD({"p": param}, 0.1, momentum=0.5)
+    optimiser.step({"p": np.array([2.0])})  # v = 2, p = 0.8
+    optimiser.step({"p": np.array([4.0])}, learning_rate=0.01)  # v = 5, p = 0.75
+    assert param[0] == pytest.approx(0.75)
+    assert optimiser.velocity["p"][0] == pytest.approx(5.0)
+
+
+def test_velocity_has_the_memory_order_of_the_parameter():
+    for name, param in make(0).items():
+        assert SGD({name: param}, 0.1).velocity[name].strides == param.strides
+
+
+def test_gradients_in_another_memory_order_give_the_same():
+    results = []
+    for contiguous in (False, True):
+        params, grads = make(1), make(2)
+        if contiguous:
+            grads = {name: np.ascontiguousarray(grad) for name, grad in grads.items()}
+        SGD(params, 0.1).step(grads)
+        results.append(params)
+    for name in results[0]:
+        np.testing.assert_array_equal(results[0][name], results[1][name])
+
+
+def test_threads_change_nothing():
+    outcome = []
+    for threads in (1, 3):
+        backend.set_thread_count(threads)
+        params, grads = make(3, "float32", big=True), make(4, "float32", big=True)
+        SGD(params, 0.1, weight_decay=0.1).step(grads)
+        outcome.append((params, gradient_norm(grads)))
+    backend.set_thread_count(None)
+    assert outcome[0][1] == outcome[1][1]
+    for name in outcome[0][0]:
+        assert outcome[0][0][name].tobytes() == outcome[1][0][name].tobytes()
+
+
+def test_float32_stays_float32():
+    params = make(5, "float32")
+    SGD(params, np.float64(0.1)).step(make(6, "float32"))
+    assert {param.dtype for param in params.values()} == {np.dtype("float32")}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"learning_rate": 0}, "learning_rate: got 0, expected a number > 0"),
+        ({"learning_rate": math.nan}, "learning_rate: got nan, expected a number > 0"),
+        ({"learning_rate": 1, "momentum": 1}, "momentum: got 1, expected 0 <= momentum < 1"),
+        ({"learning_rate": 1, "weight_decay": -1}, "weight_decay: got -1, expected a number >= 0"),
+    ],
+)
+def test_sgd_refuses_numbers(arguments, message):
+    with pytest.raises(InputError) as caught:
+        SGD({}, **arguments)
+    assert str(caught.value) == message
+
+
+def test_sgd_refuses_wrong_arrays():
+    optimiser = SGD({"p": np.zeros((2, 3))}, 0.1)
+    with pytest.raises(InputError, match=r"grads: got none for p, expected shape \(2, 3\)"):
+        optimiser.step({})
+    with pytest.raises(InputError, match=r"grads: got \(3, 2\) for p, expected shape \(2, 3\)"):
+        optimiser.step({"p": np.zeros((3, 2))})
+    with pytest.raises(InputError, match="params: got a strided view for p"):
+        SGD({"p": np.zeros((4, 4))[:, ::2]}, 0.1)
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=50))
+@settings(deadline=None)
+def test_gradient_norm(values):
+    grads = {"a": np.array(values[:1]), "b": np.array([values[1:]])}
+    assert gradient_norm(grads) == pytest.approx(np.linalg.norm(values), rel=1e-12, abs=1e-150)
+
+
+def test_gradient_norm_beyond_float32():
+    assert gradient_norm({"g": np.full(4, 1e30, "float32")}) == pytest.approx(2e30)
+    assert gradient_norm({"g": np.full(4, 1e-30, "float32")}) == pytest.approx(2e-30)
+    assert math.isnan(gradient_norm({"g": np.array([1.0, np.nan])}))
+    assert gradient_norm({"g": np.array([1.0, np.inf])}) == math.inf
+    assert gradient_norm({}) == 0
+
+
+@pytest.mark.parametrize(
+    ("loss", "norm", "part"),
+    [
+        (math.nan, 1.0, "loss nan, gradient norm 1, which is not finite"),
+        (1.0, math.inf, "loss 1, gradient norm inf, which is not finite"),
+        (1.0, 11.0, "loss 1, gradient norm 11, which is above the limit 10"),
+    ],
+)
+def test_check_step_says_what_to_try(loss, norm, part):
+    with pytest.raises(TrainingError) as caught:
+        check_step(12, loss, norm, limit=10, checkpoint="runs/em/checkpoint.safetensors")
+    assert str(caught.value) == (
+        f"step 12: {part}; try a learning rate 10 times lower, a longer warm-up, or float64; "
+        "the last good checkpoint is runs/em/checkpoint.safetensors"
+    )
+
+
+def test_schedules():
+    assert [Schedule(1.0, 10)(step) for step in (0, 9)] == [1.0, 1.0]
+    steps = Schedule(1.0, 10, "step", every=4, factor=0.5)
+    assert [steps(step) for step in (0, 3, 4, 8)] == [1.0, 1.0, 0.5, 0.25]
+    assert Schedule(1.0, 10, "cosine")(5) == pytest.approx(0.5)
+    assert Schedule(1.0, 10, "poly", power=2)(5) == pytest.approx(0.25)
+    assert Schedule(1.0, 10, warmup=4)(1) == pytest.approx(0.5)
+
+
+@given(st.sampled_from(["constant", "step", "poly", "cosine"]), st.integers(1, 500))
+@settings(deadline=None, max_examples=30)
+def test_schedules_never_rise_above_the_rate_nor_reach_zero(kind, steps):
+    schedule = Schedule(0.3, steps, kind, every=50)
+    rates = [schedule(step) for step in range(steps)]
+    assert all(0 < rate <= 0.3 for rate in rates)
+    assert rates == sorted(rates, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"kind": "cosin"}, "schedule: got 'cosin', expected one of constant, step, poly, cosine"),
+        ({"learning_rate": -1.0}, "learning_rate: got -1.0, expected a number > 0"),
+        ({"steps": 0}, "steps: got 0, expected an integer >= 1"),
+        ({"warmup": -1}, "warmup: got -1, expected an integer >= 0"),
+        ({"every": 0}, "every: got 0, expected an integer >= 1"),
+        ({"factor": 0}, "factor: got 0, expected 0 < factor <= 1"),
+        ({"power": 0}, "power: got 0, expected a number > 0"),
+    ],
+)
+def test_schedule_refuses(arguments, message):
+    with pytest.raises(InputError) as caught:
+        Schedule(**{"learning_rate": 1.0, "steps": 10, **arguments})
+    assert str(caught.value) == message
