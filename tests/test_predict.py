@@ -1,0 +1,145 @@
+"""From raw images to probabilities, labels and cells."""
+
+import numpy as np
+import pytest
+import scipy.ndimage
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from unet_np import UNet
+from unet_np.errors import InputError
+from unet_np.images import normalise
+from unet_np.predict import instances, most_probable, prepare, segment
+from unet_np.tiling import predict_tiled
+
+
+def make_net(channels=1, classes=2):
+    return UNet(
+        in_channels=channels, num_classes=classes, base_channels=2, depth=2, seed=1, backend="numpy"
+    )
+
+
+def random_image(shape, dtype=np.uint8, top=200):
+    return np.random.default_rng(0).integers(0, top, shape).astype(dtype)
+
+
+def test_segment_is_normalise_tiles_and_argmax():
+    net, image = make_net(classes=3), random_image((30, 47))
+    result = segment(net, image)
+    assert result.probabilities.dtype == np.float32
+    assert result.probabilities.shape == (3, 30, 47)
+    np.testing.assert_allclose(result.probabilities.sum(axis=0), 1, atol=1e-6)
+    expected = predict_tiled(net, normalise(image))
+    assert np.array_equal(result.probabilities, expected)
+    assert np.array_equal(result.labels, expected.argmax(axis=0))
+    assert result.labels.dtype == np.uint8
+
+
+def test_exposure_and_bit_depth_do_not_matter():
+    net, image = make_net(), random_image((30, 30))
+    first = segment(net, image).probabilities
+    for other in (image.astype(np.uint16) * 257, image / 255.0, image.astype(np.int32) * 1000 + 7):
+        np.testing.assert_allclose(segment(net, other).probabilities, first, atol=1e-4)
+
+
+def test_a_constant_image_gives_finite_probabilities():
+    assert np.isfinite(segment(make_net(), np.full((9, 9), 7)).probabilities).all()
+
+
+def test_options_reach_the_tiles():
+    net, image, calls = make_net(), random_image((60, 50)), []
+    plain = segment(net, image).probabilities
+    tiled = segment(net, image, tile=52, progress=lambda *call: calls.append(call))
+    np.testing.assert_allclose(tiled.probabilities, plain, atol=1e-5)
+    assert len(calls) > 1 or calls[0][1] > 1
+
+
+def test_colour_becomes_grey_for_one_channel():
+    grey = random_image((20, 30))
+    colour = np.repeat(grey[..., None], 3, axis=-1)
+    np.testing.assert_allclose(prepare(colour), prepare(grey), atol=1e-5)
+    assert prepare(colour).shape == (1, 20, 30)
+
+
+def test_colour_stays_for_three_channels_and_alpha_goes():
+    image = random_image((20, 30, 4))
+    ready = prepare(image, 3)
+    assert ready.shape == (3, 20, 30)
+    np.testing.assert_allclose(ready.mean(axis=(1, 2)), 0, atol=1e-6)
+    np.testing.assert_allclose(ready.std(axis=(1, 2)), 1, atol=1e-5)
+    assert np.array_equal(ready[1], normalise(image[..., 1]))
+    assert segment(make_net(3), image).labels.shape == (20, 30)
+
+
+@pytest.mark.parametrize(
+    ("shape", "channels", "message"),
+    [
+        ((20, 30), 3, r"image: got 1 channel, expected 3, which the network reads"),
+        ((20, 30, 2), 3, r"image: got 2 channels, expected 3"),
+        ((20, 30, 3), 2, r"image: got 3 channels, expected 2"),
+        ((5, 20, 30), 1, r"image: got shape \(5, 20, 30\), expected \(H, W\) or"),
+        ((20,), 1, r"image: got shape \(20,\)"),
+    ],
+)
+def test_bad_images_are_one_line(shape, channels, message):
+    with pytest.raises(InputError, match=message):
+        prepare(np.zeros(shape), channels)
+
+
+@given(arrays(np.float32, (4, 3, 5), elements=st.sampled_from([0.0, 0.25, 0.5, 1.0])))
+def test_most_probable_is_argmax(probabilities):
+    assert np.array_equal(most_probable(probabilities), probabilities.argmax(axis=0))
+
+
+def test_most_probable_of_many_classes():
+    probabilities = np.zeros((300, 1, 2), np.float32)
+    probabilities[299, 0, 1] = 1
+    labels = most_probable(probabilities)
+    assert labels.dtype == np.uint16
+    assert labels.tolist() == [[0, 299]]
+
+
+@settings(deadline=None)
+@given(
+    labels=arrays(
+        np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12)), elements=st.integers(0, 2)
+    ),
+    foreground=st.integers(0, 2),
+    min_area=st.integers(1, 6),
+    diagonal=st.booleans(),
+)
+def test_instances_are_the_large_components(labels, foreground, min_area, diagonal):
+    ids, cells = instances(labels, foreground=foreground, min_area=min_area, diagonal=diagonal)
+    neighbours = scipy.ndimage.generate_binary_structure(2, 2 if diagonal else 1)
+    components, count = scipy.ndimage.label(labels == foreground, neighbours)
+    large = [i for i in range(1, count + 1) if (components == i).sum() >= min_area]
+    assert [cell.id for cell in cells] == list(range(1, len(large) + 1))
+    for cell, component in zip(cells, large, strict=True):
+        mask = components == component
+        assert np.array_equal(ids == cell.id, mask)
+        rows, columns = np.nonzero(mask)
+        assert cell.area == len(rows)
+        assert cell.centroid == pytest.approx((rows.mean(), columns.mean()))
+        box = (rows.min(), columns.min(), rows.max() + 1, columns.max() + 1)
+        assert cell.bbox == box
+    assert (ids > 0).sum() == sum(cell.area for cell in cells)
+
+
+def test_corners_connect_only_when_asked():
+    labels = np.eye(3, dtype=np.uint8)
+    assert len(instances(labels)[1]) == 3
+    assert len(instances(labels, diagonal=True)[1]) == 1
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "message"),
+    [
+        (np.zeros((2, 2, 2), int), {}, r"labels: got int64 \(2, 2, 2\), expected integers"),
+        (np.zeros((2, 2)), {}, r"labels: got float64"),
+        (np.zeros((2, 2), int), {"min_area": 0}, r"min_area: got 0, expected an integer >= 1"),
+    ],
+)
+def test_bad_labels_are_one_line(labels, options, message):
+    with pytest.raises(InputError, match=message):
+        instances(labels, **options)
