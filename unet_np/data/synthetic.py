@@ -286,8 +286,11 @@ def _colony(
     throws = 20 + int(12 * shape[0] * shape[1] / cell_size**2)
     radii = cell_size / 2 * rng.uniform(0.75, 1.35, throws)
     centres, radii = scatter_discs(rng, shape, radii, 0.78)
-    # Colonies with free ground between them.
+    # Colonies with free ground between them: a quarter of the cells is left out, side by side.
     ground = smooth_noise(rng, shape, 2.2 * cell_size)
+    y, x = (np.clip(c, 0, n - 1).astype(int) for c, n in zip(centres.T, shape, strict=True))
+    keep = ground[y, x] >= np.quantile(ground[y, x], 0.25)
+    centres, radii = centres[keep], radii[keep]
     # Each cell takes its own part of one field of bumps, so that contacts bend too.
     widest = int(3.8 * radii[0]) + 2
     field = (2 * widest, 2 * widest)
@@ -298,9 +301,6 @@ def _colony(
     nuclei = np.zeros(shape, np.float32)
     for number, ((y0, x0), radius) in enumerate(zip(centres, radii, strict=True), 1):
         draws = rng.random(4)
-        at = tuple(int(np.clip(c, 0, n - 1)) for c, n in zip((y0, x0), shape, strict=True))
-        if ground[at] < -0.35:
-            continue
         reach = int(1.9 * radius)
         window = tuple(slice(max(int(c) - reach, 0), max(int(c) + reach, 0)) for c in (y0, x0))
         y, x = np.indices(shape, sparse=True, dtype=np.float32)
