@@ -81,7 +81,7 @@ class _Run:
         rng = default_rng(self.xp, (self.config.seed, STREAMS["dropout"], self.step))
         logits = self.net.forward(tile.image, train=True, rng=rng)
         energy, grad = weighted_cross_entropy(logits, tile.labels, tile.weights, reduction="mean")
-        self.net.backward(grad)
+        self.net.backward(grad, need_grad_x=False)
         loss, norm, rate = float(energy), gradient_norm(self.net.grads), self.config.rate(self.step)
         last = self.folder.checkpoint
         check_step(self.step + 1, loss, norm, self.config.gradient_limit, str(last))
