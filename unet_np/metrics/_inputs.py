@@ -70,11 +70,16 @@ def as_slices(name: str, array: ArrayLike) -> NDArray:
     return slices
 
 
-def same_shape(labels: ArrayLike, proposals: ArrayLike) -> None:
+NAMES = ("labels", "proposals")
+
+
+def same_shape(labels: ArrayLike, proposals: ArrayLike, names: tuple[str, str] = NAMES) -> None:
     """Raise unless the two have the same shape."""
-    expected, got = as_array("labels", labels).shape, as_array("proposals", proposals).shape
+    expected, got = as_array(names[0], labels).shape, as_array(names[1], proposals).shape
     if expected != got:
-        raise InputError(f"proposals: got the shape {got}, expected that of labels, {expected}")
+        raise InputError(
+            f"{names[1]}: got the shape {got}, expected that of {names[0]}, {expected}"
+        )
 
 
 def check_binary(name: str, array: ArrayLike) -> BoolArray:
@@ -112,7 +117,11 @@ def check_probabilities(name: str, array: ArrayLike) -> NDArray[np.float32]:
 
 
 def check_segmentation(
-    labels: ArrayLike, proposals: ArrayLike, *, every_slice: bool
+    labels: ArrayLike,
+    proposals: ArrayLike,
+    *,
+    every_slice: bool,
+    names: tuple[str, str] = NAMES,
 ) -> tuple[BoolArray, NDArray[np.float32]]:
     """Check the pair that the ISBI-2012 metrics compare.
 
@@ -125,6 +134,8 @@ def check_segmentation(
     every_slice : bool
         Whether each slice needs an interior pixel (the Rand index and the information
         are sums over interior pixels of one slice), or the stack as a whole.
+    names : tuple of str
+        What the caller's arguments are called, for messages.
 
     Returns
     -------
@@ -142,14 +153,14 @@ def check_segmentation(
     >>> labels.shape, proposals.dtype
     ((1, 1, 2), dtype('float32'))
     """
-    same_shape(labels, proposals)
-    interior = check_binary("labels", labels)
-    probability = check_probabilities("proposals", proposals)
+    same_shape(labels, proposals, names)
+    interior = check_binary(names[0], labels)
+    probability = check_probabilities(names[1], proposals)
     has_interior = interior.any(axis=(1, 2))
     if not has_interior.any() or (every_slice and not has_interior.all()):
         empty = int(np.flatnonzero(~has_interior)[0])
         raise InputError(
-            f"labels: slice {empty} is all membrane (0), expected at least one pixel of "
+            f"{names[0]}: slice {empty} is all membrane (0), expected at least one pixel of "
             f"interior (1); without one the error is undefined"
         )
     return interior, probability

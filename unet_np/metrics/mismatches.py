@@ -132,7 +132,7 @@ def classify_mismatches(
     >>> classify_mismatches(cut, cell, radius=1).tolist()
     [[0, 0, 0], [0, 1, 0], [0, 0, 0]]
     """
-    same_shape(warped, proposed)
+    same_shape(warped, proposed, ("warped", "proposed"))
     if np.ndim(warped) != 2:
         raise InputError(f"warped: got the shape {np.shape(warped)}, expected (H, W)")
     if isinstance(radius, bool) or not isinstance(radius, int | np.integer):
