@@ -49,10 +49,10 @@ def displacement_field(shape: tuple[int, int], vectors: Array) -> Array:
 
     Examples
     --------
-    >>> displacement_field((1, 5), np.array([[[0.0, 8.0, 0.0]], [[1.0, 1.0, 1.0]]])).round(2)
-    array([[[0., 4., 8., 4., 0.]],
-    <BLANKLINE>
-           [[1., 1., 1., 1., 1.]]])
+    >>> field = displacement_field((1, 5), np.array([[[1.0, 9.0, 1.0]], [[2.0, 2.0, 2.0]]]))
+    >>> field[:, 0].round(2)
+    array([[1., 5., 9., 5., 1.],
+           [2., 2., 2., 2., 2.]])
     """
     xp = backend.array_module(vectors)
     if vectors.ndim != 3 or vectors.shape[0] != 2 or vectors.size == 0:
@@ -61,7 +61,9 @@ def displacement_field(shape: tuple[int, int], vectors: Array) -> Array:
         xp.asarray(_spline_matrix(size, points))
         for size, points in zip(shape, vectors.shape[1:], strict=True)
     )
-    return rows @ vectors.astype(xp.float64) @ columns.T
+    across = xp.einsum("cij,wj->ciw", vectors.astype(xp.float64), columns)
+    # Not a matrix product: with three terms a BLAS gains nothing, and its threads cost much.
+    return xp.einsum("hi,ciw->chw", rows, across)
 
 
 def sample(image: Array, coordinates: Array, order: int = 3) -> Array:
