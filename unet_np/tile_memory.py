@@ -13,8 +13,9 @@ def forward_bytes(
     """Bytes that the feature maps of a forward pass take at its peak, without training.
 
     The most, over all layers, of the layer's input and output and the skips that wait for
-    their expanding block. The weights and the convolution's scratch memory, which do not grow
-    with the tile, come on top. `bench/tiling.py` compares this with what is measured.
+    their expanding block. What does not grow with the tile comes on top: weights, transformed
+    kernels, scratch memory of each thread, slack of the allocator. `bench/tiling.py --estimate`
+    measures both: on two threads 60 to 190 MB more, the most for the paper's 64 channels.
 
     Parameters
     ----------

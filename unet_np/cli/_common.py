@@ -72,6 +72,25 @@ def choose_threads(threads: int | None) -> None:
         backend.set_thread_count(threads)
 
 
+def load_network(path: Path, backend: str | None) -> Any:
+    """The network of a file of weights; messages name the file.
+
+    Raises
+    ------
+    InputError
+        As `UNet.load`.
+    """
+    from unet_np.unet import UNet
+
+    try:
+        return UNet.load(path, backend=backend)
+    except InputError as error:
+        text = str(error)
+        if not text.startswith("weights: ") or str(path) in text:
+            raise
+        raise InputError(f"weights: {path}: {text.removeprefix('weights: ')}") from None
+
+
 @contextmanager
 def progress_bar(total: int | None, text: str, unit: str, quiet: bool = False) -> Iterator[Any]:
     """A tqdm bar on stderr that shows itself only if the work takes more than two seconds."""

@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unet_np.cli._common import bytes_of, check_output, choose_threads, example, progress_bar
+from unet_np.cli._common import (
+    bytes_of,
+    check_output,
+    choose_threads,
+    example,
+    load_network,
+    progress_bar,
+)
 from unet_np.errors import InputError
 
 if TYPE_CHECKING:
@@ -83,9 +90,8 @@ def run(args: argparse.Namespace) -> int:
 
     from unet_np.images import read_image
     from unet_np.tiling import make_tiling
-    from unet_np.unet import UNet
 
-    net = UNet.load(args.weights, backend=args.backend or "auto")
+    net = load_network(args.weights, args.backend)
     options = {"memory_budget": memory, "tile": args.tile, "averaging": args.averaging}
     for path in args.images:
         page = _pages(_readable(read_image(path, argument="image"), path, net))[0]
@@ -187,7 +193,8 @@ def _segment_file(
     stacked = pages[0] is not image
     # With two classes the second map says nothing that the first does not.
     classes = slice(None) if args.all_classes or net.architecture.num_classes > 2 else slice(1, 2)
-    probabilities, labels = [], []
+    probabilities: list[np.ndarray] = []
+    labels: list[np.ndarray] = []
     with progress_bar(None, path.name, "tile", args.quiet) as bar:
 
         def show(done: int, total: int) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from unet_np.architecture import Architecture, Layer
-from unet_np.cli._common import example
+from unet_np.cli._common import example, load_network
 from unet_np.errors import InputError
+from unet_np.summary import summary
 
 _EXAMPLE = """
 unet-np summary --size 572
@@ -27,7 +28,13 @@ def add_parser(subparsers: Any) -> None:
         **example(_EXAMPLE),
     )
     add = parser.add_argument
-    add("--size", type=int, nargs="+", metavar="N", help="print the shapes for an input N or H W")
+    add(
+        "--size",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="input N, or H W, of the shapes (default: the paper's tile)",
+    )
     add("--weights", type=Path, metavar="FILE", help="the network of a .safetensors file")
     defaults = Architecture()
     for name, text in (
@@ -48,13 +55,16 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the tables."""
     architecture = _architecture(args)
-    if args.size is None:
-        second = sizes(architecture)
-    elif len(args.size) > 2:
-        raise InputError(f"--size: got {len(args.size)} numbers, expected N, or H and W")
-    else:
-        second = shapes(architecture, (args.size[0], args.size[-1]))
-    print(f"{specification(architecture)}\n\n{second}")
+    shape = None
+    if args.size is not None:
+        if len(args.size) > 2:
+            raise InputError(f"--size: got {len(args.size)} numbers, expected N, or H and W")
+        shape = (1, architecture.in_channels, args.size[0], args.size[-1])
+    print(
+        "\n\n".join(
+            [specification(architecture), summary(architecture, shape), sizes(architecture)]
+        )
+    )
     return 0
 
 
@@ -68,9 +78,7 @@ def _architecture(args: argparse.Namespace) -> Architecture:
             f"--weights: got --{next(iter(given)).replace('_', '-')} as well, expected one or the "
             "other"
         )
-    from unet_np.unet import UNet
-
-    return UNet.load(args.weights, backend="numpy").architecture
+    return load_network(args.weights, "numpy").architecture
 
 
 def specification(architecture: Architecture) -> str:
@@ -79,18 +87,8 @@ def specification(architecture: Architecture) -> str:
         (block, _operations(layers), _channels(layers), sum(layer.parameters for layer in layers))
         for block, layers in _blocks(architecture)
     ]
-    lines = _table(
-        ("block", "operations", "channels", "parameters"),
-        [(*row[:3], f"{row[3]:,}") for row in rows],
-    )
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"{architecture.conv_layers} convolutional layers, "
-            f"{architecture.parameters:,} parameters",
-        ]
-    )
+    head = ("block", "operations", "channels", "parameters")
+    return "\n".join(_table(head, [(*row[:3], f"{row[3]:,}") for row in rows]))
 
 
 def _blocks(architecture: Architecture) -> list[tuple[str, list[Layer]]]:
@@ -120,17 +118,6 @@ def _channels(layers: Sequence[Layer]) -> str:
     return f"{layers[0].in_channels} -> {layers[-1].out_channels}"
 
 
-def shapes(architecture: Architecture, size: tuple[int, int]) -> str:
-    """One line for each layer: the shape of its output (B, C, H, W) and its parameters."""
-    start = (1, architecture.in_channels, *size)
-    rows = [("input", _shape(start), "")]
-    for layer, shape in architecture.shapes(start):
-        rows.append(
-            (layer.name, _shape(shape), f"{layer.parameters:,}" if layer.parameters else "")
-        )
-    return "\n".join(_table(("layer", "output", "parameters"), rows))
-
-
 def sizes(architecture: Architecture) -> str:
     """Which input sizes work and what they give."""
     first, step = architecture.min_input_size, architecture.size_step
@@ -142,10 +129,6 @@ def sizes(architecture: Architecture) -> str:
         f"the output has {architecture.margin} pixels less\n"
         f"input -> output: {pairs}"
     )
-
-
-def _shape(shape: tuple[int, ...]) -> str:
-    return " x ".join(str(n) for n in shape)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
