@@ -297,14 +297,21 @@ def _retrieve(url: str, sha256: str, target: Path, bar: bool = False) -> None:
     pooch = require("pooch", "io")
     pooch.get_logger().setLevel("ERROR")
     with atomic_write(target) as temporary:
+        # Pooch takes a file that is there for one that is had already.
         temporary.unlink()
-        pooch.retrieve(
-            url,
-            known_hash=f"sha256:{sha256}",
-            fname=temporary.name,
-            path=temporary.parent,
-            downloader=pooch.HTTPDownloader(progressbar=bar, timeout=30),
-        )
+        try:
+            pooch.retrieve(
+                url,
+                known_hash=f"sha256:{sha256}",
+                fname=temporary.name,
+                path=temporary.parent,
+                downloader=pooch.HTTPDownloader(progressbar=bar, timeout=30),
+            )
+        except OSError as error:
+            # Pooch leaves the connection of a refused request open.
+            if getattr(error, "response", None) is not None:
+                error.response.close()  # type: ignore[attr-defined]
+            raise
 
 
 def _from_archive(archive: Archive, folder: Path, missing: list[File], progress: bool) -> None:

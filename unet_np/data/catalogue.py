@@ -113,7 +113,7 @@ _INFOS = (
             "b18185c18fce54e8eeb93e4bbb9b201d757add9409bbf2283b8114185a11bc9e",
         ),
         source="https://celltrackingchallenge.net/2d-datasets/",
-        cell_size=60,
+        cell_size=65,
     ),
     Info(
         name="hela",
@@ -134,7 +134,7 @@ _INFOS = (
             "832fed2d05bb7488cf9c51a2994b75f8f3f53b3c3098856211f2d39023c34e1a",
         ),
         source="https://celltrackingchallenge.net/2d-datasets/",
-        cell_size=100,
+        cell_size=117,
     ),
     Info(
         name="dsb2018",
