@@ -20,19 +20,22 @@ class BaseConvBlock(nn.Module):
         return self.conv2(self.conv1(x).relu()).relu()
 
 
-class UpSampleBlock(BaseConvBlock):
+class UpSampleBlock(nn.Module):
     """Up-conv 2x2, crop and concatenate, (conv 3x3, ReLU) x 2."""
 
     def __init__(self, out_channels: int, padding: int):
-        super().__init__(2 * out_channels, out_channels, padding)
+        super().__init__()
+        self.conv1 = nn.Conv2d(2 * out_channels, out_channels, 3, padding=padding)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=padding)
         self.upconv = nn.ConvTranspose2d(2 * out_channels, out_channels, 2, stride=2)
 
-    def join(self, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
-        """Cropped feature maps of the contracting path first, then the up-convolved ones."""
+    def forward(self, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
+        """Joins the cropped feature maps of the contracting path and the up-convolved ones."""
         up = self.upconv(x)
         height, width = up.shape[2:]
         top, left = (skip.shape[2] - height) // 2, (skip.shape[3] - width) // 2
-        return torch.cat([skip[:, :, top : top + height, left : left + width], up], 1)
+        x = torch.cat([skip[:, :, top : top + height, left : left + width], up], 1)
+        return self.conv2(self.conv1(x).relu()).relu()
 
 
 class UNet(nn.Module):
@@ -72,5 +75,5 @@ class UNet(nn.Module):
         skips.pop()
         for level in range(self.depth, 0, -1):
             block = self.get_submodule(f"expand{level}")
-            x = block(block.join(x, skips.pop()))
+            x = block(x, skips.pop())
         return self.output(x)

@@ -60,7 +60,7 @@ def conv2d(
     _check(x, w, b, padding, algorithm)
     rows = x.shape[2] + 2 * padding - w.shape[2] + 1
     columns = x.shape[3] + 2 * padding - w.shape[3] + 1
-    y = ALGORITHMS[choose(w.shape, rows, columns, algorithm, x)].forward(x, w, b, padding)
+    y = ALGORITHMS[choose(w.shape, rows, columns, algorithm)].forward(x, w, b, padding)
     return y, (x, w, padding, algorithm)
 
 
@@ -105,24 +105,22 @@ def conv2d_backward(
     x, w, padding, algorithm = cache
     array_module(grad_output, x)
     rows, columns = grad_output.shape[2:]
-    name = choose(w.shape, rows, columns, algorithm, x)
+    name = choose(w.shape, rows, columns, algorithm)
     grad_w = ALGORITHMS[name].weight_gradient(grad_output, x, w.shape, padding)
     grad_b = channel_sums(grad_output)
     if not need_grad_x:
         return None, grad_w, grad_b
-    name = choose(w.shape, *x.shape[2:], algorithm, x)
+    name = choose(w.shape, x.shape[2], x.shape[3], algorithm)
     grad_x = ALGORITHMS[name].input_gradient(grad_output, w, x.shape, padding)
     return grad_x, grad_w, grad_b
 
 
-def choose(w_shape: tuple[int, ...], rows: int, columns: int, algorithm: str, x: Array) -> str:
+def choose(w_shape: tuple[int, ...], rows: int, columns: int, algorithm: str) -> str:
     """The algorithm that ``auto`` stands for, by the shape of kernel and output.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> x = np.zeros(1)
-    >>> choose((64, 64, 3, 3), 568, 568, "auto", x), choose((64, 1, 3, 3), 570, 570, "auto", x)
+    >>> choose((64, 64, 3, 3), 568, 568, "auto"), choose((64, 1, 3, 3), 570, 570, "auto")
     ('winograd', 'im2col')
     """
     if algorithm != "auto":

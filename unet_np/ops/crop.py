@@ -5,7 +5,7 @@ from __future__ import annotations
 from unet_np.backend import Array, array_module, empty_channels_last
 from unet_np.errors import InputError
 
-Shape = tuple[int, ...]
+Shape = tuple[int, int, int, int]
 
 
 def center_crop(x: Array, height: int, width: int) -> Array:
