@@ -274,16 +274,19 @@ def _download(
         raise
     # Requests, urllib3 and the system raise errors of many sorts where there is no network.
     except (OSError, ValueError) as error:
-        reason = type(error).__name__ + _short(error)
         raise DownloadError(
-            f"{what} and cannot be downloaded from {url} ({reason}); place them there or {where}"
+            f"{what} and cannot be downloaded from {url} ({_reason(error)}); place them there or "
+            f"{where}"
         ) from None
 
 
-def _short(error: Exception) -> str:
-    """The beginning of an error's text, in one line."""
+def _reason(error: Exception) -> str:
+    """Why a download failed, in a few words."""
+    kind = type(error).__name__
+    if kind in ("ConnectionError", "ConnectTimeout", "ReadTimeout", "SSLError", "ProxyError"):
+        return f"no connection, {kind}"
     text = " ".join(str(error).split())
-    return f": {text[:77]}..." if len(text) > 80 else f": {text}" if text else ""
+    return f"{kind}: {text[:77]}..." if len(text) > 80 else f"{kind}: {text}"
 
 
 def _with_progress(items: list[File], name: str, progress: bool) -> Iterable[File]:
