@@ -233,7 +233,7 @@ class Augmentation:
             angle=math.radians(signed[0] * self.rotation),
             shift=signed[1:3] * self.shift,
             flip=np.where((_uniform(rng, 2) < 0.5) & bool(self.flip), -1.0, 1.0),
-            brightness=signed[3] * self.brightness,
+            brightness=float(signed[3]) * self.brightness,
             contrast=math.exp(signed[4] * self.contrast),
             gamma=math.exp(signed[5] * self.gamma),
         )
@@ -275,6 +275,7 @@ class Augmentation:
         return self._vary_grey_values(warped, draw), labels, weights
 
     def _vary_grey_values(self, image: Array, draw: _Draw) -> Array:
+        """In place: the image is a fresh one, and a second would cost as much as the arithmetic."""
         if self.gamma == 0 and self.contrast == 0 and self.brightness == 0:
             return image
         xp = backend.array_module(image)
@@ -282,11 +283,15 @@ class Augmentation:
         if self.gamma > 0:
             low = image.min(axis=axes, keepdims=True)
             spread = image.max(axis=axes, keepdims=True) - low
-            spread = xp.where(spread > 0, spread, 1)
-            image = low + spread * ((image - low) / spread) ** draw.gamma
+            spread = xp.where(spread > 0, spread, 1).astype(image.dtype)
+            image -= low
+            image /= spread
+            xp.power(image, draw.gamma, out=image)
+            image *= spread
+            image += low
         mean = image.mean(axis=axes, keepdims=True)
-        deviation = image.std(axis=axes, keepdims=True)
-        image = image - mean
+        image -= mean
+        deviation = xp.sqrt((image * image).mean(axis=axes, keepdims=True))
         image *= draw.contrast
         image += mean + draw.brightness * deviation
         return image
