@@ -14,14 +14,9 @@ import numpy as np
 from scipy import ndimage
 
 from unet_np.backend import STREAMS, default_rng
-from unet_np.data.fields import (
-    borders,
-    distance_to,
-    grains,
-    power_diagram,
-    scatter_discs,
-    smooth_noise,
-)
+from unet_np.data.fields import borders, distance_to, smooth_noise
+from unet_np.data.paint_cells import colony, contacts, dic, phase, relief
+from unet_np.data.paint_em import organelles, tessellation
 from unet_np.errors import InputError
 
 Triple = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -68,14 +63,14 @@ def synthetic_em(size: Size = 512, seed: int = 0, index: int = 0) -> Triple:
     True
     """
     shape, rng = _prepare(size, seed, index)
-    regions, radii = _tessellation(rng, shape)
+    regions, radii = tessellation(rng, shape)
     depth = ndimage.gaussian_filter(distance_to(borders(regions)), 1)
     oblique = np.clip(smooth_noise(rng, shape, 45) - 1.3, 0, None)
     width = np.clip(2.6 + 0.6 * smooth_noise(rng, shape, 30), 1.7, 4.5) + 3 * oblique
 
     image = 168 + rng.normal(0, 9, len(radii)).astype(np.float32)[regions]
     image += 9 * smooth_noise(rng, shape, 6) + 12 * smooth_noise(rng, shape, 2.5)
-    image -= _organelles(rng, regions, radii, depth - width)
+    image -= organelles(rng, regions, radii, depth - width)
     darkness = 104 + 14 * smooth_noise(rng, shape, 35) - 22 * np.minimum(oblique, 1)
     image -= darkness * np.exp(-((depth / width) ** 2))
 
@@ -133,12 +128,12 @@ def synthetic_cells(
     if not cell_size >= 12:
         raise InputError(f"cell_size: got {cell_size}, expected at least 12 pixels")
     shape, rng = _prepare(size, seed, index)
-    owner, nuclei = _colony(rng, shape, cell_size)
-    gap = distance_to(_contacts(owner)) <= 1.2 + 0.8 * np.abs(smooth_noise(rng, shape, 25))
+    owner, nuclei = colony(rng, shape, cell_size)
+    gap = distance_to(contacts(owner)) <= 1.2 + 0.8 * np.abs(smooth_noise(rng, shape, 25))
     labels = ((owner > 0) & ~gap).astype(np.uint8)
     labels, instances = _cells_of(labels, smallest=0.1 * cell_size**2)
-    height = _relief(rng, owner, instances > 0, nuclei, cell_size)
-    paint = _dic if modality == "dic" else _phase
+    height = relief(rng, owner, instances > 0, nuclei, cell_size)
+    paint = dic if modality == "dic" else phase
     return _finish(paint(rng, height, instances > 0), labels, instances)
 
 
@@ -196,177 +191,3 @@ def _cells_of(labels: np.ndarray, smallest: float) -> tuple[np.ndarray, np.ndarr
     renumbered = np.where(keep, np.cumsum(keep), 0).astype(np.uint16)
     instances = renumbered[numbers]
     return (instances > 0).astype(np.uint8), instances
-
-
-# Electron micrographs
-
-
-def _tessellation(
-    rng: np.random.Generator, shape: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """(H, W) number of the cell of each pixel, and the radius of each cell."""
-    throws = 60 + shape[0] * shape[1] // 180
-    radii = np.minimum(11 + rng.exponential(9, throws), 75)
-    centres, radii = scatter_discs(rng, shape, radii, 0.85)
-    y, x = np.indices(shape, dtype=np.float32)
-    bend = [
-        22 * smooth_noise(rng, shape, 110)
-        + 4.5 * smooth_noise(rng, shape, 22)
-        + 0.8 * smooth_noise(rng, shape, 5)
-        for _ in range(2)
-    ]
-    points = np.column_stack([(y + bend[0]).ravel(), (x + bend[1]).ravel()])
-    return power_diagram(centres, radii, points).reshape(shape), radii
-
-
-def _organelles(
-    rng: np.random.Generator, regions: np.ndarray, radii: np.ndarray, depth: np.ndarray
-) -> np.ndarray:
-    """How much darker than cytoplasm: mitochondria, vesicles and tubules.
-
-    `depth` is the distance to the cell's membrane.
-    """
-    shape = regions.shape
-    inside, deep = depth > 2, depth > 9
-    dark = np.zeros(shape, np.float32)
-    # Vesicles crowd in some of the cells, and in some parts of these.
-    crowded = inside & (rng.random(len(radii)) < 0.35)[regions]
-    crowded &= smooth_noise(rng, shape, 30) > -0.3
-    dark += 75 * grains(rng, crowded, 0.005, 2.6, ring=0.9)
-    dark += 65 * grains(rng, inside, 0.0016, 1.8)
-    tubules = np.exp(-((smooth_noise(rng, shape, 16) / 0.09) ** 2))
-    dark += 34 * tubules * inside * (smooth_noise(rng, shape, 40) > 0.5)
-    for cell in np.flatnonzero((radii > 24) & (rng.random(len(radii)) < 0.35)):
-        _mitochondrion(rng, dark, inside, np.flatnonzero(deep & (regions == cell)), radii[cell])
-    return dark
-
-
-def _mitochondrion(
-    rng: np.random.Generator,
-    dark: np.ndarray,
-    room: np.ndarray,
-    places: np.ndarray,
-    radius: float,
-) -> None:
-    """Paint one into `dark` where there is `room`: a dark oval, striped by its cristae.
-
-    `places` are the flat indices that its centre is drawn from.
-    """
-    draws = rng.random(6)
-    if not places.size:
-        return
-    y0, x0 = np.unravel_index(places[int(draws[0] * places.size)], room.shape)
-    long = min(radius, 55) * (0.5 + 0.35 * draws[1])
-    short = long * (0.55 + 0.4 * draws[2])
-    reach = int(long + 6)
-    window = tuple(
-        slice(max(int(c) - reach, 0), min(int(c) + reach, n))
-        for c, n in zip((y0, x0), room.shape, strict=True)
-    )
-    y, x = np.mgrid[window]
-    sine, cosine = np.sin(np.pi * draws[3]), np.cos(np.pi * draws[3])
-    u = (cosine * (y - y0) + sine * (x - x0)) / long
-    v = (cosine * (x - x0) - sine * (y - y0)) / short
-    wobble = smooth_noise(rng, u.shape, 12)
-    edge = (1 + 0.08 * wobble - np.hypot(u, v)) * short
-    body = 1 / (1 + np.exp(-2 * edge))
-    stripes = np.sin(v * short * (0.9 + 0.4 * draws[4]) + 1.5 * wobble)
-    rim = np.exp(-((edge / 1.5) ** 2))
-    painted = body * (56 + 18 * stripes) + 26 * rim
-    dark[window] = np.where(room[window], np.maximum(dark[window], painted), dark[window])
-
-
-# Light micrographs
-
-
-def _colony(
-    rng: np.random.Generator, shape: tuple[int, int], cell_size: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """(H, W) number of the cell of each pixel, 0 = none, and (H, W) height of the nuclei."""
-    throws = 20 + int(12 * shape[0] * shape[1] / cell_size**2)
-    radii = cell_size / 2 * rng.uniform(0.75, 1.35, throws)
-    centres, radii = scatter_discs(rng, shape, radii, 0.78)
-    # Colonies with free ground between them: a quarter of the cells is left out, side by side.
-    ground = smooth_noise(rng, shape, 2.2 * cell_size)
-    y, x = (np.clip(c, 0, n - 1).astype(int) for c, n in zip(centres.T, shape, strict=True))
-    keep = ground[y, x] >= np.quantile(ground[y, x], 0.25)
-    centres, radii = centres[keep], radii[keep]
-    # Each cell takes its own part of one field of bumps, so that contacts bend too.
-    widest = int(3.8 * radii[0]) + 2
-    field = (2 * widest, 2 * widest)
-    bumps = 0.09 * smooth_noise(rng, field, cell_size / 3.5)
-    bumps += 0.035 * smooth_noise(rng, field, cell_size / 12)
-    owner = np.zeros(shape, np.int32)
-    nearest = np.full(shape, np.inf, np.float32)
-    nuclei = np.zeros(shape, np.float32)
-    for number, ((y0, x0), radius) in enumerate(zip(centres, radii, strict=True), 1):
-        draws = rng.random(4)
-        reach = int(1.9 * radius)
-        window = tuple(slice(max(int(c) - reach, 0), max(int(c) + reach, 0)) for c in (y0, x0))
-        y, x = np.indices(shape, sparse=True, dtype=np.float32)
-        y, x = y[window[0]] - np.float32(y0), x[:, window[1]] - np.float32(x0)
-        if not y.size or not x.size:
-            continue
-        stretch = 1 + 0.5 * draws[0]
-        corner = (rng.random(2) * widest).astype(int)
-        wobble = bumps[corner[0] :, corner[1] :][: y.size, : x.size]
-        sine, cosine = np.sin(np.pi * draws[1]), np.cos(np.pi * draws[1])
-        u, v = cosine * y + sine * x, cosine * x - sine * y
-        away = np.hypot(u / stretch, v * stretch) / (1.08 * radius) + wobble
-        mine = (away < 1) & (away < nearest[window])
-        owner[window][mine] = number
-        nearest[window][mine] = away[mine]
-        shift = 0.25 * radius * (draws[2:] - 0.5)
-        from_nucleus = np.hypot(u - shift[0], v - shift[1]) / (0.48 * radius) + wobble
-        dome = 1 / (1 + np.exp(12 * (from_nucleus - 1)))
-        nuclei[window][mine] = dome[mine]
-    return owner, nuclei
-
-
-def _contacts(owner: np.ndarray) -> np.ndarray:
-    """Where two cells touch each other; their outlines against free ground do not count."""
-    return borders(owner) & (owner > 0) & _next_to_another(owner)
-
-
-def _next_to_another(owner: np.ndarray) -> np.ndarray:
-    highest = ndimage.maximum_filter(owner, 3)
-    lowest = ndimage.minimum_filter(np.where(owner > 0, owner, owner.max() + 1), 3)
-    return highest != lowest
-
-
-def _relief(
-    rng: np.random.Generator,
-    owner: np.ndarray,
-    cells: np.ndarray,
-    nuclei: np.ndarray,
-    cell_size: float,
-) -> np.ndarray:
-    """(H, W) optical thickness: a dome for each cell, its nucleus, granules and texture."""
-    shape = cells.shape
-    depth = distance_to(~cells)
-    height = 0.7 - 0.7 * np.exp(-depth / (0.07 * cell_size))
-    height += 0.3 * nuclei
-    cytoplasm = cells & (nuclei < 0.5)
-    rough = 0.6 + 0.8 * rng.random(int(owner.max()) + 1)[owner]
-    texture = 0.06 * smooth_noise(rng, shape, 4) + 0.035 * smooth_noise(rng, shape, 2)
-    texture += 0.3 * grains(rng, cytoplasm, 0.006, 1.7)
-    texture += 0.5 * grains(rng, cytoplasm, 0.0009, 2.6)
-    texture += 0.4 * grains(rng, nuclei > 0.9, 0.001, 3.2)
-    return height + texture * rough * np.minimum(depth / 3, 1)
-
-
-def _dic(rng: np.random.Generator, height: np.ndarray, cells: np.ndarray) -> np.ndarray:
-    """The slope of the optical thickness along the shear, here from the upper left."""
-    smooth = ndimage.gaussian_filter(height.astype(np.float32), 1)
-    slope = ndimage.sobel(smooth, 0) + ndimage.sobel(smooth, 1)
-    image = 128 - 26 * np.tanh(slope / 1.6) + 3 * smooth_noise(rng, height.shape, 150)
-    return image + 2.6 * rng.standard_normal(height.shape, dtype=np.float32)
-
-
-def _phase(rng: np.random.Generator, height: np.ndarray, cells: np.ndarray) -> np.ndarray:
-    """Thickness darkens; what it takes away comes back around the cell as its halo."""
-    smooth = ndimage.gaussian_filter(height.astype(np.float32), 0.8)
-    halo = ndimage.gaussian_filter(smooth, 7)
-    image = 96 - 52 * (smooth - halo) - 6 * halo + 4 * smooth_noise(rng, height.shape, 150)
-    image += np.where(cells, 0, 14 * np.exp(-distance_to(cells) / 2.5))
-    return image + 3.2 * rng.standard_normal(height.shape, dtype=np.float32)
