@@ -510,3 +510,56 @@ def test_write_png_refuses(tmp_path, array):
     text = message(write_png, tmp_path / "a.png", array)
     assert text.startswith(f"array: got {array.dtype} {array.shape}, expected uint8 (H, W)")
     assert not list(tmp_path.iterdir())
+
+
+# What is written is read
+
+
+SIDES = st.integers(1, 12)
+STORED = {
+    "tif": [bool, np.uint8, np.uint16, np.int16, np.int64, np.float16, np.float32, np.float64],
+    "png": [bool, np.uint8, np.uint16],
+}
+
+
+@st.composite
+def writable(draw, kind):
+    """An array that `write_tiff` or `write_png` takes."""
+    dtype = np.dtype(draw(st.sampled_from(STORED[kind])))
+    # Wider than 4, so that the last axis of a stack is never taken for channels.
+    front = draw(st.lists(st.integers(2, 4), max_size=1 if kind == "tif" else 0))
+    shape = (*front, draw(SIDES), draw(st.integers(5, 12)))
+    if dtype.kind == "f":
+        elements = st.floats(-1e4, 1e4, width=16)
+    elif dtype.kind == "b":
+        elements = st.booleans()
+    else:
+        elements = st.integers(0, min(65535, np.iinfo(dtype).max))
+    return draw(arrays(dtype, shape, elements=elements))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(data=st.data(), kind=st.sampled_from(["tif", "png"]))
+def test_round_trip(tmp_path, data, kind):
+    array = data.draw(writable(kind))
+    path = tmp_path / f"a.{kind}"
+    (write_tiff if kind == "tif" else write_png)(path, array)
+    got = read_image(path)
+    expected = array * 255 if array.dtype == bool else array
+    assert got.dtype in (np.uint8, np.uint16, np.float32)
+    # An axis of one is no axis to a TIFF reader; here only the height can be one.
+    np.testing.assert_array_equal(got, expected)
+    np.testing.assert_array_equal(to_grey(got), got)
+    assert [file.name for file in tmp_path.iterdir() if file.suffix == f".{kind}"] == [path.name]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    start=st.sampled_from(
+        [b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0"]
+    ),
+    rest=st.binary(max_size=200),
+)
+def test_noise_after_a_signature_is_one_line(tmp_path, start, rest):
+    (tmp_path / "a.tif").write_bytes(start + rest)
+    assert message(read_image, tmp_path / "a.tif").startswith(f"path: {tmp_path / 'a.tif'} ")
