@@ -10,8 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from unet_np.metrics._inputs import FloatArray, Thresholds, check_segmentation, check_thresholds
-from unet_np.metrics.components import components, contingency
-from unet_np.metrics.rand import interiors
+from unet_np.metrics.tables import tables_at
 from unet_np.metrics.thresholds import CHALLENGE_THRESHOLDS, best_index
 
 
@@ -131,9 +130,4 @@ def info_curve(
     """
     interior, probability = check_segmentation(labels, proposals, every_slice=True)
     values = check_thresholds(thresholds, CHALLENGE_THRESHOLDS)
-    tables = []
-    for slice_labels, slice_proposal in zip(interior, probability, strict=True):
-        cells = components(slice_labels)[0]
-        objects = (components(proposed)[0] for proposed in interiors(slice_proposal, values))
-        tables.append([contingency(cells, numbers) for numbers in objects])
-    return info_curve_from_tables(values, tables)
+    return info_curve_from_tables(values, tables_at(interior, probability, values))

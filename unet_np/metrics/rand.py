@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import sparse
 
 from unet_np.metrics._inputs import (
-    BoolArray,
     FloatArray,
     IntArray,
     Thresholds,
     check_segmentation,
     check_thresholds,
 )
-from unet_np.metrics.components import components, contingency
+from unet_np.metrics.pairs import foreground_pairs, standard_pairs
+from unet_np.metrics.tables import tables_at
 from unet_np.metrics.thresholds import (
     CHALLENGE_THRESHOLDS,
     ScoreCurve,
@@ -58,90 +57,6 @@ class StandardRandCurve(ScoreCurve):
     """
 
     index: FloatArray
-
-
-class PairCounts(NamedTuple):
-    """Pairs of pixels in one slice, int."""
-
-    tp: int
-    tn: int
-    fp: int
-    fn: int
-
-
-def _squares(counts: NDArray) -> int:
-    return int(np.sum(np.square(counts, dtype=np.int64)))
-
-
-def _pairs(counts: NDArray) -> int:
-    counts = counts.astype(np.int64)
-    return int(np.sum(counts * (counts - 1))) // 2
-
-
-def foreground_pairs(table: sparse.csr_array) -> tuple[PairCounts, float]:
-    """Foreground-restricted pair counts of one slice.
-
-    Parameters
-    ----------
-    table : sparse int64 (I + 1, J + 1)
-        n_ij: pixels in component i of the label and j of the proposal, 0 = background.
-
-    Returns
-    -------
-    counts : PairCounts
-        Over n^2 ordered pairs; each pixel of the proposal's background inside a
-        label cell is a component of its own.
-    error_nchoose2 : float
-        1 - Rand index over n(n-1)/2 pairs, with no term for those pixels.
-
-    Examples
-    --------
-    A cell of four pixels is cut into 2 + 1 by one pixel of membrane.
-
-    >>> counts, error = foreground_pairs(sparse.csr_array(np.array([[0, 0, 0], [1, 2, 1]])))
-    >>> counts
-    PairCounts(tp=6, tn=0, fp=0, fn=10)
-    >>> round(error, 12)
-    0.833333333333
-    """
-    inside = table[1:]
-    cells = inside.sum(axis=1)
-    objects = inside.sum(axis=0)
-    singletons = int(objects[0])
-    joint = inside[:, 1:].data
-    n = int(cells.sum())
-
-    tp = _squares(joint) + singletons
-    fp = _squares(objects[1:]) + singletons - tp
-    fn = _squares(cells) - tp
-    counts = PairCounts(tp, n * n - tp - fp - fn, fp, fn)
-
-    wrong = _pairs(objects[1:]) + _pairs(cells) - 2 * _pairs(joint)
-    # A single interior pixel makes no pair, and nothing about it can be wrong.
-    error = wrong / (n * (n - 1) // 2) if n > 1 else 0.0
-    return counts, error
-
-
-def standard_pairs(table: sparse.csr_array) -> PairCounts:
-    """Pair counts of one slice over all n(n-1)/2 pairs; background is one object.
-
-    Examples
-    --------
-    >>> standard_pairs(sparse.csr_array(np.array([[2, 0], [1, 3]])))
-    PairCounts(tp=4, tn=6, fp=2, fn=3)
-    """
-    n = int(table.sum())
-    tp = _pairs(table.data)
-    fp = _pairs(table.sum(axis=0)) - tp
-    fn = _pairs(table.sum(axis=1)) - tp
-    return PairCounts(tp, n * (n - 1) // 2 - tp - fp - fn, fp, fn)
-
-
-def interiors(probability: NDArray[np.float32], thresholds: FloatArray) -> Iterator[BoolArray]:
-    """Binarise one slice at each threshold: ``proposal > t`` in double precision."""
-    wide = probability.astype(np.float64)
-    for threshold in thresholds:
-        yield wide > threshold
 
 
 def rand_curve_from_tables(
@@ -224,12 +139,7 @@ def rand_curve(
     """
     interior, probability = check_segmentation(labels, proposals, every_slice=True)
     values = check_thresholds(thresholds, CHALLENGE_THRESHOLDS)
-    tables = []
-    for slice_labels, slice_proposal in zip(interior, probability, strict=True):
-        cells = components(slice_labels)[0]
-        objects = (components(proposed)[0] for proposed in interiors(slice_proposal, values))
-        tables.append([contingency(cells, numbers) for numbers in objects])
-    return rand_curve_from_tables(values, tables)
+    return rand_curve_from_tables(values, tables_at(interior, probability, values))
 
 
 def rand_curve_standard(
@@ -265,10 +175,9 @@ def rand_curve_standard(
     interior, probability = check_segmentation(labels, proposals, every_slice=True)
     values = check_thresholds(thresholds, CHALLENGE_THRESHOLDS)
     counts = np.zeros((4, len(interior), len(values)), np.int64)
-    for s, (slice_labels, slice_proposal) in enumerate(zip(interior, probability, strict=True)):
-        cells = components(slice_labels)[0]
-        for k, proposed in enumerate(interiors(slice_proposal, values)):
-            counts[:, s, k] = standard_pairs(contingency(cells, components(proposed)[0]))
+    for s, row in enumerate(tables_at(interior, probability, values)):
+        for k, table in enumerate(row):
+            counts[:, s, k] = standard_pairs(table)
     tp, tn, fp, fn = (c.sum(axis=0) for c in counts)
     pairs = np.maximum(counts.sum(axis=0), 1)
     wrong: IntArray = counts[2] + counts[3]
