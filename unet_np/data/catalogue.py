@@ -71,7 +71,8 @@ _CTC_CITATION = (
     "Maska et al. 2023, Nature Methods 20:1010 (doi:10.1038/s41592-023-01879-y)"
 )
 _CTC_TERMS = "Terms of the Cell Tracking Challenge; data provided by "
-_MADE = "Made by this package: no citation, no terms."
+_MADE = "Made by this package; nothing to cite."
+_MADE_TERMS = "None."
 
 _INFOS = (
     Info(
@@ -161,7 +162,7 @@ _INFOS = (
         shape="any number of slices of any size, uint8; 8 of 512 x 512 by default",
         splits=("train", "test"),
         citation=_MADE,
-        terms=_MADE,
+        terms=_MADE_TERMS,
     ),
     Info(
         name="synthetic-cells",
@@ -173,7 +174,7 @@ _INFOS = (
         shape="any number of images of any size, uint8; 8 of 512 x 512 by default",
         splits=("train", "test"),
         citation=_MADE,
-        terms=_MADE,
+        terms=_MADE_TERMS,
     ),
 )
 
