@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Generator
 from types import ModuleType
 from typing import Any
@@ -13,6 +14,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import pytest
 from hypothesis import HealthCheck, settings
 
+import guard
 from unet_np import backend
 from unet_np.errors import InputError, MissingExtraError
 
@@ -27,9 +29,13 @@ settings.register_profile("ci", derandomize=True, **COMMON)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 
-@pytest.fixture(params=["numpy", "cupy"])
-def xp(request: pytest.FixtureRequest) -> ModuleType:
-    """The array library: every test that takes it runs once on the host and once on the GPU."""
+@pytest.fixture(params=["numpy", "guard", "cupy"])
+def xp(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The array library: NumPy, a stand-in for CuPy that refuses host arrays, and CuPy."""
+    if request.param == "guard":
+        for name, module in guard.modules().items():
+            monkeypatch.setitem(sys.modules, name, module)
+        return backend.get("cupy")
     try:
         return backend.get(request.param)
     except (InputError, MissingExtraError) as error:

@@ -1,0 +1,165 @@
+"""A stand-in for CuPy where there is no GPU: arrays that refuse to become NumPy's unasked.
+
+CuPy raises where host and device arrays meet. So do these, and they count every time that
+the host asks for a number (a "round trip", for which a GPU must stop). They compute with
+NumPy, so results can be checked too; what they cannot show is CuPy's own speed and gaps.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import scipy.ndimage
+from numpy.lib.mixins import NDArrayOperatorsMixin
+
+round_trips: Counter[str] = Counter()
+"""How often the host asked, by the way in which it did."""
+
+
+class GuardArray(NDArrayOperatorsMixin):
+    """An array on a device that is not there."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, array: np.ndarray) -> None:
+        self._array = array
+
+    def __array__(self, *_: Any, **__: Any) -> np.ndarray:
+        raise TypeError("Implicit conversion to a NumPy array is not allowed.")
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        return wrap(getattr(ufunc, method)(*unwrap(inputs), **unwrap(kwargs)))
+
+    def __matmul__(self, other: Any) -> Any:
+        return wrap(np.matmul(self._array, unwrap(other)))
+
+    def __getitem__(self, index: Any) -> Any:
+        return wrap(self._array[unwrap(index)])
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self._array[unwrap(index)] = unwrap(value)
+
+    def __len__(self) -> int:
+        return len(self._array)
+
+    def __bool__(self) -> bool:
+        round_trips["bool"] += 1
+        return bool(self._array)
+
+    def __int__(self) -> int:
+        round_trips["int"] += 1
+        return int(self._array)
+
+    def __float__(self) -> float:
+        round_trips["float"] += 1
+        return float(self._array)
+
+    def item(self) -> Any:
+        round_trips["item"] += 1
+        return self._array.item()
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        value = getattr(self._array, name)
+        if callable(value) and not isinstance(value, type):
+            return _wrapped(value)
+        return wrap(value) if isinstance(value, np.ndarray) else value
+
+
+def unwrap(value: Any) -> Any:
+    """The NumPy arrays inside; a NumPy array from outside is a leak."""
+    if isinstance(value, GuardArray):
+        return value._array
+    if isinstance(value, np.ndarray) and value.ndim:
+        raise TypeError("Unsupported type <class 'numpy.ndarray'>: a host array on the device")
+    if isinstance(value, tuple | list):
+        return type(value)(unwrap(item) for item in value)
+    if isinstance(value, dict):
+        return {name: unwrap(item) for name, item in value.items()}
+    return value
+
+
+def wrap(value: Any) -> Any:
+    """CuPy gives arrays of no dimension where NumPy gives scalars."""
+    if isinstance(value, np.ndarray | np.generic):
+        return GuardArray(np.asarray(value))
+    if type(value) in (tuple, list):
+        return type(value)(wrap(item) for item in value)
+    return value
+
+
+def _wrapped(function: Any) -> Any:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return wrap(function(*unwrap(args), **unwrap(kwargs)))
+
+    return call
+
+
+class GuardModule(ModuleType):
+    """A module whose functions take and give guard arrays."""
+
+    def __init__(self, name: str, module: ModuleType) -> None:
+        super().__init__(name)
+        self._module = module
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        value = getattr(self._module, name)
+        plain = isinstance(value, type | ModuleType) or not callable(value)
+        return value if plain else _wrapped(value)
+
+
+class GuardGenerator:
+    """numpy.random.Generator that gives guard arrays."""
+
+    def __init__(self, seed: Any) -> None:
+        self._generator = np.random.default_rng(seed)
+
+    def __getattr__(self, name: str) -> Any:
+        return _wrapped(getattr(self._generator, name))
+
+
+def modules() -> dict[str, ModuleType]:
+    """What to put in `sys.modules`."""
+    cupy = GuardModule("cupy", np)
+    cupy.__dict__.update(
+        ndarray=GuardArray,
+        asnumpy=_asnumpy,
+        asarray=_asarray,
+        array=_asarray,
+        random=SimpleNamespace(default_rng=GuardGenerator),
+        lib=SimpleNamespace(
+            stride_tricks=SimpleNamespace(as_strided=_wrapped(np.lib.stride_tricks.as_strided))
+        ),
+        cuda=SimpleNamespace(
+            runtime=SimpleNamespace(getDeviceCount=lambda: 1),
+            Stream=SimpleNamespace(null=SimpleNamespace(synchronize=lambda: None)),
+        ),
+    )
+    cupyx, scipy_module = ModuleType("cupyx"), ModuleType("cupyx.scipy")
+    ndimage = GuardModule("cupyx.scipy.ndimage", scipy.ndimage)
+    cupyx.__dict__["scipy"] = scipy_module
+    scipy_module.__dict__["ndimage"] = ndimage
+    return {
+        "cupy": cupy,
+        "cupyx": cupyx,
+        "cupyx.scipy": scipy_module,
+        "cupyx.scipy.ndimage": ndimage,
+    }
+
+
+def _asnumpy(array: Any) -> np.ndarray:
+    round_trips["asnumpy"] += 1
+    return np.array(unwrap(array)) if isinstance(array, GuardArray) else np.asarray(array)
+
+
+def _asarray(array: Any, dtype: Any = None) -> GuardArray:
+    if isinstance(array, GuardArray):
+        return GuardArray(np.asarray(array._array, dtype))
+    round_trips["asarray"] += 1
+    return GuardArray(np.array(array, dtype))

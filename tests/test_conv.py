@@ -1,0 +1,219 @@
+"""The convolution: three algorithms, PyTorch, finite differences, adjoints."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from oracles import directional_error, leaf, relative_error
+
+from unet_np import InputError, backend
+from unet_np.ops import conv2d, conv2d_backward
+from unet_np.ops.im2col import im2col
+
+CASES = [
+    # batch, C, K, H, W, kh, kw, padding
+    (1, 1, 1, 3, 3, 3, 3, 0),
+    (2, 3, 5, 9, 6, 3, 3, 0),
+    (2, 17, 4, 11, 21, 3, 3, 1),
+    (1, 2, 18, 5, 14, 3, 3, 2),
+    (2, 3, 4, 7, 10, 3, 3, 3),
+    (3, 4, 2, 6, 5, 1, 1, 0),
+    (1, 2, 3, 8, 9, 2, 5, 0),
+    (1, 2, 3, 8, 9, 5, 2, 1),
+    (2, 16, 16, 43, 50, 3, 3, 0),
+]
+
+
+def problem(shape: tuple[int, ...], seed: int = 0) -> list[np.ndarray]:
+    batch, into, out, height, width, kh, kw, padding = shape
+    rng = np.random.default_rng(seed)
+    sizes = (
+        (batch, into, height, width),
+        (out, into, kh, kw),
+        (out,),
+        (batch, out, height + 2 * padding - kh + 1, width + 2 * padding - kw + 1),
+    )
+    return [rng.normal(size=size) for size in sizes]
+
+
+def algorithms(kh: int, kw: int, numbers: int) -> list[str]:
+    names = ["im2col", "auto"]
+    if (kh, kw) == (3, 3):
+        names.append("winograd")
+    # The loops visit every output number.
+    return [*names, "naive"] if numbers < 500 else names
+
+
+def check_against_torch(shape: tuple[int, ...], algorithm: str, xp: object) -> None:
+    x, w, b, grad = problem(shape)
+    padding = shape[-1]
+    y, cache = conv2d(*(backend.asarray(a, xp) for a in (x, w, b)), padding, algorithm)
+    grads = conv2d_backward(backend.asarray(grad, xp), cache)
+    tensors = [leaf(a) for a in (x, w, b)]
+    expected = torch.nn.functional.conv2d(*tensors, padding=padding)
+    expected.backward(torch.from_numpy(grad))
+    assert relative_error(y, expected) <= 1e-10
+    for got, tensor in zip(grads, tensors, strict=True):
+        assert relative_error(got, tensor.grad) <= 1e-10
+
+
+@pytest.mark.parametrize("shape", CASES)
+def test_agrees_with_torch(shape: tuple[int, ...], xp: object) -> None:
+    numbers = problem(shape)[3].size
+    for algorithm in algorithms(shape[5], shape[6], numbers):
+        check_against_torch(shape, algorithm, xp)
+
+
+@given(
+    batch=st.integers(1, 3),
+    into=st.integers(1, 20),
+    out=st.integers(1, 20),
+    height=st.integers(3, 30),
+    width=st.integers(3, 30),
+    kernel=st.sampled_from([(3, 3), (3, 3), (1, 1), (2, 3), (3, 1)]),
+    padding=st.integers(0, 3),
+)
+def test_agrees_with_torch_for_any_shape(
+    batch: int,
+    into: int,
+    out: int,
+    height: int,
+    width: int,
+    kernel: tuple[int, int],
+    padding: int,
+) -> None:
+    shape = (batch, into, out, height, width, *kernel, padding)
+    for algorithm in algorithms(*kernel, numbers=10**6):
+        check_against_torch(shape, algorithm, np)
+
+
+@pytest.mark.parametrize("algorithm", ["naive", "im2col", "winograd"])
+def test_agrees_with_finite_differences(algorithm: str) -> None:
+    x, w, b, grad = problem((2, 3, 2, 6, 9, 3, 3, 1))
+
+    def energy(x: np.ndarray, w: np.ndarray, b: np.ndarray) -> float:
+        return float((conv2d(x, w, b, 1, algorithm)[0] * grad).sum())
+
+    _, cache = conv2d(x, w, b, 1, algorithm)
+    grads = conv2d_backward(grad, cache)
+    for seed in range(5):
+        assert directional_error(energy, [x, w, b], list(grads), seed) <= 1e-7
+
+
+@pytest.mark.parametrize("algorithm", ["naive", "im2col", "winograd"])
+def test_input_gradient_is_the_adjoint(algorithm: str) -> None:
+    x, w, _, grad = problem((2, 4, 3, 8, 7, 3, 3, 0), seed=3)
+    y, cache = conv2d(x, w, np.zeros(3), 0, algorithm)
+    grad_x, _, _ = conv2d_backward(grad, cache)
+    assert np.isclose((y * grad).sum(), (x * grad_x).sum(), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("algorithm", "limit"), [("im2col", 2e-6), ("winograd", 2e-5)])
+def test_float32_rounds_little(algorithm: str, limit: float) -> None:
+    """A layer of the network's kind; errors relative to the largest output."""
+    shape = (1, 64, 64, 50, 50, 3, 3, 0)
+    x, w, b, grad = problem(shape)
+    y, cache = conv2d(x, w, b, 0, "im2col")
+    expected = (y, *conv2d_backward(grad, cache))
+    single = [a.astype("float32") for a in (x, w, b, grad)]
+    y, cache = conv2d(*single[:3], 0, algorithm)
+    for got, exact in zip((y, *conv2d_backward(single[3], cache)), expected, strict=True):
+        assert got.dtype == np.float32
+        assert relative_error(got.astype(np.float64), exact) <= limit
+
+
+@pytest.mark.parametrize("algorithm", ["im2col", "winograd"])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_thread_count_changes_only_rounding(algorithm: str, threads: int) -> None:
+    x, w, b, grad = problem((2, 16, 24, 61, 40, 3, 3, 0))
+    y, cache = conv2d(x, w, b, 0, algorithm)
+    expected = (y, *conv2d_backward(grad, cache))
+    backend.set_thread_count(threads)
+    try:
+        y, cache = conv2d(x, w, b, 0, algorithm)
+        for got, before in zip((y, *conv2d_backward(grad, cache)), expected, strict=True):
+            assert relative_error(got, before) <= 1e-13
+    finally:
+        backend.set_thread_count(None)
+
+
+@pytest.mark.parametrize("algorithm", ["im2col", "winograd"])
+def test_same_call_gives_the_same_bits(algorithm: str) -> None:
+    x, w, b, grad = (a.astype("float32") for a in problem((1, 32, 48, 90, 70, 3, 3, 0)))
+    first = [conv2d_backward(grad, conv2d(x, w, b, 0, algorithm)[1]) for _ in range(4)]
+    for grads in first[1:]:
+        for one, other in zip(first[0], grads, strict=True):
+            assert np.array_equal(one, other)
+
+
+def test_memory_order_of_the_arguments_does_not_matter() -> None:
+    x, w, b, _ = problem((2, 16, 16, 40, 44, 3, 3, 0))
+    expected, _ = conv2d(x, w, b)
+    last = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    stored = np.ascontiguousarray(w.transpose(2, 3, 1, 0)).transpose(3, 2, 0, 1)
+    assert relative_error(conv2d(last, stored, b)[0], expected) <= 1e-14
+    assert relative_error(conv2d(x[::-1], w, b)[0][::-1], expected) <= 1e-14
+
+
+def test_without_the_input_gradient() -> None:
+    x, w, b, grad = problem((1, 2, 3, 6, 6, 3, 3, 0))
+    _, cache = conv2d(x, w, b)
+    grad_x, grad_w, _ = conv2d_backward(grad, cache, need_grad_x=False)
+    assert grad_x is None
+    assert relative_error(grad_w, conv2d_backward(grad, cache)[1]) == 0
+
+
+def test_im2col_holds_every_window() -> None:
+    pixels = np.random.default_rng(0).normal(size=(6, 7, 2))
+    cols = im2col(pixels, 1, 3, (3, 2)).reshape(2, 6, 3, 2, 2)
+    for i in range(2):
+        for j in range(6):
+            assert np.array_equal(cols[i, j], pixels[1 + i : 4 + i, j : j + 2])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"x": np.ones((3, 3))}, "x: got shape (3, 3), expected (B, C, H, W)"),
+        ({"w": np.ones((2, 5, 3, 3))}, "w: got shape (2, 5, 3, 3), expected (K, 1, kh, kw)"),
+        ({"b": np.ones(3)}, "b: got shape (3,), expected (2,)"),
+        (
+            {"b": np.ones(2, "float32")},
+            "x, w, b: got float64, float64, float32, expected one dtype",
+        ),
+        ({"padding": -1}, "padding: got -1, expected an integer >= 0"),
+        (
+            {"x": np.ones((1, 1, 2, 9))},
+            "x: got height 2 with padding 0, expected at least the kernel's 3; "
+            "nearest valid height is 3",
+        ),
+        (
+            {"algorithm": "fft"},
+            "algorithm: got 'fft', expected one of auto, naive, im2col, winograd",
+        ),
+        (
+            {"w": np.ones((2, 1, 1, 2)), "algorithm": "winograd"},
+            "algorithm: got 'winograd' for a 1x2 kernel, expected 3x3",
+        ),
+    ],
+)
+def test_bad_input(change: dict[str, object], message: str) -> None:
+    good = {"x": np.ones((1, 1, 6, 6)), "w": np.ones((2, 1, 3, 3)), "b": np.ones(2)}
+    with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
+        conv2d(**(good | change))
+
+
+def test_arrays_of_two_libraries_are_refused(xp: object) -> None:
+    if xp is np:
+        return
+    x, w, b, grad = problem((1, 1, 1, 4, 4, 3, 3, 0))
+    with pytest.raises(TypeError, match="NumPy and CuPy arrays together"):
+        conv2d(backend.asarray(x, xp), w, b)
+    _, cache = conv2d(*(backend.asarray(a, xp) for a in (x, w, b)))
+    with pytest.raises(TypeError, match="NumPy and CuPy arrays together"):
+        conv2d_backward(grad, cache)
