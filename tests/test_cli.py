@@ -2,6 +2,7 @@
 
 import csv
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from safetensors.numpy import save_file
 
 from unet_np import UNet, data
 from unet_np import cli as package
-from unet_np.cli import main
+from unet_np.cli import _common, main
 from unet_np.cli import segment as segment_command
 from unet_np.cli._common import bytes_of
 from unet_np.errors import InputError, MissingExtraError, TrainingError
@@ -124,6 +125,16 @@ def test_colour_for_a_network_that_reads_colour(networks):
     assert main(["segment", "a.png", "-o", "out.tif", "--weights", str(path)]) == 0
     expected = expect(image, path).probabilities[1]
     np.testing.assert_allclose(read_image("out.tif"), expected, atol=1e-6)
+
+
+def test_a_stack_in_colour_gives_a_stack(weights):
+    stack = random_image((4, 20, 30, 3))
+    write_tiff("stack.tif", stack, axes="ZYXS")
+    assert main(["segment", "stack.tif", "-o", "out.tif", "--weights", str(weights)]) == 0
+    probabilities = read_image("out.tif")
+    assert probabilities.shape == (4, 20, 30)
+    expected = expect(stack[3], weights).probabilities[1]
+    np.testing.assert_allclose(probabilities[3], expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -486,6 +497,32 @@ def test_exit_codes(error, code, message, weights, monkeypatch, capsys):
     assert everything() == before
 
 
+def test_a_full_disk_leaves_nothing(weights):
+    write_png("a.png", np.zeros((60, 60), np.uint8))
+    before = everything()
+    result = start(
+        *("segment", "a.png", "-o", "out.tif", "--weights", weights),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000)),
+    )
+    assert result.returncode == 1, result.stderr
+    assert result.stderr.count("\n") == 1
+    assert "error: out.tif could not be written (" in result.stderr
+    assert everything() == before
+
+
+def test_all_files_of_an_image_or_none(weights, monkeypatch):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    # The last of four files fails.
+    monkeypatch.setattr(segment_command, "_write_instances", fail)
+    write_png("a.png", random_image((20, 20)))
+    before = everything()
+    options = ["-o", "out.tif", "--weights", str(weights), "--instances"]
+    assert main(["segment", "a.png", *options]) == 1
+    assert everything() == before
+
+
 def test_debug_shows_the_traceback(monkeypatch):
     with pytest.raises(InputError):
         main(["summary", "--depth", "0", "--debug"])
@@ -497,24 +534,45 @@ def test_debug_shows_the_traceback(monkeypatch):
 
 
 def test_ctrl_c_ends_with_130_and_leaves_nothing(weights):
-    write_tiff("stack.tif", random_image((400, 128, 128)))
+    write_tiff("stack.tif", random_image((2000, 96, 96)))
     command = [sys.executable, "-m", "unet_np", "segment", "stack.tif", "-o", "out.tif"]
     process = subprocess.Popen(
         [*command, "--weights", str(weights), "--averaging", "8"],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        text=True,
     )
-    time.sleep(2.5)
-    assert process.poll() is None, process.communicate()
+    assert process.stderr is not None
+    # The bar shows itself after two seconds.
+    begin, seen = time.perf_counter(), b""
+    while b"tile/s" not in seen:
+        part = os.read(process.stderr.fileno(), 4096)
+        assert part, seen
+        seen += part
+    assert time.perf_counter() - begin > 2
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert errors.rstrip().endswith("unet-np segment: interrupted")
-    assert "Traceback" not in errors
-    assert output == ""
+    assert errors.decode().rstrip().endswith("unet-np segment: interrupted")
+    assert b"Traceback" not in errors
+    assert output == b""
     assert os.listdir() == ["stack.tif"]
+
+
+def test_the_bar_shows_itself_while_one_step_takes_long(monkeypatch, capsys):
+    monkeypatch.setattr(_common, "_DELAY", 0.05)
+    with _common.progress_bar(3, "thinking", "tile"):
+        time.sleep(0.5)
+    assert "thinking:   0%" in capsys.readouterr().err
+    with _common.progress_bar(3, "thinking", "tile", quiet=True):
+        time.sleep(0.2)
+    assert capsys.readouterr().err == ""
+
+
+def test_quick_work_shows_no_bar(weights, capsys):
+    write_png("a.png", random_image((20, 20)))
+    assert main(["segment", "a.png", "-o", "out.tif", "--weights", str(weights)]) == 0
+    assert capsys.readouterr().err == ""
 
 
 # The other commands

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unet_np import UNet
+from unet_np import UNet, backend
 from unet_np.architecture import Architecture
 from unet_np.errors import InputError
 from unet_np.ops import softmax
@@ -236,6 +236,16 @@ def test_symmetries_are_the_8_of_the_square():
     assert np.array_equal(turn(square, SYMMETRIES[0]), square)
 
 
+def test_image_and_network_may_be_on_two_devices(xp):
+    image = random_image((60, 50)).astype(np.float32)
+    expected = predict_tiled(make_net(2, dtype="float32"), image, tile=52, averaging=7)
+    net = UNet(base_channels=4, depth=2, seed=2, backend=xp.__name__)
+    for source in (image, xp.asarray(image)):
+        result = predict_tiled(net, source, tile=52, averaging=7)
+        assert type(result) is type(source)
+        np.testing.assert_allclose(backend.to_numpy(result), expected, atol=1e-4)
+
+
 def test_channels_and_integer_images():
     net = make_net(1, channels=3)
     image = np.random.default_rng(0).integers(0, 9, (3, 30, 25), dtype=np.uint8)
@@ -274,6 +284,7 @@ def test_progress_counts_tiles_of_all_versions():
         averaging=7,
         progress=lambda done, total: calls.append((done, total)),
     )
+    assert calls[0] == (0, 7 * len(tiling))
     assert calls[-1] == (7 * len(tiling), 7 * len(tiling))
     assert [done for done, _ in calls] == sorted({done for done, _ in calls})
 

@@ -173,7 +173,7 @@ def predict_tiled(
     out : array, optional
         Where to write the result, such as a ``numpy.memmap``: (num_classes, H, W), floating.
     progress : callable, optional
-        Called as ``progress(done, total)`` after each batch, counted in tiles.
+        Called as ``progress(done, total)`` at the start and after each batch, in tiles.
 
     Returns
     -------
@@ -218,6 +218,8 @@ def predict_tiled(
         for version in versions
     ]
     done, total = 0, sum(len(tiling) for tiling in tilings)
+    if progress is not None:
+        progress(0, total)
     for number, (version, tiling) in enumerate(zip(versions, tilings, strict=True)):
         # Turning gives views, so what is written to the turned result is already mapped back.
         source, target = turn(image, version), turn(out, version)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 from unet_np.errors import InputError, require
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_DELAY = 2  # seconds
 
 
 def example(text: str) -> dict[str, Any]:
@@ -93,7 +96,26 @@ def load_network(path: Path, backend: str | None) -> Any:
 
 @contextmanager
 def progress_bar(total: int | None, text: str, unit: str, quiet: bool = False) -> Iterator[Any]:
-    """A tqdm bar on stderr that shows itself only if the work takes more than two seconds."""
+    """A tqdm bar on stderr that shows itself if the work takes more than two seconds.
+
+    It shows itself, and its clock goes on, also while one long step gives no news.
+    """
     tqdm = require("tqdm", "io").tqdm
-    with tqdm(total=total, desc=text, unit=unit, delay=2, leave=False, disable=quiet) as bar:
-        yield bar
+    with tqdm(total=total, desc=text, unit=unit, delay=_DELAY, leave=False, disable=quiet) as bar:
+        ended = threading.Event()
+        # A log file need not hold a line for every second.
+        interval = 1 if sys.stderr.isatty() else 10
+
+        def tick() -> None:
+            seconds = _DELAY
+            while not ended.wait(seconds):
+                bar.refresh()
+                seconds = interval
+
+        thread = threading.Thread(target=tick, daemon=True)
+        thread.start()
+        try:
+            yield bar
+        finally:
+            ended.set()
+            thread.join()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import textwrap
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from unet_np.cli._common import check_output, example
+from unet_np.cli._common import check_output, example, progress_bar
 from unet_np.errors import InputError
 
 _EXAMPLE = """
@@ -76,7 +77,6 @@ def _fetch(args: argparse.Namespace) -> int:
 def _verify(args: argparse.Namespace) -> int:
     """0 if every file of the sets named is whole; sets that are not there count if named."""
     from unet_np import data
-    from unet_np.cli._common import progress_bar
 
     chosen = args.names or [name for name in data.NAMES if data.info(name).folder]
     for name in chosen:
@@ -132,7 +132,10 @@ def _show(args: argparse.Namespace) -> int:
     if args.preview is None and not data.is_available(args.name, args.cache):
         print(f"{'here':16} no (unet-np data fetch {args.name})")
         return 0
-    loaded = data.load(args.name, args.cache, split=args.split, progress=True)
+    # A download has bars of its own.
+    here = data.is_available(args.name, args.cache)
+    with progress_bar(None, "loading", " images") if here else nullcontext():
+        loaded = data.load(args.name, args.cache, split=args.split, progress=True)
     print(textwrap.indent(loaded.summary(), " " * 17))
     if args.preview is not None:
         _preview(loaded, args.preview)

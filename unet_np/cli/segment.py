@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,7 +36,7 @@ A stack gives stacks. With --instances also:
 Without -o, OUT is NAME-probabilities for the image NAME, in the current folder."""
 
 _EXAMPLE = """
-unet-np segment slice.tif -o out.tif --weights runs/em/last.safetensors
+unet-np segment slice.tif -o out.tif --weights runs/em/weights.safetensors
 unet-np segment plate/*.png -o results/ --weights cells.safetensors --averaging 7"""
 
 
@@ -59,7 +60,7 @@ def add_parser(subparsers: Any) -> None:
     )
     add = parser.add_argument
     add("images", nargs="+", metavar="IMAGE", type=Path, help="PNG, JPEG or TIFF; may be a stack")
-    add("--weights", required=True, type=Path, metavar="FILE", help="a .safetensors file of train")
+    add("--weights", required=True, type=Path, metavar="FILE", help="what `unet-np train` wrote")
     add("-o", "--out", metavar="OUT", help="a .tif for one image, or a folder")
     add("--labels", type=Path, metavar="FILE", help="the label map (default: beside OUT)")
     add("--all-classes", action="store_true", help="write the probability of every class")
@@ -210,23 +211,32 @@ def _segment_file(
 
 
 def _write(maps: np.ndarray, labels: np.ndarray, files: Outputs, args: argparse.Namespace) -> None:
+    """Write every file of one image, or, if one cannot be written, none."""
+    from unet_np.files import atomic_write
     from unet_np.images import write_tiff
 
     several = maps.shape[-3] > 1
     axes = ("Z" if labels.ndim == 3 else "") + ("C" if several else "") + "YX"
-    write_tiff(files.probabilities, maps if several else maps[..., 0, :, :], axes=axes)
-    write_tiff(files.labels, labels, axes=axes.replace("C", ""))
-    if args.instances:
-        _write_instances(labels, files, args.min_area)
+    paths = _written(files, args.instances)
+    try:
+        with ExitStack() as stack:
+            temporary = [stack.enter_context(atomic_write(path)) for path in paths]
+            write_tiff(temporary[0], maps if several else maps[..., 0, :, :], axes=axes)
+            write_tiff(temporary[1], labels, axes=axes.replace("C", ""))
+            if args.instances:
+                _write_instances(labels, temporary[2], temporary[3], args.min_area)
+    except OSError as error:
+        # NumPy's own message on a full disk is a count of numbers and names no file.
+        reason = error.strerror or f"{error}; is the disk full?"
+        raise OSError(f"{paths[0]} could not be written ({reason})") from error
     if not args.quiet:
-        print("wrote " + ", ".join(str(path) for path in _written(files, args.instances)))
+        print("wrote " + ", ".join(str(path) for path in paths))
 
 
-def _write_instances(labels: np.ndarray, files: Outputs, min_area: int) -> None:
+def _write_instances(labels: np.ndarray, image: Path, table: Path, min_area: int) -> None:
     """The instance map, and a table with one row for each cell of each slice."""
     import numpy as np
 
-    from unet_np.files import atomic_write
     from unet_np.images import write_tiff
     from unet_np.predict import instances
 
@@ -234,11 +244,11 @@ def _write_instances(labels: np.ndarray, files: Outputs, min_area: int) -> None:
     results = [instances(page, min_area=min_area) for page in stack]
     ids = np.stack([page for page, _ in results]).reshape(labels.shape)
     # uint16 holds 65535 cells; float32 is exact up to 16 million.
-    write_tiff(files.instances, ids if ids.max() < 2**16 else ids.astype(np.float32))
-    with atomic_write(files.cells) as temporary, open(temporary, "w") as table:
-        print("slice,id,area,row,column,top,left,bottom,right", file=table)
-        for number, (_, cells) in enumerate(results):
-            for cell in cells:
-                row, column = cell.centroid
-                box = ",".join(str(edge) for edge in cell.bbox)
-                print(f"{number},{cell.id},{cell.area},{row:.3f},{column:.3f},{box}", file=table)
+    write_tiff(image, ids if ids.max() < 2**16 else ids.astype(np.float32))
+    lines = ["slice,id,area,row,column,top,left,bottom,right"]
+    for number, (_, cells) in enumerate(results):
+        for cell in cells:
+            row, column = cell.centroid
+            box = ",".join(str(edge) for edge in cell.bbox)
+            lines.append(f"{number},{cell.id},{cell.area},{row:.3f},{column:.3f},{box}")
+    table.write_text("\n".join(lines) + "\n", encoding="ascii")

@@ -16,7 +16,7 @@ from unet_np.summary import summary
 _EXAMPLE = """
 unet-np summary --size 572
 unet-np summary --base-channels 16 --padding 1 --size 512 768
-unet-np summary --weights runs/em/last.safetensors"""
+unet-np summary --weights runs/em/weights.safetensors"""
 
 
 def add_parser(subparsers: Any) -> None:
