@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from types import ModuleType
 from typing import Any
 
@@ -104,13 +105,9 @@ class Samples:
         rng = default_rng(np, (self.config.seed, STREAMS["augment"], step))
         arrays = truth.images[number], truth.labels[number], truth.weights[number]
         sizes = self.config.tile_size, self.output_size
-        if self.config.augment:
-            augmentation = Augmentation(**self.config.augmentation)
-            return self._batch(*augmentation.tile(*arrays, *sizes, rng))
-        height, width = arrays[0].shape
-        top = int(rng.integers(0, max(height - self.output_size, 0) + 1))
-        left = int(rng.integers(0, max(width - self.output_size, 0) + 1))
-        return self._batch(*crop(*arrays, *sizes, top, left))
+        settings = self.config.augmentation
+        augmentation = Augmentation(**settings) if self.config.augment else Augmentation.off()
+        return self._batch(*augmentation.tile(*arrays, *sizes, rng))
 
     def validation_tiles(self) -> list[Tile]:
         """The middle of each held-out slice, not augmented; weights 1 where the class is known."""
@@ -166,9 +163,6 @@ def prepare(config: TrainConfig, dataset: Dataset, xp: ModuleType) -> Samples:
 
 def check_augmentation(settings: dict[str, Any]) -> None:
     """Refuse settings that `Augmentation` does not take; the message names the nearest."""
-    from dataclasses import fields
-    from difflib import get_close_matches
-
     known = [entry.name for entry in fields(Augmentation)]
     for key in settings:
         if key not in known:
