@@ -28,7 +28,11 @@ def leaf(array: np.ndarray) -> torch.Tensor:
 
 
 def directional_error(
-    function: Callable[..., float], arrays: list[np.ndarray], grads: list[np.ndarray], seed: int
+    function: Callable[..., float],
+    arrays: list[np.ndarray],
+    grads: list[np.ndarray],
+    seed: int,
+    step: float = 1e-5,
 ) -> float:
     """Finite differences by random projection: along one random direction of all arrays.
 
@@ -37,7 +41,6 @@ def directional_error(
     """
     rng = np.random.default_rng(seed)
     directions = [rng.normal(size=array.shape) for array in arrays]
-    step = 1e-5
     after = function(*[a + step * v for a, v in zip(arrays, directions, strict=True)])
     before = function(*[a - step * v for a, v in zip(arrays, directions, strict=True)])
     numeric = (after - before) / (2 * step)

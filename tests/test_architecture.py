@@ -1,0 +1,121 @@
+"""The table: sizes and receptive fields against brute force."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unet_np import Architecture, InputError, UNet
+from unet_np.summary import operation, summary
+
+ARCHITECTURES = st.builds(
+    Architecture,
+    in_channels=st.integers(1, 4),
+    num_classes=st.integers(2, 5),
+    base_channels=st.integers(1, 64),
+    depth=st.integers(1, 5),
+    padding=st.integers(0, 1),
+)
+
+
+def walk(architecture: Architecture, size: int) -> int | None:
+    """Output size by walking through the layers; None where it breaks."""
+    for layer in architecture.layers:
+        if layer.kind == "pool" and size % 2:
+            return None
+        size = layer.output_size(size)
+        if size < 1:
+            return None
+    return size
+
+
+@given(ARCHITECTURES)
+def test_valid_sizes_are_those_that_pass_through(architecture: Architecture) -> None:
+    for size in range(1, architecture.min_input_size + 3 * architecture.size_step):
+        output = walk(architecture, size)
+        assert architecture.is_valid_input(size) == (output is not None)
+        if output is not None:
+            assert architecture.output_size(size) == output == size - architecture.margin
+
+
+@given(ARCHITECTURES, st.integers(1, 3000))
+def test_nearest_sizes_are_the_nearest(architecture: Architecture, size: int) -> None:
+    near = architecture.nearest_input_sizes(size)
+    assert all(architecture.is_valid_input(n) for n in near)
+    if architecture.is_valid_input(size):
+        assert near == (size,)
+    elif size < architecture.min_input_size:
+        assert near == (architecture.min_input_size,)
+    else:
+        below, above = near
+        assert below < size < above == below + architecture.size_step
+
+
+@given(ARCHITECTURES, st.integers(1, 1000))
+def test_input_size_for_output_is_the_smallest(architecture: Architecture, wanted: int) -> None:
+    size = architecture.input_size_for_output(wanted)
+    assert architecture.output_size(size) >= wanted
+    smaller = size - architecture.size_step
+    assert smaller < architecture.min_input_size or architecture.output_size(smaller) < wanted
+
+
+def test_the_paper_s_sizes() -> None:
+    paper = Architecture()
+    sizes = [n for n in range(1, 700) if paper.is_valid_input(n)]
+    assert sizes == [16 * k + 60 for k in range(8, 40)]
+    assert [paper.output_size(n) for n in sizes] == [16 * k - 124 for k in range(8, 40)]
+
+
+@settings(max_examples=8)
+@given(st.integers(1, 3), st.integers(0, 1), st.data())
+def test_receptive_field_is_where_the_gradient_goes(
+    depth: int, padding: int, data: st.DataObject
+) -> None:
+    """With all weights 1 nothing cancels: the gradient of one output pixel shows its field."""
+    net = UNet(
+        base_channels=1, depth=depth, padding=padding, dropout=0, dtype="float64", backend="numpy"
+    )
+    net.set_params({name: np.ones_like(array) for name, array in net.params.items()})
+    size = net.architecture.min_input_size + 4 * net.architecture.size_step
+    # Increasing to the bottom right, so that no window of a max pool chooses its first pixel;
+    # the field is then what can be chosen: rows differ, so the union of four orders is taken.
+    ramp = np.arange(size * size, dtype=float).reshape(size, size) / size**2
+    pixel = data.draw(st.integers(0, net.architecture.output_size(size) - 1))
+    reached = np.zeros(size, bool)
+    for image in (ramp, ramp[::-1], ramp[:, ::-1], ramp[::-1, ::-1]):
+        logits = net.forward(np.ascontiguousarray(image)[None, None], keep=True)
+        grad = np.zeros_like(logits)
+        grad[0, 0, pixel, logits.shape[3] // 2] = 1
+        reached |= net.backward(grad)[0, 0].any(axis=1)
+    first, last = net.architecture.receptive_field(pixel)
+    rows = np.flatnonzero(reached)
+    assert rows[0] == max(first, 0)
+    assert rows[-1] == min(last, size - 1)
+
+
+def test_the_table_in_the_paper_s_words() -> None:
+    rows = [operation(layer) for layer in Architecture().layers]
+    assert rows.count("conv 3x3") == 18
+    assert rows.count("max pool 2x2") == rows.count("up-conv 2x2") == 4
+    assert rows.count("conv 1x1") == 1
+    assert rows.count("ReLU") == 18
+    assert rows.count("dropout") == 2
+    assert rows[-1] == "conv 1x1"
+    assert "crop and concat contract4" in rows
+
+
+def test_channels_of_the_levels() -> None:
+    assert [Architecture().channels(level) for level in range(1, 6)] == [64, 128, 256, 512, 1024]
+
+
+def test_summary_refuses_what_the_network_refuses() -> None:
+    with pytest.raises(InputError, match=r"^input height: got 512"):
+        summary(Architecture(), (1, 1, 512, 512))
+
+
+@pytest.mark.parametrize("value", [0, -3, 1.5, True, "4", None])
+def test_bad_values(value: object) -> None:
+    with pytest.raises(InputError, match=r"^base_channels: got .*, expected an integer >= 1$"):
+        Architecture(base_channels=value)

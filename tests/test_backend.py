@@ -1,0 +1,167 @@
+"""One backend file: choosing a library, moving arrays, randomness, threads, memory."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from types import SimpleNamespace
+
+import guard
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unet_np import InputError, MissingExtraError, backend
+
+
+def test_get_follows_argument_then_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNET_NP_BACKEND", "numpy")
+    assert backend.get() is backend.get("auto") is backend.get("numpy") is np
+    monkeypatch.setenv("UNET_NP_BACKEND", "gpu")
+    with pytest.raises(InputError, match=r"^UNET_NP_BACKEND: got 'gpu', expected one of numpy"):
+        backend.get()
+    with pytest.raises(InputError, match=r"^backend: got 'torch', expected one of numpy, cupy"):
+        backend.get("torch")
+
+
+def test_get_without_cupy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    monkeypatch.delenv("UNET_NP_BACKEND", raising=False)
+    assert backend.get("auto") is np
+    with pytest.raises(MissingExtraError, match=r"^cupy: not installed, .*cuda12"):
+        backend.get("cupy")
+
+
+def test_get_with_cupy_but_no_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> int:
+        raise RuntimeError("no driver")
+
+    runtime = SimpleNamespace(getDeviceCount=fail)
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=SimpleNamespace(runtime=runtime)))
+    monkeypatch.delenv("UNET_NP_BACKEND", raising=False)
+    assert backend.get("auto") is np
+    with pytest.raises(InputError, match=r"^backend: got 'cupy', expected a CUDA device"):
+        backend.get("cupy")
+
+
+def test_arrays_go_there_and_back(xp: object) -> None:
+    array = np.arange(6.0).reshape(2, 3)
+    device = backend.asarray(array, xp, "float32")
+    assert backend.array_module(device) is xp
+    assert device.dtype == np.float32
+    assert np.array_equal(backend.to_numpy(device), array)
+    assert np.array_equal(backend.asarray(device, np), array)
+
+
+def test_mixing_is_refused(xp: object) -> None:
+    if xp is np:
+        return
+    device, host = xp.ones(3), np.ones(3)
+    with pytest.raises(TypeError, match="NumPy and CuPy arrays together"):
+        backend.array_module(device, host)
+    with pytest.raises(TypeError):
+        np.asarray(device)
+    with pytest.raises(TypeError):
+        device + host
+    with pytest.raises(TypeError):
+        xp.add(device, host)
+
+
+def test_guard_counts_what_the_host_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, module in guard.modules().items():
+        monkeypatch.setitem(sys.modules, name, module)
+    xp = backend.get("cupy")
+    guard.round_trips.clear()
+    x = xp.ones((2, 2)) * 3
+    assert not guard.round_trips
+    assert float(x.sum()) == 12
+    assert x.max() == 3
+    assert guard.round_trips == {"float": 1, "bool": 1}
+
+
+def test_random_numbers_come_from_the_key_alone(xp: object) -> None:
+    draw = lambda key: backend.to_numpy(backend.default_rng(xp, key).random(5))  # noqa: E731
+    assert np.array_equal(draw((1, 2, 3)), draw((1, 2, 3)))
+    assert not np.array_equal(draw((1, 2, 3)), draw((1, 2, 4)))
+
+
+def test_thread_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNET_NP_THREADS", "3")
+    backend.set_thread_count(None)
+    assert backend.thread_count() == 3
+    monkeypatch.setenv("UNET_NP_THREADS", "many")
+    backend.set_thread_count(None)
+    with pytest.raises(InputError, match=r"^UNET_NP_THREADS: got 'many', expected an integer"):
+        backend.thread_count()
+    monkeypatch.delenv("UNET_NP_THREADS")
+    backend.set_thread_count(None)
+    assert backend.thread_count() >= 1
+    with pytest.raises(InputError, match=r"^threads: got 0, expected an integer >= 1$"):
+        backend.set_thread_count(0)
+
+
+def test_parallel_map_keeps_order_and_uses_threads() -> None:
+    backend.set_thread_count(2)
+    try:
+        barrier = threading.Barrier(2, timeout=20)
+
+        def call(item: int) -> tuple[int, str]:
+            barrier.wait()  # passes only if two threads are here at once
+            return item, threading.current_thread().name
+
+        results = backend.parallel_map(call, range(4))
+        assert [item for item, _ in results] == [0, 1, 2, 3]
+        assert len({name for _, name in results}) == 2
+    finally:
+        backend.set_thread_count(None)
+
+
+def test_parallel_map_passes_errors_on() -> None:
+    def fail(item: int) -> int:
+        raise ValueError(item)
+
+    with pytest.raises(ValueError, match="0"):
+        backend.parallel_map(fail, range(3))
+
+
+def test_nested_parallel_map_does_not_wait_for_itself() -> None:
+    inner = lambda n: sum(backend.parallel_map(abs, range(n)))  # noqa: E731
+    assert backend.parallel_map(inner, [3, 4, 5, 6]) == [3, 6, 10, 15]
+
+
+@given(st.integers(1, 3), st.integers(1, 300), st.integers(1, 60), st.sampled_from([1, 2]))
+def test_row_blocks_cover_everything_once(batch: int, rows: int, columns: int, factor: int) -> None:
+    large = np.zeros((batch, 2, factor * rows, columns))
+    small = np.zeros((batch, 1, rows, 1))
+
+    def call(large: np.ndarray, small: np.ndarray) -> None:
+        assert large.shape[1] == factor * small.shape[1]
+        large += 1
+        small += 1
+
+    backend.for_row_blocks(call, large, small)
+    assert (large == 1).all()
+    assert (small == 1).all()
+
+
+def test_scratch_is_one_for_each_thread_and_name() -> None:
+    a = backend.scratch(np, "a", (10,), "float32")
+    assert np.shares_memory(a, backend.scratch(np, "a", (2, 3), "float32"))
+    assert not np.shares_memory(a, backend.scratch(np, "b", (10,), "float32"))
+    others: list[np.ndarray] = []
+    thread = threading.Thread(
+        target=lambda: others.append(backend.scratch(np, "a", (10,), "float32"))
+    )
+    thread.start()
+    thread.join()
+    assert not np.shares_memory(a, others[0])
+
+
+def test_channels_last_memory(xp: object) -> None:
+    x = backend.empty_channels_last(xp, (2, 3, 4, 5), "float64", zero=True)
+    assert x.shape == (2, 3, 4, 5)
+    assert backend.as_channels_last(x).shape == (2, 4, 5, 3)
+    assert float(x.sum()) == 0
+    sums = backend.channel_sums(xp.ones((2, 3, 4, 5)))
+    assert backend.to_numpy(sums).tolist() == [40, 40, 40]

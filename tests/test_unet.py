@@ -1,0 +1,324 @@
+"""The whole network against PyTorch, finite differences, files and bad input."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import guard
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracles import directional_error, leaf, relative_error
+
+from unet_np import Architecture, InputError, UNet, backend, ops, torch_unet
+
+PAPER_PARAMETERS = 31_030_658
+
+
+def tile(net: UNet, batch: int = 1, extra: tuple[int, int] = (0, 0), seed: int = 0) -> np.ndarray:
+    """Noise of the smallest valid size, some steps larger."""
+    sides = [net.architecture.min_input_size + net.architecture.size_step * n for n in extra]
+    shape = (batch, net.architecture.in_channels, *sides)
+    return np.random.default_rng(seed).normal(size=shape).astype(net.dtype)
+
+
+def check_against_torch(net: UNet, x: np.ndarray) -> None:
+    device_x = backend.asarray(x, net.xp)
+    logits = net.forward(device_x, train=True)
+    grad = np.random.default_rng(1).normal(size=logits.shape)
+    grad_x = net.backward(backend.asarray(grad, net.xp))
+    module, tensor = net.to_torch(), leaf(x)
+    expected = module(tensor)
+    expected.backward(torch.from_numpy(grad))
+    assert relative_error(logits, expected) <= 1e-8
+    assert relative_error(grad_x, tensor.grad) <= 1e-8
+    parameters = dict(module.named_parameters())
+    assert list(net.grads) == list(net.params)
+    assert set(parameters) == set(net.params)
+    for name, parameter in parameters.items():
+        assert relative_error(net.grads[name], parameter.grad) <= 1e-8, name
+
+
+@pytest.mark.parametrize("padding", [0, 1])
+def test_forward_and_all_gradients_agree_with_torch(padding: int, xp: object) -> None:
+    name = "numpy" if xp is np else "cupy"
+    net = UNet(base_channels=4, dropout=0, padding=padding, dtype="float64", backend=name)
+    check_against_torch(net, tile(net, 2, (0, 1)))
+
+
+@settings(max_examples=15)
+@given(
+    in_channels=st.integers(1, 3),
+    num_classes=st.integers(2, 4),
+    base_channels=st.integers(1, 17),
+    depth=st.integers(1, 3),
+    padding=st.integers(0, 1),
+    extra=st.tuples(st.integers(0, 2), st.integers(0, 2)),
+    batch=st.integers(1, 2),
+)
+def test_every_architecture_agrees_with_torch(
+    in_channels: int,
+    num_classes: int,
+    base_channels: int,
+    depth: int,
+    padding: int,
+    extra: tuple[int, int],
+    batch: int,
+) -> None:
+    net = UNet(
+        in_channels,
+        num_classes,
+        base_channels,
+        depth,
+        padding,
+        dropout=0,
+        dtype="float64",
+        backend="numpy",
+    )
+    check_against_torch(net, tile(net, batch, extra))
+
+
+@pytest.mark.slow
+def test_the_paper_s_own_network_agrees_with_torch() -> None:
+    """Base 64, depth 4, in float32, on one tile that gives 36 x 20 pixels."""
+    net = UNet(dropout=0, backend="numpy")
+    x = tile(net, 1, (2, 1))
+    logits = net.forward(x)
+    with torch.no_grad():
+        expected = net.to_torch()(torch.from_numpy(x))
+    assert relative_error(logits, expected) <= 1e-4
+
+
+def test_finite_differences() -> None:
+    net = UNet(base_channels=2, depth=2, dropout=0, dtype="float64", backend="numpy")
+    x = tile(net, 2)
+    rng = np.random.default_rng(2)
+    # Biases away from 0 and a tiny step keep nearly all units away from the kinks of ReLU and
+    # max pool, where there is no derivative.
+    net.set_params({name: p + 0.1 * rng.normal(size=p.shape) for name, p in net.params.items()})
+    shape = (2, net.architecture.output_size(x.shape[2]), net.architecture.output_size(x.shape[3]))
+    labels, weights = rng.integers(0, 2, shape), rng.uniform(1, 3, shape)
+    _, grad_logits = ops.weighted_cross_entropy(net.forward(x, train=True), labels, weights)
+    grad_x = net.backward(grad_logits)
+    names, arrays = list(net.params), [np.array(p) for p in net.params.values()]
+    grads = [grad_x, *net.grads.values()]
+
+    def energy(x: np.ndarray, *params: np.ndarray) -> float:
+        net.set_params(dict(zip(names, params, strict=True)))
+        return float(ops.weighted_cross_entropy(net.forward(x), labels, weights)[0])
+
+    for seed in range(3):
+        assert directional_error(energy, [x, *arrays], grads, seed, step=1e-8) <= 1e-5
+
+
+def test_a_step_on_the_device_asks_nothing_of_the_host(xp: object) -> None:
+    """Forward, energy, backward: no number crosses over."""
+    if xp is np:
+        return
+    net = UNet(base_channels=4, depth=2, backend="cupy")
+    x = backend.asarray(tile(net), xp)
+    labels = xp.zeros((1, 4, 4), int)
+    net.forward(x, train=True)
+    guard.round_trips.clear()
+    logits = net.forward(x, train=True)
+    _, grad = ops.weighted_cross_entropy(logits, labels, reduction="mean", check=False)
+    net.backward(grad, need_grad_x=False)
+    assert not guard.round_trips
+
+
+def test_the_paper_s_numbers() -> None:
+    net = UNet(backend="numpy")
+    assert sum(p.size for p in net.params.values()) == PAPER_PARAMETERS
+    assert sum(name.endswith("weight") for name in net.params) == 23
+    assert net.architecture.shapes((1, 1, 572, 572))[-1][1] == (1, 2, 388, 388)
+    assert net.summary().splitlines()[-1] == "23 convolutional layers, 31,030,658 parameters"
+    assert re.search(r"contract5.conv2 +conv 3x3 +1 x 1024 x 28 x 28 +9,438,208", net.summary())
+
+
+def test_params_are_in_the_order_in_which_data_meets_them() -> None:
+    names = [name.split(".weight")[0] for name in UNet(base_channels=1, depth=1).params]
+    assert [name for name in names if not name.endswith("bias")] == [
+        "contract1.conv1",
+        "contract1.conv2",
+        "contract2.conv1",
+        "contract2.conv2",
+        "expand1.upconv",
+        "expand1.conv1",
+        "expand1.conv2",
+        "output",
+    ]
+
+
+def test_dropout_only_while_training_and_from_the_seed() -> None:
+    make = lambda seed: UNet(base_channels=2, depth=2, seed=seed, backend="numpy")  # noqa: E731
+    net, same = make(1), make(1)
+    x = tile(net)
+    assert np.array_equal(net.forward(x), net.forward(x))
+    first, second = net.forward(x, train=True), net.forward(x, train=True)
+    assert not np.array_equal(first, second)
+    assert np.array_equal(same.forward(x, train=True), first)
+    assert np.array_equal(same.forward(x, train=True), second)
+    rng = lambda: backend.default_rng(np, (7,))  # noqa: E731
+    assert np.array_equal(net.forward(x, True, rng()), net.forward(x, True, rng()))
+
+
+def test_prediction_keeps_nothing_unless_asked() -> None:
+    net = UNet(base_channels=1, depth=1, backend="numpy")
+    x = tile(net)
+    logits = net.forward(x)
+    with pytest.raises(InputError, match=r"^backward: got no feature maps, expected forward"):
+        net.backward(logits)
+    net.forward(x, keep=True)
+    assert net.backward(logits).shape == x.shape
+    assert net.forward(x, train=True) is not None
+    assert net.backward(logits, need_grad_x=False) is None
+
+
+def test_integers_and_other_floats_are_cast() -> None:
+    net = UNet(base_channels=1, depth=1, backend="numpy")
+    x = np.random.default_rng(0).integers(0, 255, tile(net).shape)
+    assert net.forward(x.astype(np.uint8)).dtype == np.float32
+    assert np.array_equal(net.forward(x), net.forward(x.astype(float)))
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        (
+            (1, 1, 512, 512),
+            "input height: got 512, which is odd (121) at contract4.pool; "
+            "nearest valid sizes are 508 and 524",
+        ),
+        (
+            (1, 1, 572, 573),
+            "input width: got 573, which is odd (569) at contract2.pool; "
+            "nearest valid sizes are 572 and 588",
+        ),
+        (
+            (1, 1, 172, 188),
+            "input height: got 172, which leaves no pixel at expand3.conv2; "
+            "nearest valid size is 188",
+        ),
+        ((1, 3, 188, 188), "x: got 3 channels, expected 1"),
+        ((188, 188), "x: got shape (188, 188), expected (B, 1, H, W)"),
+        ((0, 1, 188, 188), "x: got a batch of 0, expected at least 1 image"),
+    ],
+)
+def test_sizes_are_refused_before_any_arithmetic(shape: tuple[int, ...], message: str) -> None:
+    net = UNet(base_channels=1, backend="numpy")
+    net.params.pop("contract1.conv1.weight")  # arithmetic would fail differently
+    with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
+        net.forward(np.zeros(shape))
+
+
+def test_complex_images_are_refused() -> None:
+    with pytest.raises(InputError, match=r"^x: got dtype complex128, expected real numbers$"):
+        UNet(base_channels=1, backend="numpy").forward(np.zeros((1, 1, 188, 188), complex))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"dropout": 1.0}, "dropout: got 1.0, expected 0 <= dropout < 1"),
+        ({"dtype": "float16"}, "dtype: got float16, expected float32 or float64"),
+        ({"seed": -1}, "seed: got -1, expected an integer >= 0"),
+        ({"depth": 0}, "depth: got 0, expected an integer >= 1"),
+        ({"num_classes": 1}, "num_classes: got 1, expected an integer >= 2"),
+        ({"padding": 2}, "padding: got 2, expected 0 (the paper) or 1"),
+        ({"backend": "jax"}, "backend: got 'jax', expected one of numpy, cupy, auto"),
+    ],
+)
+def test_bad_arguments(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
+        UNet(**arguments)
+
+
+def test_dtype_may_be_a_type() -> None:
+    assert UNet(base_channels=1, dtype=np.float64, backend="numpy").dtype == np.float64
+
+
+def test_save_and_load(tmp_path: Path) -> None:
+    net = UNet(2, 3, 4, 2, padding=1, dropout=0.25, dtype="float64", seed=5, backend="numpy")
+    net.save(tmp_path / "new" / "net.safetensors")
+    again = UNet.load(tmp_path / "new" / "net.safetensors", backend="numpy", dtype="float64")
+    assert again.architecture == net.architecture == Architecture(2, 3, 4, 2, 1)
+    assert again.dropout == 0.25
+    assert list(again.params) == list(net.params)
+    for name, array in net.params.items():
+        assert np.array_equal(again.params[name], array)
+        assert again.params[name].strides == array.strides
+    net.save(tmp_path / "half.safetensors", dtype="float16")
+    half = UNet.load(tmp_path / "half.safetensors", backend="numpy")
+    assert half.dtype == np.float32
+    assert relative_error(half.params["output.weight"], net.params["output.weight"]) <= 1e-3
+
+
+def test_bad_files(tmp_path: Path) -> None:
+    good = tmp_path / "good.safetensors"
+    UNet(base_channels=1, depth=1, backend="numpy").save(good)
+    cases = {
+        "missing": None,
+        "empty": b"",
+        "cut": good.read_bytes()[:-50],
+        "text": b"not weights at all, but long enough to be read as a header length",
+    }
+    for name, content in cases.items():
+        path = tmp_path / name
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(InputError, match=r"^weights: got .*expected a .*safetensors file"):
+            UNet.load(path)
+    with pytest.raises(InputError, match=r"^weights: got a folder at"):
+        UNet.load(tmp_path)
+
+
+def test_files_of_others(tmp_path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    save_file({"a": np.zeros(3)}, tmp_path / "foreign.safetensors")
+    with pytest.raises(InputError, match=r"without a U-Net's description, expected a file of"):
+        UNet.load(tmp_path / "foreign.safetensors")
+    description = '{"architecture": {"base_channels": 1, "depth": 1}, "dropout": 0.5}'
+    save_file({"output.bias": np.zeros(2)}, tmp_path / "part.safetensors", {"unet_np": description})
+    with pytest.raises(InputError, match=r"^weights: got no contract1.conv1.weight, expected all"):
+        UNet.load(tmp_path / "part.safetensors")
+
+
+def test_weights_of_another_architecture_change_nothing() -> None:
+    net = UNet(base_channels=2, depth=1, backend="numpy")
+    before = {name: array.copy() for name, array in net.params.items()}
+    other = UNet(base_channels=4, depth=1, backend="numpy").params
+    with pytest.raises(
+        InputError,
+        match=r"^weights: got contract1.conv1.weight of shape \(4, 1, 3, 3\), "
+        r"expected \(2, 1, 3, 3\)$",
+    ):
+        net.set_params(other)
+    deeper = UNet(base_channels=2, depth=2, backend="numpy").params
+    with pytest.raises(InputError, match=r"^weights: got "):
+        net.set_params(deeper)
+    spoilt = dict(before, **{"output.bias": np.array([0, np.nan])})
+    with pytest.raises(InputError, match=r"^weights: got NaN or infinity in output.bias"):
+        net.set_params(spoilt)
+    for name, array in net.params.items():
+        assert np.array_equal(array, before[name])
+
+
+def test_host_arrays_on_a_device_network_are_refused(xp: object) -> None:
+    if xp is np:
+        return
+    net = UNet(base_channels=1, depth=1, backend="cupy")
+    with pytest.raises(TypeError, match="NumPy and CuPy arrays together"):
+        net.forward(tile(net))
+
+
+def test_torch_module_stands_alone() -> None:
+    """Its file is a copy that a user may take along: PyTorch is all that it imports."""
+    source = Path(torch_unet.__file__).read_text()
+    imports = [line for line in source.splitlines() if re.match(r"\s*(import|from) ", line)]
+    assert imports == ["import torch", "from torch import nn"]
+    module = torch_unet.UNet(base_channels=2)
+    assert module(torch.zeros(1, 1, 188, 188)).shape == (1, 2, 4, 4)
