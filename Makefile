@@ -25,7 +25,7 @@ export PYTHONUTF8 := 1
 export JUPYTER_PREFER_ENV_PATH := 1
 export JUPYTER_PLATFORM_DIRS := 1
 
-.PHONY: help install book serve test lint types unit nbval notebooks clean
+.PHONY: help install book serve links test lint types unit nbval notebooks clean
 .DEFAULT_GOAL := help
 
 help:
@@ -60,6 +60,10 @@ serve:
 	@test -f _build/html/index.html || $(MAKE) book
 	@echo "http://localhost:$(PORT)/ (Ctrl-C stops)"
 	@$(PY) -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
+
+# Needs the network, unlike everything else.
+links: $(INSTALLED)
+	$(BIN)/jupyter-book build . -q --builder linkcheck
 
 test: lint types unit nbval
 

@@ -14,7 +14,7 @@ def test_table_escapes_and_aligns() -> None:
     page = table._repr_html_()
     assert "a&lt;b" in page
     assert "x &amp; y" in page
-    assert '<td style="text-align:right">1,234,567</td>' in page
+    assert '<td style="text-align:right;white-space:nowrap">1,234,567</td>' in page
     assert 'tabindex="0"' in page
     assert repr(table).splitlines()[2] == "x & y  1,234,567"
 

@@ -27,6 +27,9 @@ COLOURS = {
 }
 """Okabe and Ito's colours, which readers with any colour vision tell apart."""
 
+SHORT = 20
+"""Cells of a table with at most so many characters are not broken into lines."""
+
 
 class Table:
     """Rows under a header, shown as HTML in a notebook and as text elsewhere.
@@ -79,15 +82,19 @@ class Table:
         def line(cells: list[str], tag: str) -> str:
             sides = ("right" if right else "left" for right in self.numeric)
             return "".join(
-                f'<{tag} style="text-align:{side}">{html.escape(cell)}</{tag}>'
+                f'<{tag} style="text-align:{side}{wrap(cell, tag)}">{html.escape(cell)}</{tag}>'
                 for cell, side in zip(cells, sides, strict=True)
             )
+
+        def wrap(cell: str, tag: str) -> str:
+            # A shape or a name is read at a glance only if it stays on one line.
+            return ";white-space:nowrap" if tag == "td" and len(cell) <= SHORT else ""
 
         body = "\n".join(f"<tr>{line(cells, 'td')}</tr>" for cells in self.cells)
         # A wide table scrolls on its own, reachable by keyboard, and the page does not.
         return (
             '<div class="table-wrapper" style="overflow-x:auto" tabindex="0" role="region" '
-            f'aria-label="Table: {html.escape(", ".join(self.header))}"><table class="table">\n'
+            f'aria-label="Table: {html.escape(", ".join(self.header))}"><table class="dataframe">\n'
             f"<thead><tr>{line(self.header, 'th')}</tr></thead>\n<tbody>"
             f"\n{body}\n</tbody></table></div>"
         )
@@ -173,14 +180,14 @@ def check(answer: Any, expected: Any | Callable[[Any], bool], hint: str = "") ->
     Examples
     --------
     >>> check(..., 184)
-    No answer yet: replace the dots by yours and run the cell again.
+    No answer yet: replace the dots.
     >>> check(92, 184, "Count both sides.")
     Not yet. Count both sides.
     >>> check(184, 184)
     Right.
     """
     if answer is ...:
-        print("No answer yet: replace the dots by yours and run the cell again.")
+        print("No answer yet: replace the dots.")
     elif is_right(answer, expected):
         print("Right.")
     else:

@@ -1,0 +1,136 @@
+"""The notebooks as files: whole, run, described, listed. nbval compares what their cells say."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import nbformat
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+BOOK = ROOT / "book"
+NOTEBOOKS = sorted(p for p in BOOK.glob("**/*.ipynb") if ".ipynb_checkpoints" not in p.parts)
+# Pages that are no chapters and so have no exercises.
+WITHOUT_EXERCISES = {"intro.ipynb"}
+every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def read(path: Path) -> Any:
+    return nbformat.read(path, as_version=4)
+
+
+def code_cells(path: Path) -> list[Any]:
+    return [cell for cell in read(path).cells if cell.cell_type == "code"]
+
+
+def tags(cell: Any) -> list[str]:
+    return cell.metadata.get("tags", [])
+
+
+def runner() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("notebooks", ROOT / "tools" / "notebooks.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def toc_files(node: Any) -> list[str]:
+    if isinstance(node, list):
+        return [name for item in node for name in toc_files(item)]
+    if isinstance(node, dict):
+        own = [node[key] for key in ("root", "file") if key in node]
+        return own + [name for value in node.values() for name in toc_files(value)]
+    return []
+
+
+def test_there_are_notebooks() -> None:
+    assert len(NOTEBOOKS) >= 3
+
+
+def test_table_of_contents_lists_every_page_once() -> None:
+    listed = toc_files(yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8")))
+    pages = [*NOTEBOOKS, *BOOK.glob("**/*.md")]
+    assert sorted(listed) == sorted(
+        page.relative_to(ROOT).with_suffix("").as_posix() for page in pages
+    )
+
+
+@every_notebook
+def test_notebook_is_valid_and_has_nothing_that_varies_by_itself(path: Path) -> None:
+    notebook = read(path)
+    nbformat.validate(notebook)
+    ids = [cell.id for cell in notebook.cells]
+    assert len(set(ids)) == len(ids)
+    stored = path.read_text(encoding="utf-8")
+    cleaned = nbformat.writes(runner().clean(notebook)) + "\n"
+    assert stored == cleaned, f"run: make notebooks NOTEBOOKS=book/{path.name}"
+
+
+@every_notebook
+def test_every_cell_was_run_in_order_and_none_failed(path: Path) -> None:
+    cells = code_cells(path)
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    outputs = [output for cell in cells for output in cell.outputs]
+    assert outputs
+    for output in outputs:
+        assert output.output_type != "error"
+        assert output.get("name") != "stderr", output.text
+
+
+@every_notebook
+def test_every_picture_has_a_description(path: Path) -> None:
+    for cell in code_cells(path):
+        kinds = {kind for output in cell.outputs for kind in output.get("data", {})}
+        if kinds & {"image/png", "image/svg+xml", "image/jpeg"}:
+            alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
+            assert len(alt) > 40, f"{cell.id}: mystnb.image.alt in the metadata"
+
+
+@pytest.mark.parametrize(
+    "path", [*NOTEBOOKS, *sorted(BOOK.glob("**/*.md"))], ids=lambda path: path.stem
+)
+def test_every_picture_in_the_text_has_a_description_and_exists(path: Path) -> None:
+    if path.suffix == ".ipynb":
+        text = "\n".join(c.source for c in read(path).cells if c.cell_type == "markdown")
+    else:
+        text = path.read_text(encoding="utf-8")
+    for match in re.finditer(r"\{(?:figure|image)\}\s+(\S+)\n((?::.*\n)*)", text):
+        assert re.search(r"^:alt: .{40}", match[2], re.MULTILINE), match[1]
+        assert (path.parent / match[1]).is_file()
+    for match in re.finditer(r"!\[([^\]]*)\]\(([^)\s]+)", text):
+        assert len(match[1]) > 40, match[2]
+        assert (path.parent / match[2]).is_file()
+
+
+@every_notebook
+def test_exercises_have_a_check_and_an_executed_hidden_solution(path: Path) -> None:
+    cells = code_cells(path)
+    checks = [cell for cell in cells if re.search(r"^check_\w+\(\.\.\.\)$", cell.source, re.M)]
+    solutions = [cell for cell in cells if "hide-cell" in tags(cell)]
+    if path.name not in WITHOUT_EXERCISES:
+        assert 3 <= len(checks) <= 6
+    assert len(solutions) == len(checks)
+    for check, solution in zip(checks, solutions, strict=True):
+        assert "No answer yet" in check.outputs[0].text
+        assert "assert " in solution.source, f"{solution.id}: a solution asserts that it is right"
+        assert cells.index(solution) == cells.index(check) + 1
+
+
+@every_notebook
+def test_pages_stay_light(path: Path) -> None:
+    assert path.stat().st_size < 3_000_000
+
+
+@every_notebook
+def test_only_timings_and_machine_facts_escape_comparison(path: Path) -> None:
+    cells = code_cells(path)
+    ignored = [cell for cell in cells if "nbval-ignore-output" in tags(cell)]
+    assert len(ignored) <= len(cells) // 3
+    assert not any("nbval-skip" in tags(cell) for cell in cells)
