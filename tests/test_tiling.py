@@ -12,8 +12,8 @@ from unet_np.architecture import Architecture
 from unet_np.errors import InputError
 from unet_np.ops import softmax
 from unet_np.tile_memory import choose_tile, forward_bytes
-from unet_np.tile_plan import overlap, plan_axis, stride, tile_count, tile_sizes
-from unet_np.tiling import SYMMETRIES, make_tiling, predict_tiled, reflected, turn
+from unet_np.tile_plan import overlap, plan_axis, reflected, stride, tile_count, tile_sizes
+from unet_np.tiling import SYMMETRIES, make_tiling, predict_tiled, turn
 
 DEPTHS = st.integers(1, 5)
 

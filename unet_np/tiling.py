@@ -21,7 +21,7 @@ from unet_np.architecture import Architecture
 from unet_np.errors import InputError
 from unet_np.ops import softmax
 from unet_np.tile_memory import choose_tile, forward_bytes
-from unet_np.tile_plan import Span, plan_axis
+from unet_np.tile_plan import BORDERS, Span, plan_axis
 
 Array = backend.Array
 Progress = Callable[[int, int], None]
@@ -32,7 +32,7 @@ MEMORY_BUDGET = 2**30
 SYMMETRIES: tuple[tuple[bool, int], ...] = tuple(product((False, True), range(4)))
 """The 8 symmetries of the square: whether mirrored left to right first, quarter turns after.
 
-The paper averages "over 7 rotated versions of the input data" (Table 1) without saying which.
+The paper averages "over 7 rotated versions of the input data" (section 4) without saying which.
 Here 8 is all of them, and 7 is all but the last, the mirroring along one diagonal: the image
 itself, its three rotations and three of its four mirror images.
 """
@@ -125,11 +125,8 @@ def make_tiling(
     if tile is None:
         chosen = choose_tile(architecture, size, memory_budget, itemsize)
     else:
-        pair = (tile, tile) if isinstance(tile, int) else tile
-        chosen = (
-            _usable(architecture, size[0], pair[0]),
-            _usable(architecture, size[1], pair[1]),
-        )
+        height, width = (tile, tile) if isinstance(tile, int | np.integer) else tile
+        chosen = (_usable(architecture, size[0], height), _usable(architecture, size[1], width))
     rows = plan_axis(architecture, size[0], chosen[0])
     columns = plan_axis(architecture, size[1], chosen[1])
     if batch is None:
@@ -198,8 +195,8 @@ def predict_tiled(
     image = _checked_image(net.architecture, image)
     if averaging not in (1, 7, 8):
         raise InputError(f"averaging: got {averaging!r}, expected 1, 7 or 8")
-    if border not in _BORDERS:
-        raise InputError(f"border: got {border!r}, expected one of {', '.join(_BORDERS)}")
+    if border not in BORDERS:
+        raise InputError(f"border: got {border!r}, expected one of {', '.join(BORDERS)}")
     shape = (net.architecture.num_classes, *image.shape[-2:])
     if out is None:
         out = backend.array_module(image).empty(shape, net.dtype)
@@ -225,15 +222,7 @@ def predict_tiled(
         source, target = turn(image, version), turn(out, version)
         for spans in tiling.batches():
             probabilities = _forward(net, source, spans, tiling.tile, border)
-            for values, (row, column) in zip(probabilities, spans, strict=True):
-                kept = backend.asarray(
-                    values[:, row.keep, column.keep], backend.array_module(out), out.dtype
-                )
-                place = (slice(None), row.place, column.place)
-                if number == 0:
-                    target[place] = kept / averaging
-                else:
-                    target[place] += kept / averaging
+            _paste(probabilities, spans, target, averaging, first=number == 0)
             done += len(spans)
             if progress is not None:
                 progress(done, total)
@@ -270,7 +259,7 @@ def _forward(
 ) -> Array:
     """Probabilities (B, num_classes, h, w) of a batch of tiles, on the network's device."""
     xp = backend.array_module(image)
-    indices = _BORDERS[border]
+    indices = BORDERS[border]
     height, width = image.shape[-2:]
     x = xp.empty((len(spans), len(image), *tile), net.dtype)
     for part, (row, column) in zip(x, spans, strict=True):
@@ -280,31 +269,22 @@ def _forward(
     return softmax(net.forward(backend.asarray(x, net.xp)))[0]
 
 
-def reflected(index: np.ndarray, size: int) -> np.ndarray:
-    """Where a coordinate beyond the border falls when mirrored, as often as needed.
-
-    The edge pixel is the mirror and is not repeated: -1 is 1, `size` is `size - 2`.
-
-    Examples
-    --------
-    >>> reflected(np.arange(-4, 7), 3).tolist()
-    [0, 1, 2, 1, 0, 1, 2, 1, 0, 1, 2]
-    """
-    period = max(2 * (size - 1), 1)
-    index = index % period
-    return np.where(index < size, index, period - index)
-
-
-def _symmetric(index: np.ndarray, size: int) -> np.ndarray:
-    index = index % (2 * size)
-    return np.where(index < size, index, 2 * size - 1 - index)
-
-
-def _edge(index: np.ndarray, size: int) -> np.ndarray:
-    return np.clip(index, 0, size - 1)
-
-
-_BORDERS = {"reflect": reflected, "symmetric": _symmetric, "edge": _edge}
+def _paste(
+    probabilities: Array,
+    spans: Sequence[tuple[Span, Span]],
+    target: Array,
+    averaging: int,
+    first: bool,
+) -> None:
+    """Write what is kept of each tile to its place, or add it to what stands there."""
+    xp = backend.array_module(target)
+    for values, (row, column) in zip(probabilities, spans, strict=True):
+        kept = backend.asarray(values[:, row.keep, column.keep], xp, target.dtype)
+        place = (slice(None), row.place, column.place)
+        if first:
+            target[place] = kept / averaging
+        else:
+            target[place] += kept / averaging
 
 
 def _checked_image(architecture: Architecture, image: Array) -> Array:
