@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unet_np import UNet, backend
+from unet_np import UNet, backend, data
 from unet_np.architecture import Architecture
 from unet_np.errors import InputError
+from unet_np.images import normalise, read_image
 from unet_np.ops import softmax
 from unet_np.tile_memory import choose_tile, forward_bytes
 from unet_np.tile_plan import overlap, plan_axis, reflected, stride, tile_count, tile_sizes
@@ -136,6 +137,19 @@ def test_float32_agrees_to_its_rounding():
     np.testing.assert_allclose(tiled, whole_pass(net, image), rtol=0, atol=5e-5)
 
 
+@pytest.mark.data
+@pytest.mark.parametrize(("padding", "tile"), [(0, 572), (1, 400)])
+def test_seams_on_a_slice_of_the_real_stack(padding, tile):
+    if not data.is_available("isbi2012"):
+        pytest.skip("isbi2012 is not in the cache")
+    folder = data.fetch("isbi2012", paths=["test/3.png"], download=False)
+    image = normalise(read_image(folder / "test" / "3.png"))
+    net = make_net(4, padding)
+    tiled = predict_tiled(net, image, tile=tile)
+    assert tiled.shape == (2, 512, 512)
+    np.testing.assert_allclose(tiled, whole_pass(net, image), rtol=0, atol=1e-12)
+
+
 @settings(deadline=None, max_examples=25)
 @given(
     height=st.integers(1, 60),
@@ -157,10 +171,10 @@ def test_any_size_tile_and_batch_gives_the_same(height, width, steps, batch, pad
 
 
 @settings(deadline=None, max_examples=200)
-@given(depth=DEPTHS, padding=st.sampled_from([0, 1]), size=st.integers(1, 2000), data=st.data())
-def test_spans_cover_the_axis_once_on_the_grid(depth, padding, size, data):
+@given(depth=DEPTHS, padding=st.sampled_from([0, 1]), size=st.integers(1, 2000), draw=st.data())
+def test_spans_cover_the_axis_once_on_the_grid(depth, padding, size, draw):
     architecture = Architecture(depth=depth, padding=padding)
-    tile, count = data.draw(st.sampled_from(list(tile_sizes(architecture, size))))
+    tile, count = draw.draw(st.sampled_from(list(tile_sizes(architecture, size))))
     spans = plan_axis(architecture, size, tile)
     assert len(spans) == count == tile_count(architecture, size, tile)
     covered = [i for span in spans for i in range(span.place.start, span.place.stop)]
@@ -342,6 +356,21 @@ def test_forward_bytes_is_what_is_allocated(padding):
     finally:
         tracemalloc.stop()
     assert 0.95 < allocated / forward_bytes(net.architecture, (size, size)) < 1.1
+
+
+def test_prediction_stays_within_the_budget():
+    net = UNet(base_channels=8, depth=2, backend="numpy")
+    image = np.zeros((700, 650), np.float32)
+    budget = 6 * 2**20
+    predict_tiled(net, image[:100, :100], memory_budget=budget)
+    tracemalloc.start()
+    try:
+        result = predict_tiled(net, image, memory_budget=budget)
+        allocated = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(make_tiling(net.architecture, image.shape, memory_budget=budget)) > 4
+    assert allocated - result.nbytes < 1.15 * budget
 
 
 # Bad input
