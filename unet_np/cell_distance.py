@@ -15,7 +15,7 @@ from unet_np import backend
 from unet_np.backend import Array
 from unet_np.errors import InputError
 
-_STRIP = 1 << 16  # pixels worked on at a time: few enough to stay in a core's cache
+_STRIP = 1 << 15  # pixels worked on at a time: few enough to stay in a core's cache
 
 
 def two_nearest_cells(instances: Array, limit: float = math.inf) -> tuple[Array, Array]:
@@ -107,25 +107,29 @@ def bounded_distances(instances: Array, nearest: float, both: float) -> tuple[Ar
     # Squares of distances are whole numbers; 32 bits hold them in images up to 23169 squared.
     kind = xp.int32 if height**2 + width**2 < 2**30 else xp.int64
     missing = xp.iinfo(kind).max // 2
-    row = _nearest_in_row(xp, instances.astype(kind), missing)
-    d1, d2 = xp.empty((height, width), kind), xp.empty((height, width), kind)
-    step = max(16, _STRIP // height)
-    strips = [slice(i, i + step) for i in range(0, width, step)]
+    row = [xp.empty((height, width), kind) for _ in range(3)]
+    d1, d2 = xp.empty((height, width), xp.float64), xp.empty((height, width), xp.float64)
 
-    def work(strip: slice) -> None:
+    def along_rows(strip: slice) -> None:
+        found = _nearest_in_row(xp, instances[strip].astype(kind), missing)
+        for whole, part in zip(row, found, strict=True):
+            whole[strip] = part
+
+    def along_columns(strip: slice) -> None:
         first, second, label = (xp.ascontiguousarray(a[:, strip]) for a in row)
         best, cell = _nearest_in_column(xp, first, label, nearest)
-        d1[:, strip] = best
-        d2[:, strip] = _second_in_column(xp, first, second, label, best, cell, both)
+        other = _second_in_column(xp, first, second, label, best, cell, both)
+        for whole, square in ((d1, best), (d2, other)):
+            whole[:, strip] = xp.where(square < missing, xp.sqrt(square.astype(xp.float64)), xp.inf)
 
-    backend.parallel_map(work, strips, xp)
-    return _root(xp, d1, missing), _root(xp, d2, missing)
+    backend.parallel_map(along_rows, _strips(height, width), xp)
+    backend.parallel_map(along_columns, _strips(width, height), xp)
+    return d1, d2
 
 
-def _root(xp: ModuleType, square: Array, missing: int) -> Array:
-    distance = xp.sqrt(square.astype(xp.float64))
-    distance[square >= missing] = xp.inf
-    return distance
+def _strips(count: int, length: int) -> list[slice]:
+    step = max(16, _STRIP // length)
+    return [slice(i, i + step) for i in range(0, count, step)]
 
 
 def _nearest_in_row(xp: ModuleType, cells: Array, missing: int) -> tuple[Array, Array, Array]:
