@@ -566,3 +566,13 @@ def test_one_threshold_is_one_point_of_the_curve(pair, threshold):
     for error in ERRORS:
         several = [error(label, proposal, t) for t in (0.2, threshold)]
         assert error(label, proposal, (0.2, threshold)) == min(several)
+
+
+def test_classes_do_not_depend_on_how_many_windows_are_numbered_at_a_time(monkeypatch):
+    rng = np.random.default_rng(5)
+    warped, target = rng.random((2, 40, 45)) > 0.25
+    expected = metrics.classify_mismatches(warped, target, 5)
+    assert (expected == Mismatch.SPLIT).sum() > 10
+    monkeypatch.setattr("unet_np.metrics.mismatches.BATCH", 300)
+    np.testing.assert_array_equal(metrics.classify_mismatches(warped, target, 5), expected)
+    np.testing.assert_array_equal(slow_classes(warped, target, 5), expected)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from enum import IntEnum
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
 
 from unet_np.errors import InputError
 from unet_np.metrics._inputs import BoolArray, check_binary, same_shape, short
-from unet_np.metrics.components import components
+from unet_np.metrics.components import FOUR, components
 
 RADIUS = 20
 """Half-width of the window in which the challenge looks for splits."""
@@ -18,6 +20,10 @@ RADIUS = 20
 NEIGHBOURS = ((0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1), (1, 0), (1, 1))
 
 OUTSIDE = -1
+
+FOUR_IN_PLANE = np.pad(FOUR[None], ((1, 1), (0, 0), (0, 0)))
+# Pixels of windows that are numbered at a time; bounds the memory.
+BATCH = 1 << 22
 
 
 class Mismatch(IntEnum):
@@ -56,31 +62,35 @@ def _touching_groups(ring: NDArray) -> NDArray[np.int64]:
     return np.where(inside.all(axis=1), 1, starts)
 
 
-def _window(image: BoolArray, y: int, x: int, radius: int) -> BoolArray:
-    """The (2 radius + 1)^2 window round a pixel; what lies outside the image is 0."""
-    height, width = image.shape
-    window = np.zeros((2 * radius + 1, 2 * radius + 1), bool)
-    top, left = max(y - radius, 0), max(x - radius, 0)
-    part = image[top : min(y + radius + 1, height), left : min(x + radius + 1, width)]
-    row, column = top - (y - radius), left - (x - radius)
-    window[row : row + part.shape[0], column : column + part.shape[1]] = part
-    return window
+def _parts_in_windows(image: BoolArray, y: NDArray, x: NDArray, radius: int) -> NDArray[np.int64]:
+    """How many component numbers, 0 included, surround pixels once they are set to 0.
+
+    Each pixel has its own (2 radius + 1)^2 window; what lies outside the image is 0 there.
+    """
+    size = 2 * radius + 1
+    windows = sliding_window_view(np.pad(image, radius), (size, size))
+    parts = np.zeros(len(y), np.int64)
+    # Many windows are numbered in one call, as planes that do not touch.
+    step = max(1, BATCH // size**2)
+    for start in range(0, len(y), step):
+        chosen = slice(start, start + step)
+        planes = windows[y[chosen], x[chosen]]
+        planes[:, radius, radius] = False
+        numbers = ndimage.label(planes, FOUR_IN_PLANE)[0]
+        block = numbers[:, radius - 1 : radius + 2, radius - 1 : radius + 2]
+        parts[chosen] = _count_distinct(np.delete(block.reshape(-1, 9), 4, axis=1))
+    return parts
 
 
-def _parts_without(warped: BoolArray, y: int, x: int, radius: int) -> int:
-    """How many component numbers, 0 included, surround a pixel once it is set to 0."""
-    whole = radius < 1 or radius > min(warped.shape)
-    if whole:
-        image, row, column = warped.copy(), y, x
-    else:
-        image, row, column = _window(warped, y, x, radius), radius, radius
-    image[row, column] = False
-    numbers = components(image)[0]
-    around = numbers[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2]
-    # The pixel itself is 0 now; it counts only if a neighbour is 0 as well.
-    values = around.ravel().tolist()
-    values.remove(0)
-    return len(set(values))
+def _parts_in_image(image: BoolArray, y: NDArray, x: NDArray) -> NDArray[np.int64]:
+    """The same with the whole image in the place of the window."""
+    parts = np.zeros(len(y), np.int64)
+    for k in range(len(y)):
+        cut = image.copy()
+        cut[y[k], x[k]] = False
+        around = _around(components(cut)[0], y[k : k + 1], x[k : k + 1], OUTSIDE)
+        parts[k] = _count_distinct(around)[0]
+    return parts
 
 
 def classify_mismatches(
@@ -163,10 +173,13 @@ def classify_mismatches(
     unsure = (distinct == 2) & is_interior
     kind[unsure] = Mismatch.HOLE_DELETION
     # Neighbours that hang together without the pixel cannot be split by it.
-    unsure &= _touching_groups(around) > 1
-    for k in np.flatnonzero(unsure):
-        if _parts_without(label, int(y[k]), int(x[k]), int(radius)) > 2:
-            kind[k] = Mismatch.SPLIT
+    cuts = np.flatnonzero(unsure & (_touching_groups(around) > 1))
+    whole = radius < 1 or radius > min(label.shape)
+    if whole:
+        parts = _parts_in_image(label, y[cuts], x[cuts])
+    else:
+        parts = _parts_in_windows(label, y[cuts], x[cuts], int(radius))
+    kind[cuts[parts > 2]] = Mismatch.SPLIT
     classes[y, x] = kind
     return classes
 
