@@ -67,16 +67,16 @@ def measure(name: str, size: int, library: str, repeats: int) -> dict[str, objec
     """One setting: whole image, training tile, and the reference."""
     augmentation, host = CASES[name], scene(size)
     xp = backend.get(library)
-    arrays = [backend.asarray(a, xp) for a in host]
+    image, labels, weights = (backend.asarray(a, xp) for a in host)
     rng = np.random.default_rng(0)
-    places = augmentation._coordinates(np, augmentation._draw(rng), (size, size), (0, 0))
+    places = augmentation.coordinates((size, size), rng)
 
     def whole() -> None:
-        augmentation(*arrays, rng=rng)
+        augmentation(image, labels, weights, rng=rng)
         backend.synchronize(xp)
 
     def tile() -> None:
-        augmentation.tile(*arrays, 572, 388, rng)
+        augmentation.tile(image, labels, weights, 572, 388, rng)
         backend.synchronize(xp)
 
     def reference() -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -223,6 +224,36 @@ class Augmentation:
         inner = slice(margin, margin + output_size)
         return self._warp(image, labels, weights, draw, places, places[:, inner, inner])
 
+    def coordinates(self, shape: tuple[int, int], rng: Any, xp: ModuleType = np) -> Array:
+        """Where `__call__` reads each pixel of a (H, W) image, given a generator in that state.
+
+        Parameters
+        ----------
+        shape : (int, int)
+            H and W.
+        rng : numpy.random.Generator or cupy.random.Generator
+            As in `__call__`.
+        xp : module, optional
+            The library of the result.
+
+        Returns
+        -------
+        array, (2, H, W), float64
+            Row and column in pixels: what `unet_np.warp.sample` and
+            `scipy.ndimage.map_coordinates` take.
+
+        Examples
+        --------
+        >>> from scipy.ndimage import map_coordinates
+        >>> image = np.random.default_rng(0).random((50, 60), np.float32)
+        >>> still = Augmentation(brightness=0, contrast=0, gamma=0)
+        >>> field = still.coordinates((50, 60), np.random.default_rng(1))
+        >>> warped = still(image, rng=np.random.default_rng(1))[0]
+        >>> np.allclose(warped, map_coordinates(image, field, order=3, mode="mirror"), atol=1e-5)
+        True
+        """
+        return self._coordinates(xp, self._draw(rng), shape, (0, 0))
+
     def _draw(self, rng: Any) -> _Draw:
         if not hasattr(rng, "standard_normal"):
             raise InputError(f"rng: got {type(rng).__name__}, expected a random generator")
@@ -239,7 +270,7 @@ class Augmentation:
         )
 
     def _coordinates(
-        self, xp: Any, draw: _Draw, shape: tuple[int, int], corner: tuple[float, ...]
+        self, xp: ModuleType, draw: _Draw, shape: tuple[int, int], corner: tuple[float, ...]
     ) -> Array:
         """Where in the image each pixel of a window at `corner` is read: (2, height, width)."""
         centre = (np.array(shape) - 1) / 2
