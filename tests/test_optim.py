@@ -138,6 +138,7 @@ def test_gradient_norm_beyond_float32():
         (math.nan, 1.0, "loss nan, gradient norm 1, which is not finite"),
         (1.0, math.inf, "loss 1, gradient norm inf, which is not finite"),
         (1.0, 11.0, "loss 1, gradient norm 11, which is above the limit 10"),
+        (2e3, 1.0, "loss 2000, gradient norm 1, which is above the limit 1000"),
     ],
 )
 def test_check_step_says_what_to_try(loss, norm, part):

@@ -67,6 +67,7 @@ nearest valid key is 'base_channels'
     decay_factor: float = _setting(0.1, "factor of each decay of schedule step")
     decay_power: float = _setting(0.9, "exponent of schedule poly")
     gradient_limit: float = _setting(1e4, "gradient norm above which training stops")
+    loss_limit: float = _setting(1e3, "loss above which training stops")
     input_size: int = _setting(0, "side of the input tile in pixels; 0 is the valid size near 572")
     seed: int = _setting(0, "seed of everything random")
     weight_map: bool = _setting(True, "weigh pixels by equation 2")
@@ -105,6 +106,7 @@ nearest valid key is 'base_channels'
             "momentum": (0 <= self.momentum < 1, "0 <= momentum < 1"),
             "weight_decay": (self.weight_decay >= 0, "a number >= 0"),
             "gradient_limit": (self.gradient_limit > 0, "a number > 0"),
+            "loss_limit": (self.loss_limit > 0, "a number > 0"),
             "w0": (self.w0 >= 0, "a number >= 0"),
             "sigma": (self.sigma > 0, "a number > 0"),
             "weight_variant": (self.weight_variant in WEIGHT_MAPS, "paper or falk2019"),

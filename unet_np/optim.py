@@ -146,7 +146,12 @@ def gradient_norm(grads: Mapping[str, Array]) -> float:
 
 
 def check_step(
-    step: int, loss: float, norm: float, limit: float = 1e4, checkpoint: str | None = None
+    step: int,
+    loss: float,
+    norm: float,
+    limit: float = 1e4,
+    loss_limit: float = 1e3,
+    checkpoint: str | None = None,
 ) -> None:
     """Stop before a broken gradient reaches the weights, and say what to try.
 
@@ -158,13 +163,16 @@ def check_step(
         Of this step: the loss, and `gradient_norm`.
     limit : float
         The largest norm that is let through.
+    loss_limit : float
+        The largest loss that is let through. Once all its ReLUs are dead a network's gradient
+        is small, however large its loss.
     checkpoint : str, optional
         The last good checkpoint, for the message.
 
     Raises
     ------
     TrainingError
-        If the loss or the norm is not finite, or the norm is above `limit`.
+        If the loss or the norm is not finite or above its limit.
 
     Examples
     --------
@@ -175,10 +183,11 @@ def check_step(
     unet_np.errors.TrainingError: step 7: loss 0.6, gradient norm nan, which is not finite; try \
 a learning rate 10 times lower, a longer warm-up, or float64
     """
-    if math.isfinite(loss) and norm <= limit:
+    if loss <= loss_limit and norm <= limit:
         return
     finite = math.isfinite(loss) and math.isfinite(norm)
-    reason = f"which is above the limit {limit:g}" if finite else "which is not finite"
+    exceeded = limit if norm > limit else loss_limit
+    reason = f"which is above the limit {exceeded:g}" if finite else "which is not finite"
     kept = f"; the last good checkpoint is {checkpoint}" if checkpoint else ""
     raise TrainingError(
         f"step {step}: loss {loss:.6g}, gradient norm {norm:.6g}, {reason}; "

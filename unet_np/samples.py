@@ -185,7 +185,8 @@ def split(config: TrainConfig, dataset: Dataset) -> tuple[tuple[int, ...], tuple
     usable = [i for i in range(count) if dataset.unknown is None or not dataset.unknown[i].all()]
     usable = [i for i in usable if i not in excluded]
     if config.validation == "auto":
-        validation = tuple(usable[len(usable) - round(len(usable) / 8) :])
+        held_out = max(round(len(usable) / 8), 1) if len(usable) > 1 else 0
+        validation = tuple(usable[len(usable) - held_out :])
     else:
         validation = parse_slices(config.validation, "validation")
     for name, chosen in (("validation", validation), ("exclude", excluded)):

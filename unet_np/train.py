@@ -31,7 +31,7 @@ from unet_np.unet import UNet
 
 __all__ = ["TrainConfig", "TrainResult", "TrainingInterrupted", "train"]
 
-MAY_CHANGE = ("steps", "checkpoint_every", "threads", "out", "tensorboard")
+MAY_CHANGE = ("steps", "checkpoint_every", "out", "tensorboard")
 """Settings that a resumed run may have of its own; the other ones would change its steps."""
 
 
@@ -83,8 +83,8 @@ class _Run:
         energy, grad = weighted_cross_entropy(logits, tile.labels, tile.weights, reduction="mean")
         self.net.backward(grad, need_grad_x=False)
         loss, norm, rate = float(energy), gradient_norm(self.net.grads), self.config.rate(self.step)
-        last = self.folder.checkpoint
-        check_step(self.step + 1, loss, norm, self.config.gradient_limit, str(last))
+        limits = self.config.gradient_limit, self.config.loss_limit
+        check_step(self.step + 1, loss, norm, *limits, str(self.folder.checkpoint))
         self.optimiser.step(self.net.grads, rate)
         self.step += 1
         row = {"step": self.step, "learning_rate": rate, "loss": loss, "gradient_norm": norm}
@@ -109,6 +109,7 @@ class _Run:
             "metrics_bytes": self.metrics_bytes,
             "config": self.config.to_dict(),
             "data": self.samples.checksum,
+            "threads": backend.thread_count(),
         }
         save_checkpoint(self.folder.checkpoint, self.net.params, self.optimiser.velocity, state)
         with writing(self.folder.weights):
@@ -118,6 +119,8 @@ class _Run:
         """Continue from the checkpoint of the folder."""
         params, velocity, state = load_checkpoint(self.folder.checkpoint)
         check_same(state, self.config, self.samples.checksum)
+        # How work is shared out decides the order of sums, and so their last bits.
+        backend.set_thread_count(state["threads"])
         copy_into(self.net.params, params, "checkpoint")
         copy_into(self.optimiser.velocity, velocity, "checkpoint")
         self.step, self.metrics_bytes = state["step"], state["metrics_bytes"]

@@ -1,0 +1,565 @@
+"""Training: it learns, it resumes bit for bit after kill -9, it fails with one line."""
+
+import csv
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from unet_np import UNet, backend, data
+from unet_np.cli import main
+from unet_np.config import TrainConfig, parse_slices
+from unet_np.errors import InputError, TrainingError
+from unet_np.images import write_png
+from unet_np.logs import CsvLog, read_csv
+from unet_np.samples import crop, mirrored, prepare, split
+from unet_np.train import TrainingInterrupted, train, validate
+
+TINY = {"base_channels": 2, "depth": 1, "input_size": 36, "tensorboard": False}
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    """Four small micrographs."""
+    return data.load("synthetic-em", count=4, size=64)
+
+
+@pytest.fixture
+def config(tmp_path):
+    return TrainConfig(
+        **TINY, steps=6, checkpoint_every=2, validate_every=3, seed=5, out=str(tmp_path / "run")
+    )
+
+
+def files_of(folder):
+    """Everything in a run's folder that must not differ, as bytes."""
+    names = ("weights.safetensors", "metrics.csv")
+    return {name: Path(folder, name).read_bytes() for name in names}
+
+
+def state_of(folder):
+    from unet_np.checkpoint import RunFolder, load_checkpoint
+
+    params, velocity, state = load_checkpoint(RunFolder(folder).checkpoint)
+    arrays = [array.tobytes() for group in (params, velocity) for _, array in sorted(group.items())]
+    return state["step"], state["metrics_bytes"], arrays
+
+
+# The run as a whole
+
+
+def test_the_loss_falls(config):
+    dataset, rows = data.load("synthetic-em", count=4, size=128), []
+    changes = {"base_channels": 8, "input_size": 100, "steps": 100, "learning_rate": 1e-2}
+    longer = config.replace(**changes, weight_map=False, validate_every=10)
+    result = train(longer, progress=rows.append, dataset=dataset)
+    losses = [row["loss"] for row in rows]
+    errors = [row["validation_pixel_error"] for row in rows if "validation_loss" in row]
+    assert result.step == 100
+    assert np.mean(losses[-20:]) < 0.6 * np.mean(losses[:20])
+    # Better than calling everything a cell, which is wrong in the share of the membranes.
+    assert errors[-1] < 0.8 * errors[0]
+
+
+def test_files_of_a_run(config, dataset):
+    result = train(config, progress=False, dataset=dataset)
+    names = {path.name for path in Path(config.out).iterdir()}
+    expected = "weights.safetensors checkpoint.safetensors metrics.csv times.csv config.toml"
+    assert names == set(expected.split())
+    assert TrainConfig.from_toml(result.folder.config) == config
+    loaded = UNet.load(result.folder.weights, backend="numpy")
+    for name, array in result.net.params.items():
+        np.testing.assert_array_equal(loaded.params[name], array)
+    rows = read_csv(result.folder.metrics)
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert ["validation_loss" in row for row in rows] == [False, False, True] * 2
+    assert rows[-1] == result.last
+    with open(result.folder.times, newline="") as file:
+        assert [row["step"] for row in csv.DictReader(file)] == list("123456")
+
+
+def test_same_seed_same_bytes(config, dataset, tmp_path):
+    train(config, progress=False, dataset=dataset)
+    other = config.replace(out=str(tmp_path / "other"))
+    train(other, progress=False, dataset=dataset)
+    assert files_of(config.out) == files_of(other.out)
+    another = config.replace(out=str(tmp_path / "another"), seed=6)
+    train(another, progress=False, dataset=dataset)
+    assert files_of(config.out) != files_of(another.out)
+
+
+def test_momentum_schedule_and_seed_reach_the_steps(config, dataset):
+    rows = []
+    changed = config.replace(schedule="cosine", warmup=2, learning_rate=0.01)
+    train(changed, progress=rows.append, dataset=dataset)
+    assert [row["learning_rate"] for row in rows] == [changed.rate(step) for step in range(6)]
+
+
+def test_float64_and_padding(config, dataset):
+    result = train(
+        config.replace(dtype="float64", padding=1, input_size=32), progress=False, dataset=dataset
+    )
+    assert result.net.params["output.bias"].dtype == np.float64
+
+
+@pytest.mark.data
+def test_real_micrographs(tmp_path):
+    if not data.is_available("isbi2012"):
+        pytest.skip("isbi2012 is not in the cache")
+    config = TrainConfig(
+        data="isbi2012", base_channels=2, input_size=220, steps=3, out=str(tmp_path / "em")
+    )
+    result = train(config.replace(validation="26-29"), progress=False)
+    assert result.step == 3
+    assert 0 < result.last["validation_pixel_error"] < 1
+
+
+# Going on
+
+
+def test_resume_on_a_machine_with_other_cores(config, dataset, tmp_path, monkeypatch):
+    """The order of sums depends on the number of threads, so a run keeps its own."""
+    for name, steps in (("whole", (6,)), ("parts", (3, 6))):
+        for part in steps:
+            monkeypatch.setenv("UNET_NP_THREADS", "2" if part == steps[0] else "1")
+            mine = config.replace(out=str(tmp_path / name), steps=part, validation="none")
+            train(mine, resume=True, progress=False, dataset=dataset)
+    backend.set_thread_count(None)
+    assert files_of(tmp_path / "whole") == files_of(tmp_path / "parts")
+
+
+@pytest.mark.parametrize("stop", [2, 3, 5])
+def test_resume_is_bit_for_bit(config, dataset, tmp_path, stop):
+    train(config, progress=False, dataset=dataset)
+
+    def cut(row):
+        if row["step"] == stop:
+            raise RuntimeError("cut")
+
+    broken = config.replace(out=str(tmp_path / "broken"))
+    with pytest.raises(RuntimeError, match="cut"):
+        train(broken, progress=cut, dataset=dataset)
+    result = train(broken, resume=True, progress=False, dataset=dataset)
+    assert result.step == 6
+    assert files_of(broken.out) == files_of(config.out)
+    assert state_of(broken.out) == state_of(config.out)
+
+
+def test_more_steps_and_nothing_left_to_do(config, dataset, tmp_path):
+    train(config.replace(validate_every=50), progress=False, dataset=dataset)
+    again = train(config.replace(validate_every=50), resume=True, progress=False, dataset=dataset)
+    assert (again.step, again.last) == (6, {})
+    longer = config.replace(steps=9, validate_every=50, validation="none")
+    with pytest.raises(InputError, match="validation: got 'none', expected 'auto', with which"):
+        train(longer, resume=True, progress=False, dataset=dataset)
+    result = train(
+        config.replace(steps=9, validate_every=50), resume=True, progress=False, dataset=dataset
+    )
+    assert result.step == 9
+    with pytest.raises(InputError, match="steps: got 6, expected at least 9"):
+        train(config.replace(validate_every=50), resume=True, progress=False, dataset=dataset)
+
+
+def test_resume_refuses_other_settings_and_other_data(config, dataset):
+    train(config, progress=False, dataset=dataset)
+    before = files_of(config.out), Path(config.out, "config.toml").read_bytes()
+    changes = ({"learning_rate": 0.5}, {"seed": 6}, {"base_channels": 4})
+    for change in changes:
+        with pytest.raises(InputError, match=rf"^{next(iter(change))}: got .* the run was begun"):
+            train(config.replace(**change), resume=True, progress=False, dataset=dataset)
+    with pytest.raises(InputError, match="data: got other images or labels"):
+        train(config, resume=True, progress=False, dataset=dataset.subset([3, 2, 1, 0]))
+    cosine = config.replace(schedule="cosine", out=config.out + "2")
+    train(cosine, progress=False, dataset=dataset)
+    with pytest.raises(InputError, match="steps: got 9, expected 6"):
+        train(cosine.replace(steps=9), resume=True, progress=False, dataset=dataset)
+    assert before == (files_of(config.out), Path(config.out, "config.toml").read_bytes())
+
+
+def test_an_old_run_is_not_overwritten(config, dataset):
+    train(config, progress=False, dataset=dataset)
+    before = files_of(config.out)
+    with pytest.raises(InputError, match="holds a run already"):
+        train(config.replace(seed=1), progress=False, dataset=dataset)
+    assert files_of(config.out) == before
+    train(config.replace(seed=1), overwrite=True, progress=False, dataset=dataset)
+    assert files_of(config.out) != before
+
+
+def test_a_second_interrupt_is_not_swallowed_and_the_first_saves(config, dataset):
+    def interrupt(row):
+        if row["step"] == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(TrainingInterrupted, match="stopped after step 3 of 6; --resume"):
+        train(config, progress=interrupt, dataset=dataset)
+    assert state_of(config.out)[0] == 3
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_training_outside_the_main_thread(config, dataset):
+    steps = []
+    thread = threading.Thread(
+        target=lambda: steps.append(train(config, progress=False, dataset=dataset).step)
+    )
+    thread.start()
+    thread.join()
+    assert steps == [6]
+
+
+# As a process that is killed
+
+
+@pytest.fixture(scope="module")
+def own_images(tmp_path_factory, dataset):
+    folder = tmp_path_factory.mktemp("own")
+    for number, (image, label) in enumerate(zip(dataset.images, dataset.labels, strict=True)):
+        write_png(folder / "images" / f"{number}.png", image)
+        write_png(folder / "masks" / f"{number}.png", label.astype(bool))
+    return folder
+
+
+def command(own_images, out, *more):
+    flags = "--base-channels 2 --depth 1 --input-size 36 --steps 60 --seed 5 --checkpoint-every 3"
+    flags += " --validate-every 7 --no-tensorboard --backend numpy -q"
+    files = ["--images", str(own_images / "images"), "--masks", str(own_images / "masks")]
+    return [
+        sys.executable,
+        "-m",
+        "unet_np",
+        "train",
+        *files,
+        *flags.split(),
+        "--out",
+        str(out),
+        *more,
+    ]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(own_images, tmp_path_factory):
+    out = tmp_path_factory.mktemp("whole") / "run"
+    subprocess.run(command(own_images, out), check=True)
+    return out
+
+
+def wait_for_rows(out, count, process):
+    metrics = out / "metrics.csv"
+    while process.poll() is None and (
+        not metrics.exists() or metrics.read_bytes().count(b"\n") < count
+    ):
+        time.sleep(0.001)
+
+
+def test_kill_at_any_moment_and_resume_bit_for_bit(own_images, uninterrupted, tmp_path):
+    rng, out, kills = random.Random(os.environ.get("UNET_NP_KILL_SEED", "5")), tmp_path / "run", 0
+    for target in (0, 1, 9, 20, 38, 50):
+        process = subprocess.Popen(command(own_images, out, "--resume"))
+        wait_for_rows(out, target, process)
+        time.sleep(rng.uniform(0, 0.03))
+        process.kill()
+        kills += process.wait() == -signal.SIGKILL
+    assert kills >= 4
+    subprocess.run(command(own_images, out, "--resume"), check=True)
+    assert files_of(out) == files_of(uninterrupted)
+    assert state_of(out) == state_of(uninterrupted)
+    assert not list(out.glob(".*"))
+
+
+def test_ctrl_c_saves_and_exits_130(own_images, uninterrupted, tmp_path):
+    out = tmp_path / "run"
+    process = subprocess.Popen(
+        command(own_images, out, "--steps", "100000"), stderr=subprocess.PIPE, text=True
+    )
+    wait_for_rows(out, 10, process)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.startswith("unet-np train: stopped after step ")
+    assert errors.count("\n") == 1
+    step = int(errors.split("step ")[1].split()[0])
+    assert state_of(out)[0] == step
+    rows = (out / "metrics.csv").read_bytes().splitlines()
+    whole = (uninterrupted / "metrics.csv").read_bytes().splitlines()
+    shared = min(len(rows), len(whole)) - 1  # the last step of the short run is validated
+    assert rows[:shared] == whole[:shared]
+
+
+def test_resume_needs_no_other_flags(own_images, uninterrupted, tmp_path, capsys):
+    out = tmp_path / "run"
+    process = subprocess.Popen(command(own_images, out))
+    wait_for_rows(out, 5, process)
+    process.kill()
+    process.wait()
+    assert main(["train", "--resume", "--out", str(out), "-q"]) == 0
+    assert files_of(out) == files_of(uninterrupted)
+    assert main(["train", "--resume", "--out", str(out), "--seed", "6"]) == 2
+    assert "seed: got 6, expected 5, with which the run was begun" in capsys.readouterr().err
+
+
+# What goes wrong
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_an_explosion_stops_with_advice(config, dataset):
+    with pytest.raises(TrainingError) as caught:
+        train(config.replace(learning_rate=1e6, steps=50), progress=False, dataset=dataset)
+    text = str(caught.value)
+    assert "try a learning rate 10 times lower" in text
+    assert text.endswith(f"the last good checkpoint is {config.out}/checkpoint.safetensors")
+    assert "\n" not in text
+    net = UNet.load(Path(config.out, "weights.safetensors"), backend="numpy")
+    assert all(np.isfinite(array).all() for array in net.params.values())
+
+
+def test_a_disk_that_fills_up_keeps_the_last_checkpoint(own_images, tmp_path, monkeypatch, capsys):
+    import safetensors.numpy
+
+    real, calls = safetensors.numpy.save_file, []
+
+    def fill(arrays, path, metadata=None):
+        calls.append(path)
+        if len(calls) > 5:
+            raise OSError(28, "No space left on device")
+        real(arrays, path, metadata)
+
+    monkeypatch.setattr(safetensors.numpy, "save_file", fill)
+    out = tmp_path / "run"
+    assert main(command(own_images, out)[3:]) == 1
+    errors = capsys.readouterr().err
+    assert errors.count("\n") == 1
+    assert "No space left on device" in errors
+    assert "the one before it is kept" in errors
+    assert state_of(out)[0] in (3, 6)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--base-channels", "0"], "base_channels: got 0, expected an integer >= 1"),
+        (["--dropout", "1"], "dropout: got 1.0, expected 0 <= dropout < 1"),
+        (["--input-size", "37"], "input size: got 37, which is odd"),
+        (["--data", "isbi"], "isbi"),
+        (["--validation", "0-9"], "validation: got slice 9, expected 0 to 7"),
+        (["--validation", "0-7"], "validation: got 0-7, expected a labelled slice of the 8"),
+        (["--images", "x"], "masks: got none, expected a file or folder to go with images"),
+        (["--schedule", "cosin"], "schedule: got 'cosin', expected one of constant, step"),
+        (["--resume", "--overwrite"], "overwrite: got --overwrite with --resume"),
+        (["--config", "missing.toml"], "config: got missing.toml, expected a TOML file"),
+        (["--steps", "1.5"], "invalid int value"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path, capsys, flags, message):
+    out = tmp_path / "run"
+    tiny = ["--base-channels", "2", "--depth", "1", "--input-size", "36", "--steps", "2", "-q"]
+    assert main(["train", *tiny, "--out", str(out), *flags]) == 2
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert errors.count("\n") == 1
+    assert not out.exists()
+
+
+def test_help_shows_an_example(capsys):
+    assert main(["train", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "unet-np train --data isbi2012 --base-channels 16 --steps 300 --seed 5" in text
+
+
+# Settings
+
+
+def test_config_survives_toml(tmp_path):
+    config = TrainConfig(
+        **TINY, learning_rate=1e-5, out='a "quoted" \\ caf\u00e9', augmentation={"sigma": 4.0}
+    )
+    path = tmp_path / "config.toml"
+    path.write_text(config.to_toml(), "utf-8")
+    assert TrainConfig.from_toml(path) == config
+    assert TrainConfig.from_toml(path, seed=3).seed == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("learning_rat = 1", "got the unknown key 'learning_rat', expected a setting; nearest"),
+        ("steps = 'x'", "steps: got 'x', expected an integer"),
+        ("steps = 1.5", "steps: got 1.5, expected an integer"),
+        ("seed = true", "seed: got True, expected an integer"),
+        ("augment = 1", "augment: got 1, expected true or false"),
+        ("learning_rate = nan", "learning_rate: got nan, expected a number"),
+        ("augmentation = 3", "augmentation: got 3, expected a table"),
+        ("data = 3", "data: got 3, expected a text"),
+        ("w0 = -1", "w0: got -1.0, expected a number >= 0"),
+        ("weight_variant = 'x'", "weight_variant: got 'x', expected paper or falk2019"),
+        ("dtype = 'float16'", "dtype: got 'float16', expected float32 or float64"),
+        ("backend = 'torch'", "backend: got 'torch', expected numpy, cupy or auto"),
+        ("out = ''", "out: got '', expected the name of a folder"),
+        ("validation = '5-3'", "validation: got '5-3', expected slices such as 0-9,12, or none"),
+        ("= 3", "expected a TOML file"),
+    ],
+)
+def test_config_refuses(tmp_path, text, message):
+    path = tmp_path / "config.toml"
+    path.write_text(text)
+    with pytest.raises(InputError) as caught:
+        TrainConfig.from_toml(path)
+    assert message.replace("numpy, cupy or auto", "one of numpy, cupy, auto") in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_wrong_augmentation_is_refused_before_the_first_step(config, dataset):
+    with pytest.raises(InputError, match="unknown key 'sigm', expected a setting; nearest"):
+        train(config.replace(augmentation={"sigm": 3}), progress=False, dataset=dataset)
+    with pytest.raises(InputError, match="sigma: got -3"):
+        train(config.replace(augmentation={"sigma": -3}), progress=False, dataset=dataset)
+    assert not Path(config.out).exists()
+
+
+def test_slices():
+    assert parse_slices("none") == ()
+    assert TrainConfig(validation=[3, 1]).validation == "3,1"
+    assert TrainConfig(validation=()).validation == "none"
+
+
+def test_default_tile_sizes():
+    assert TrainConfig().tile_size == 572
+    assert TrainConfig(padding=1).tile_size == 384
+    assert TrainConfig(depth=2).architecture.is_valid_input(TrainConfig(depth=2).tile_size)
+
+
+# Samples
+
+
+def test_split_is_contiguous_and_disjoint(dataset):
+    config = TrainConfig(**TINY)
+    assert split(config, dataset) == ((0, 1, 2), (3,))
+    held_out = config.replace(validation="1", exclude="3")
+    assert split(held_out, dataset) == ((0, 2), (1,))
+    with pytest.raises(InputError, match="validation: got slice 1, which exclude has too"):
+        split(config.replace(validation="1", exclude="0-1"), dataset)
+
+
+def test_each_epoch_goes_once_through_all(config, dataset):
+    samples = prepare(config.replace(validation="none"), dataset, np)
+    orders = [[samples.index(4 * epoch + i) for i in range(4)] for epoch in range(20)]
+    assert all(sorted(order) == [0, 1, 2, 3] for order in orders)
+    assert len({tuple(order) for order in orders}) > 5
+
+
+def test_tiles_depend_on_the_step_alone(config, dataset):
+    samples = prepare(config, dataset, np)
+    first = samples.tile(3)
+    samples.tile(9)
+    again = samples.tile(3)
+    for name in ("image", "labels", "weights"):
+        assert getattr(first, name).tobytes() == getattr(again, name).tobytes()
+    assert first.image.shape == (1, 1, 36, 36)
+    assert first.labels.shape == first.weights.shape == (1, 20, 20)
+
+
+def test_tiles_without_augmentation_are_crops(config, dataset):
+    samples = prepare(config.replace(augment=False, weight_map=False), dataset, np)
+    tile, number = samples.tile(0), samples.index(0)
+    labels = samples.training.labels[number]
+    windows = np.lib.stride_tricks.sliding_window_view(labels, (20, 20))
+    assert (windows == tile.labels[0]).all(axis=(2, 3)).any()
+    assert (tile.weights == 1).all()
+
+
+def test_unknown_pixels_have_no_weight_and_no_say_in_validation(config, dataset):
+    from dataclasses import replace
+
+    unknown = np.zeros(dataset.images.shape, bool)
+    unknown[:, :, 20:] = True
+    partial = replace(dataset, unknown=unknown)
+    samples = prepare(config.replace(validation="3"), partial, np)
+    assert (samples.training.weights[:, :, 20:] == 0).all()
+    assert (samples.training.weights[:, :, :20] > 0).all()
+    unknown[0] = True
+    assert 0 not in split(config, replace(dataset, unknown=unknown))[0]
+    tile = samples.validation_tiles()[0]
+    net = UNet(base_channels=2, depth=1, backend="numpy")
+    before = validate(net, [tile])
+    tile.labels[tile.weights == 0] ^= 1
+    assert validate(net, [tile]) == pytest.approx(before)
+
+
+def test_validation_without_held_out_slices_is_empty(config, dataset):
+    assert validate(UNet(base_channels=2, depth=1, backend="numpy"), []) == {}
+    result = train(config.replace(validation="none"), progress=False, dataset=dataset)
+    assert "validation_loss" not in result.last
+
+
+def test_validate_counts_wrong_pixels(config, dataset):
+    samples = prepare(config.replace(validation="0-1"), dataset, np)
+    net, tiles = UNet(base_channels=2, depth=1, backend="numpy"), samples.validation_tiles()
+    wrong = [net.forward(tile.image).argmax(axis=1) != tile.labels for tile in tiles]
+    assert validate(net, tiles)["validation_pixel_error"] == pytest.approx(np.mean(wrong))
+
+
+def test_crop_mirrors_like_numpy():
+    rng = np.random.default_rng(0)
+    image = rng.random((7, 9))
+    padded = np.pad(image, 20, mode="reflect")
+    outer, labels, _ = crop(image, image, image, 16, 8, -3, 2)
+    np.testing.assert_array_equal(outer, padded[20 - 3 - 4 :][:16, 20 + 2 - 4 :][:, :16])
+    np.testing.assert_array_equal(labels, padded[20 - 3 :][:8, 20 + 2 :][:, :8])
+    assert mirrored(-3, 5, 1).tolist() == [0] * 5
+
+
+def test_data_without_labels_is_refused(config, dataset):
+    from dataclasses import replace
+
+    with pytest.raises(InputError, match="data: got synthetic-em without labels"):
+        train(config, progress=False, dataset=replace(dataset, labels=None, instances=None))
+
+
+# Logs
+
+
+def test_metrics_shorter_than_the_checkpoint_says_are_refused(tmp_path):
+    path = tmp_path / "metrics.csv"
+    path.write_text("step\n")
+    with pytest.raises(InputError, match="got 5 bytes, expected the 10 of the checkpoint"):
+        CsvLog(path, ("step",), 10)
+
+
+def test_the_bar_shows_loss_speed_and_time_left(config, dataset, capsys):
+    train(config, progress=True, dataset=dataset)
+    shown = capsys.readouterr().err
+    assert "6/6" in shown
+    assert "loss=" in shown
+    assert "validation error=" in shown
+
+
+def test_tensorboard_gets_every_number(tmp_path, monkeypatch):
+    import types
+
+    from unet_np.logs import TensorBoard
+
+    seen = []
+
+    class SummaryWriter:
+        def __init__(self, folder, purge_step):
+            seen.append(("open", folder, purge_step))
+
+        def add_scalar(self, key, value, step):
+            seen.append((key, value, step))
+
+        def close(self):
+            seen.append("closed")
+
+    module = types.SimpleNamespace(SummaryWriter=SummaryWriter)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+    with TensorBoard(tmp_path, 4) as board:
+        board.write({"step": 5, "loss": 0.5})
+    assert seen == [("open", str(tmp_path), 4), ("loss", 0.5, 5), "closed"]
+    with TensorBoard(tmp_path, wanted=False) as board:
+        board.write({"step": 5, "loss": 0.5})
