@@ -180,6 +180,22 @@ def synchronize(xp: ModuleType) -> None:
         xp.cuda.Stream.null.synchronize()
 
 
+def allow_tf32() -> None:
+    """Let a GPU round float32 matrix products to TF32; before the first use of CuPy."""
+    os.environ["CUPY_TF32"] = "1"
+
+
+def pool_bytes(xp: ModuleType) -> int:
+    """Bytes that the GPU's memory pool has taken so far: its peak. 0 on the host.
+
+    Examples
+    --------
+    >>> pool_bytes(np)
+    0
+    """
+    return int(xp.get_default_memory_pool().total_bytes()) if is_device(xp) else 0
+
+
 def empty_channels_last(
     xp: ModuleType, shape: tuple[int, int, int, int], dtype: Any, zero: bool = False
 ) -> Array:
@@ -289,6 +305,22 @@ def single_threaded_blas() -> Any:
             return nullcontext()
         _blas = ThreadpoolController()
     return _blas.limit(limits=1, user_api="blas")
+
+
+def limited_blas(threads: int) -> Any:
+    """A context in which BLAS uses at most that many threads, outside of `parallel_map` too.
+
+    Examples
+    --------
+    >>> with limited_blas(1):
+    ...     float(np.ones(3) @ np.ones(3))
+    3.0
+    """
+    try:
+        from threadpoolctl import threadpool_limits
+    except ImportError:
+        return nullcontext()
+    return threadpool_limits(limits=threads, user_api="blas")
 
 
 def parallel_map(

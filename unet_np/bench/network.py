@@ -1,0 +1,186 @@
+"""The whole network: prediction, training step, peak memory, and how the cost grows."""
+
+from __future__ import annotations
+
+import json
+import resource
+import statistics
+import subprocess
+import sys
+from types import ModuleType
+from typing import Any
+
+from unet_np import backend, ops
+from unet_np.bench.peers import LAYOUTS, TorchNetwork, torch_module
+from unet_np.bench.timing import interleaved, ratios
+from unet_np.optim import SGD
+from unet_np.unet import UNet
+
+CONTENDERS = ("unet_np", *(f"torch {layout}" for layout in LAYOUTS))
+PEERS = list(CONTENDERS[1:])
+
+
+class OwnNetwork:
+    """This package's network on one batch of noise: prediction, and a step of SGD."""
+
+    def __init__(self, base_channels: int, size: int, batch: int, xp: ModuleType) -> None:
+        name = "cupy" if backend.is_device(xp) else "numpy"
+        self.net = UNet(base_channels=base_channels, backend=name)
+        rng = backend.default_rng(xp, (0,))
+        self.x = rng.random((batch, 1, size, size), dtype=xp.float32)
+        out = self.net.architecture.output_size(size)
+        self.labels = (rng.random((batch, out, out)) < 0.5).astype(xp.int64)
+        self.optimiser: SGD | None = None
+
+    def forward(self) -> Any:
+        """Prediction, dropout off, nothing kept."""
+        return self.net.forward(self.x)
+
+    def step(self) -> Any:
+        """Forward, energy, backward, update."""
+        if self.optimiser is None:
+            self.optimiser = SGD(self.net.params, 1e-6, 0.99)
+        logits = self.net.forward(self.x, train=True)
+        loss, grad = ops.weighted_cross_entropy(logits, self.labels, reduction="mean", check=False)
+        del logits
+        self.net.backward(grad, need_grad_x=False)
+        self.optimiser.step(self.net.grads)
+        return loss
+
+
+def bench_network(
+    base_channels: int, size: int, repeats: int, xp: ModuleType, tf32: bool = False
+) -> dict[str, Any]:
+    """Prediction and training step against PyTorch in both layouts, interleaved.
+
+    Returns
+    -------
+    dict
+        For ``forward`` and ``step``: ``seconds`` (medians by contender), ``ratio`` (median,
+        round by round, to PyTorch's better layout) and ``ratio_range``.
+    """
+    own = OwnNetwork(base_channels, size, 1, xp)
+    contenders: dict[str, Any] = {"unet_np": own}
+    for layout in LAYOUTS:
+        contenders[f"torch {layout}"] = TorchNetwork(own.net, own.x, own.labels, layout, tf32)
+    result: dict[str, Any] = {"base_channels": base_channels, "size": size, "repeats": repeats}
+    for kind in ("forward", "step"):
+        calls = {name: getattr(network, kind) for name, network in contenders.items()}
+        times = interleaved(calls, repeats, lambda: backend.synchronize(xp))
+        rounds = ratios(times, "unet_np", PEERS)
+        result[kind] = {
+            "seconds": {name: statistics.median(t) for name, t in times.items()},
+            "ratio": statistics.median(rounds),
+            "ratio_range": [min(rounds), max(rounds)],
+        }
+    return result
+
+
+def bench_memory(base_channels: int, size: int, library: str, threads: int) -> dict[str, Any]:
+    """Peak memory of prediction and training step, each in a process of its own.
+
+    From the peak is taken what the process held once its libraries were loaded, so that
+    the size of a library does not count, and parameters and feature maps do. On a GPU it
+    is what the memory pool of either library has taken.
+
+    Returns
+    -------
+    dict
+        For ``forward`` and ``step``: ``bytes`` by contender and ``ratio`` to PyTorch's
+        better layout.
+    """
+    result: dict[str, Any] = {}
+    for kind in ("forward", "step"):
+        peaks = {
+            name: _peak_in_process(name, kind, library, base_channels, size, threads)
+            for name in CONTENDERS
+        }
+        best = min(peaks[name] for name in PEERS)
+        result[kind] = {"bytes": peaks, "ratio": peaks["unet_np"] / best}
+    return result
+
+
+def _peak_in_process(name: str, kind: str, library: str, *numbers: int) -> int:
+    arguments = [name, kind, library, *map(str, numbers)]
+    command = [sys.executable, "-m", "unet_np.bench.network", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return int(json.loads(done.stdout)["bytes"])
+
+
+def _measure_peak(
+    name: str, kind: str, library: str, base_channels: int, size: int, threads: int
+) -> int:
+    backend.set_thread_count(threads)
+    xp = backend.get(library)
+    torch = None if name == "unet_np" else torch_module(threads)
+    before = _peak()
+    network: Any = OwnNetwork(base_channels, size, 1, xp)
+    if torch is not None:
+        own = network
+        network = TorchNetwork(own.net, own.x, own.labels, name.removeprefix("torch "))
+        del own
+    for _ in range(2):
+        getattr(network, kind)()
+    if not backend.is_device(xp):
+        return _peak() - before
+    return backend.pool_bytes(xp) if torch is None else int(torch.cuda.max_memory_reserved())
+
+
+def _peak() -> int:
+    """Largest resident memory of this process so far, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def bench_scaling(
+    base_channels: int, sizes: list[int], batches: list[int], repeats: int, xp: ModuleType
+) -> dict[str, Any]:
+    """How the time of a prediction grows with tile size, batch and threads.
+
+    Returns
+    -------
+    dict
+        ``sizes``: for each size the seconds, and the time for each input pixel relative to
+        the median over the sizes; ``batches``: seconds over those of batch 1, on tiles of
+        ``batch_size_tile``; ``threads``: seconds by thread count.
+    """
+    wait = lambda: backend.synchronize(xp)  # noqa: E731
+    networks = {str(size): OwnNetwork(base_channels, size, 1, xp) for size in sizes}
+    times = interleaved({size: net.forward for size, net in networks.items()}, repeats, wait)
+    per_pixel = {size: statistics.median(times[size]) / int(size) ** 2 for size in times}
+    reference = statistics.median(per_pixel.values())
+    middle = min((size for size in sizes if size >= 300), default=max(sizes))
+    batched = {str(batch): OwnNetwork(base_channels, middle, batch, xp) for batch in batches}
+    batch_times = interleaved({b: net.forward for b, net in batched.items()}, repeats, wait)
+    one = batch_times[str(batches[0])]
+    before = backend.thread_count()
+    thread_times = {}
+    for threads in sorted({1, before}):
+        backend.set_thread_count(threads)
+        with backend.limited_blas(threads):
+            calls = {"forward": networks[str(middle)].forward}
+            thread_times[str(threads)] = statistics.median(
+                interleaved(calls, repeats, wait)["forward"]
+            )
+    backend.set_thread_count(before)
+    return {
+        "sizes": {
+            size: {
+                "seconds": statistics.median(times[size]),
+                "time_per_pixel": per_pixel[size] / reference,
+            }
+            for size in times
+        },
+        "batches": {
+            b: statistics.median([own / first for own, first in zip(t, one, strict=True)])
+            for b, t in batch_times.items()
+        },
+        "batch_size_tile": middle,
+        "threads": thread_times,
+    }
+
+
+if __name__ == "__main__":
+    contender, what, module, *rest = sys.argv[1:]
+    width, tile, cores = map(int, rest)
+    print(json.dumps({"bytes": _measure_peak(contender, what, module, width, tile, cores)}))

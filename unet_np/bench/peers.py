@@ -1,0 +1,89 @@
+"""PyTorch as the peer: the same layer, the same network, the same step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from unet_np import backend
+from unet_np.errors import require
+
+LAYOUTS = ("nchw", "channels_last")
+
+
+def torch_module(threads: int | None = None, tf32: bool = False) -> Any:
+    """PyTorch, with as many threads as this package uses.
+
+    Raises
+    ------
+    MissingExtraError
+        If PyTorch is not installed.
+    """
+    torch = require("torch", "book")
+    torch.set_num_threads(threads or backend.thread_count())
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    torch.backends.cudnn.allow_tf32 = tf32
+    return torch
+
+
+def to_tensor(array: Any, layout: str) -> Any:
+    """A copy of the array as a tensor on the same kind of device, in that memory layout."""
+    torch = require("torch", "book")
+    device = "cuda" if backend.is_device(backend.array_module(array)) else "cpu"
+    tensor = torch.from_numpy(np.array(backend.to_numpy(array), order="C")).to(device)
+    if tensor.ndim == 4 and layout == "channels_last":
+        return tensor.to(memory_format=torch.channels_last)
+    return tensor
+
+
+class TorchConv:
+    """One convolution with gradients for input, weights and bias."""
+
+    def __init__(self, x: Any, w: Any, b: Any, padding: int, layout: str, tf32: bool) -> None:
+        self.torch = torch_module(tf32=tf32)
+        self.x, self.w, self.b = (to_tensor(a, layout).requires_grad_(True) for a in (x, w, b))
+        self.padding = padding
+        self.y = self._convolve()
+        self.grad = self.torch.rand_like(self.y)
+
+    def _convolve(self) -> Any:
+        return self.torch.nn.functional.conv2d(self.x, self.w, self.b, padding=self.padding)
+
+    def forward(self) -> Any:
+        """The convolution alone."""
+        with self.torch.no_grad():
+            return self._convolve()
+
+    def backward(self) -> Any:
+        """All three gradients."""
+        inputs = (self.x, self.w, self.b)
+        return self.torch.autograd.grad(self.y, inputs, self.grad, retain_graph=True)
+
+
+class TorchNetwork:
+    """The same network with the same weights: prediction, and a step of SGD with momentum."""
+
+    def __init__(self, net: Any, x: Any, labels: Any, layout: str, tf32: bool = False) -> None:
+        self.torch = torch = torch_module(tf32=tf32)
+        self.x = to_tensor(x, layout)
+        self.labels = to_tensor(labels, layout)
+        self.module = net.to_torch().to(self.x.device)
+        if layout == "channels_last":
+            self.module = self.module.to(memory_format=torch.channels_last)
+        self.optimiser = torch.optim.SGD(self.module.parameters(), lr=1e-6, momentum=0.99)
+
+    def forward(self) -> Any:
+        """Prediction, dropout off, nothing kept."""
+        self.module.eval()
+        with self.torch.no_grad():
+            return self.module(self.x)
+
+    def step(self) -> Any:
+        """Forward, energy, backward, update."""
+        self.module.train()
+        self.optimiser.zero_grad(set_to_none=True)
+        loss = self.torch.nn.functional.cross_entropy(self.module(self.x), self.labels)
+        loss.backward()
+        self.optimiser.step()
+        return loss

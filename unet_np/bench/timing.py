@@ -1,0 +1,87 @@
+"""Interleaved timing: what is compared runs in turn, so that all share the same weather."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Callable
+from types import ModuleType
+
+import numpy as np
+
+from unet_np.backend import default_rng, synchronize
+
+
+def interleaved(
+    contenders: dict[str, Callable[[], object]],
+    repeats: int,
+    wait: Callable[[], object] = lambda: None,
+) -> dict[str, list[float]]:
+    """Seconds of each call of each contender; one call of each, in turn, `repeats` times.
+
+    Parameters
+    ----------
+    contenders : dict
+        Name to function. Each is called once before, unmeasured.
+    repeats : int
+        Measured calls of each.
+    wait : function
+        Called before each look at the clock: on a GPU, waits until it is done.
+
+    Examples
+    --------
+    >>> times = interleaved({"a": lambda: None, "b": lambda: sum(range(1000))}, 3)
+    >>> {name: len(seconds) for name, seconds in times.items()}
+    {'a': 3, 'b': 3}
+    """
+    for function in contenders.values():
+        function()
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(repeats):
+        for name, function in contenders.items():
+            gc.collect()
+            wait()
+            start = time.perf_counter()
+            function()
+            wait()
+            times[name].append(time.perf_counter() - start)
+    return times
+
+
+def ratios(times: dict[str, list[float]], name: str, peers: list[str]) -> list[float]:
+    """Time of `name` over that of the fastest peer, round by round.
+
+    Which peer is the fastest is decided once, by the medians.
+
+    Examples
+    --------
+    >>> ratios({"a": [1.0, 2.0], "b": [2.0, 2.0], "c": [9.0, 9.0]}, "a", ["b", "c"])
+    [0.5, 1.0]
+    """
+    best = min(peers, key=lambda peer: statistics.median(times[peer]))
+    return [own / other for own, other in zip(times[name], times[best], strict=True)]
+
+
+def gemm_rate(xp: ModuleType = np, size: int = 4096, repeats: int = 3) -> float:
+    """Operations a second of a square float32 matrix product: the machine's practical limit.
+
+    Parameters
+    ----------
+    xp : module
+        ``numpy`` or ``cupy``.
+    size : int
+        Rows and columns; 2 size^3 operations.
+    repeats : int
+        The fastest counts.
+
+    Examples
+    --------
+    >>> gemm_rate(size=64, repeats=1) > 0
+    True
+    """
+    rng = default_rng(xp, (0,))
+    a = rng.random((size, size), dtype=xp.float32)
+    b = rng.random((size, size), dtype=xp.float32)
+    times = interleaved({"gemm": lambda: a @ b}, repeats, lambda: synchronize(xp))
+    return 2 * size**3 / min(times["gemm"])
