@@ -134,3 +134,9 @@ def test_only_timings_and_machine_facts_escape_comparison(path: Path) -> None:
     ignored = [cell for cell in cells if "nbval-ignore-output" in tags(cell)]
     assert len(ignored) <= len(cells) // 3
     assert not any("nbval-skip" in tags(cell) for cell in cells)
+
+
+@every_notebook
+def test_no_cell_relies_on_a_semicolon(path: Path) -> None:
+    # IPython hides a last value behind a semicolon, nbval does not; plt.show() works in both.
+    assert not [cell.id for cell in code_cells(path) if cell.source.rstrip().endswith(";")]
