@@ -11,10 +11,10 @@ from typing import Any
 # Before anything imports pyplot, also in the processes that tests start.
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+import guard
 import pytest
 from hypothesis import HealthCheck, settings
 
-import guard
 from unet_np import backend
 from unet_np.errors import InputError, MissingExtraError
 
