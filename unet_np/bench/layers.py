@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from unet_np import backend, ops
 from unet_np.architecture import Architecture
-from unet_np.bench.peers import TorchConv
+from unet_np.bench.peers import LAYOUTS, TorchConv
 from unet_np.bench.timing import interleaved
 
 
 @dataclass(frozen=True)
 class LayerCase:
-    """A 3x3 convolution: name, input size, channels in and out, how often it is measured."""
+    """A 3x3 convolution: name, input size, channels in and out, padding."""
 
     name: str
     size: int
@@ -81,37 +82,36 @@ def bench_layers(
     list of dict
         One row a layer: its case, ``forward`` and ``backward`` with seconds by contender.
     """
-    rows = []
-    for case in cases:
-        rng = backend.default_rng(xp, (0, case.into, case.out))
-        x = backend.empty_channels_last(xp, (1, case.into, case.size, case.size), "float32")
-        x[...] = rng.random(x.shape, dtype=xp.float32)
-        w = rng.random((3, 3, case.into, case.out), dtype=xp.float32).transpose(3, 2, 0, 1)
-        w = w - 0.5
-        b = xp.zeros(case.out, "float32")
-        forward: dict[str, Any] = {}
-        backward: dict[str, Any] = {}
-        for name in algorithms:
-            y, cache = ops.conv2d(x, w, b, case.padding, name)
-            forward[name] = lambda name=name: ops.conv2d(x, w, b, case.padding, name)
-            backward[name] = lambda y=y, cache=cache: ops.conv2d_backward(y, cache)
-        for layout in ("nchw", "channels_last"):
-            peer = TorchConv(x, w, b, case.padding, layout, tf32)
-            forward[f"torch {layout}"] = peer.forward
-            backward[f"torch {layout}"] = peer.backward
-        seconds = {
-            "forward": interleaved(forward, repeats, lambda: backend.synchronize(xp)),
-            "backward": interleaved(backward, repeats, lambda: backend.synchronize(xp)),
-        }
-        row: dict[str, Any] = {
-            "layer": case.name,
-            "size": case.size,
-            "in_channels": case.into,
-            "out_channels": case.out,
-            "operations": case.operations,
-            "bytes": case.bytes,
-        }
-        for direction, times in seconds.items():
-            row[direction] = {name: statistics.median(t) for name, t in times.items()}
-        rows.append(row)
-    return rows
+    return [_bench_layer(case, repeats, xp, algorithms, tf32) for case in cases]
+
+
+def _bench_layer(
+    case: LayerCase, repeats: int, xp: Any, algorithms: tuple[str, ...], tf32: bool
+) -> dict[str, Any]:
+    rng = backend.default_rng(xp, (0, case.into, case.out))
+    x = backend.empty_channels_last(xp, (1, case.into, case.size, case.size), "float32")
+    x[...] = rng.random(x.shape, dtype=xp.float32)
+    taps = rng.random((3, 3, case.into, case.out), dtype=xp.float32) - xp.float32(0.5)
+    w, b = taps.transpose(3, 2, 0, 1), xp.zeros(case.out, "float32")
+    forward: dict[str, Any] = {}
+    backward: dict[str, Any] = {}
+    for name in algorithms:
+        y, cache = ops.conv2d(x, w, b, case.padding, name)
+        forward[name] = partial(ops.conv2d, x, w, b, case.padding, name)
+        backward[name] = partial(ops.conv2d_backward, y, cache)
+    for layout in LAYOUTS:
+        peer = TorchConv(x, w, b, case.padding, layout, tf32)
+        forward[f"torch {layout}"] = peer.forward
+        backward[f"torch {layout}"] = peer.backward
+    row: dict[str, Any] = {
+        "layer": case.name,
+        "size": case.size,
+        "in_channels": case.into,
+        "out_channels": case.out,
+        "operations": case.operations,
+        "bytes": case.bytes,
+    }
+    for direction, calls in (("forward", forward), ("backward", backward)):
+        times = interleaved(calls, repeats, partial(backend.synchronize, xp))
+        row[direction] = {name: statistics.median(t) for name, t in times.items()}
+    return row
