@@ -167,3 +167,12 @@ def test_missing_data_fails_where_data_is_required(
         env={**os.environ, "UNET_NP_REQUIRE_DATA": required, "PYTHONPATH": str(ROOT / "tests")},
     )  # fmt: skip
     assert outcome in run.stdout, run.stdout + run.stderr
+
+
+def test_readme_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    example = re.search(r"```python\n(.*?)```", README, re.DOTALL)
+    assert example
+    names: dict[str, object] = {}
+    exec(example[1], names)
+    assert names["logits"].shape == (1, 2, 4, 4)  # type: ignore[attr-defined]
+    assert "572 x 572" in capsys.readouterr().out
