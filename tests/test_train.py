@@ -20,7 +20,7 @@ from unet_np.errors import InputError, TrainingError
 from unet_np.images import write_png
 from unet_np.logs import CsvLog, read_csv
 from unet_np.samples import crop, mirrored, prepare, split
-from unet_np.train import TrainingInterrupted, train, validate
+from unet_np.train import TrainingInterrupted, check_same, train, validate
 
 TINY = {"base_channels": 2, "depth": 1, "input_size": 36, "tensorboard": False}
 
@@ -180,6 +180,21 @@ def test_resume_refuses_other_settings_and_other_data(config, dataset):
     with pytest.raises(InputError, match="steps: got 9, expected 6"):
         train(cosine.replace(steps=9), resume=True, progress=False, dataset=dataset)
     assert before == (files_of(config.out), Path(config.out, "config.toml").read_bytes())
+
+
+def test_resume_mends_weights_older_than_the_checkpoint(config, dataset):
+    """As a kill between the two writes of the last step leaves them."""
+    train(config, progress=False, dataset=dataset)
+    whole = files_of(config.out)
+    UNet(base_channels=2, depth=1).save(Path(config.out, "weights.safetensors"))
+    train(config, resume=True, progress=False, dataset=dataset)
+    assert files_of(config.out) == whole
+
+
+def test_resume_refuses_another_array_library(config, dataset):
+    state = {"config": config.to_dict(), "backend": "cupy", "data": 1, "step": 1}
+    with pytest.raises(InputError, match="backend: got numpy, expected cupy, with which the run"):
+        check_same(state, config, 1, "numpy")
 
 
 def test_an_old_run_is_not_overwritten(config, dataset):

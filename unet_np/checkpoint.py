@@ -102,8 +102,9 @@ class RunFolder:
 
     def _clean_leftovers(self) -> None:
         """Remove what a killed process left half-written."""
-        for kind in ("checkpoint", "weights", "config", "probe"):
-            for left in Path(self.path).glob(f".{kind}-*"):
+        # The last is a name of the safetensors library's own.
+        for pattern in (".checkpoint-*", ".weights-*", ".config-*", ".probe-*", ".tmp??????"):
+            for left in Path(self.path).glob(pattern):
                 left.unlink(missing_ok=True)
 
     def _remove_run(self) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import scipy.ndimage
 
 from unet_np.augment import Augmentation
-from unet_np.backend import STREAMS, Array, asarray, default_rng, parallel_map
+from unet_np.backend import STREAMS, Array, array_module, asarray, default_rng, parallel_map
 from unet_np.config import TrainConfig, parse_slices
 from unet_np.data import Dataset
 from unet_np.errors import InputError
@@ -238,8 +238,9 @@ def crop(
     margin = (input_size - output_size) // 2
 
     def cut(array: Array, start: tuple[int, int], size: int) -> Array:
-        rows = mirrored(start[0], size, array.shape[0])
-        columns = mirrored(start[1], size, array.shape[1])
+        xp = array_module(array)
+        rows = asarray(mirrored(start[0], size, array.shape[0]), xp)
+        columns = asarray(mirrored(start[1], size, array.shape[1]), xp)
         return array[rows[:, None], columns[None]]
 
     outer = cut(image, (top - margin, left - margin), input_size)

@@ -110,6 +110,7 @@ class _Run:
             "config": self.config.to_dict(),
             "data": self.samples.checksum,
             "threads": backend.thread_count(),
+            "backend": self.xp.__name__,
         }
         save_checkpoint(self.folder.checkpoint, self.net.params, self.optimiser.velocity, state)
         with writing(self.folder.weights):
@@ -118,7 +119,7 @@ class _Run:
     def restore(self) -> None:
         """Continue from the checkpoint of the folder."""
         params, velocity, state = load_checkpoint(self.folder.checkpoint)
-        check_same(state, self.config, self.samples.checksum)
+        check_same(state, self.config, self.samples.checksum, self.xp.__name__)
         # How work is shared out decides the order of sums, and so their last bits.
         backend.set_thread_count(state["threads"])
         copy_into(self.net.params, params, "checkpoint")
@@ -126,6 +127,8 @@ class _Run:
         self.step, self.metrics_bytes = state["step"], state["metrics_bytes"]
         if self.step and self.folder.times.exists():
             self.times_bytes = self.folder.times.stat().st_size
+        with writing(self.folder.weights):
+            self.net.save(self.folder.weights)  # killed after a checkpoint, these may be older
 
 
 def train(
@@ -175,13 +178,14 @@ def train(
     >>> train(config, progress=False).step
     2
     """
-    backend.set_thread_count(config.threads or None)
-    xp = backend.get(config.backend)
-    prepared = samples.prepare(config, dataset or load_data(config), xp)
-    run = _begin(config, prepared, xp, resume, overwrite)
     last: dict[str, Any] = {}
     with ExitStack() as stack:
         enter = stack.enter_context
+        stack.callback(backend.set_thread_count, backend.thread_count())
+        backend.set_thread_count(config.threads or None)
+        xp = backend.get(config.backend)
+        prepared = samples.prepare(config, dataset or load_data(config), xp)
+        run = _begin(config, prepared, xp, resume, overwrite)
         stopped = enter(stop_after_step())
         log = enter(CsvLog(run.folder.metrics, COLUMNS, run.metrics_bytes))
         times = enter(CsvLog(run.folder.times, ("step", "seconds"), run.times_bytes))
@@ -236,8 +240,8 @@ def _begin(
     return run
 
 
-def check_same(state: dict[str, Any], config: TrainConfig, checksum: int) -> None:
-    """Refuse to resume with settings or data that would change the steps.
+def check_same(state: dict[str, Any], config: TrainConfig, checksum: int, library: str) -> None:
+    """Refuse to resume with settings, data or an array library that would change the steps.
 
     Raises
     ------
@@ -254,6 +258,10 @@ def check_same(state: dict[str, Any], config: TrainConfig, checksum: int) -> Non
                 f"{key}: got {value!r}, expected {before!r}, with which the run was begun; "
                 "a new --out begins another"
             )
+    if state["backend"] != library:
+        raise InputError(
+            f"backend: got {library}, expected {state['backend']}, with which the run was begun"
+        )
     if state["data"] != checksum:
         raise InputError("data: got other images or labels than those the run was begun with")
     if state["step"] > config.steps:
