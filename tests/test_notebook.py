@@ -19,6 +19,12 @@ def test_table_escapes_and_aligns() -> None:
     assert repr(table).splitlines()[2] == "x & y  1,234,567"
 
 
+def test_numbers_as_text_stand_on_the_right() -> None:
+    table = Table(["a", "b", "c"], [["1.5 %", True, "0.10"], ["30 %", False, None]])
+    assert table.numeric == [True, False, True]
+    assert repr(table).splitlines()[2] == "1.5 %  True   0.10"
+
+
 def test_empty_table_shows_its_header() -> None:
     assert repr(Table(["name"], [])) == "name\n----"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import html
 import inspect
+import re
 import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -39,7 +40,8 @@ class Table:
     header : sequence of str
         The columns' names.
     rows : sequence of sequences
-        One value for each column; None is an empty cell. Numbers are set to the right.
+        One value for each column; None is an empty cell. Numbers, also as text,
+        are set to the right.
 
     Raises
     ------
@@ -101,7 +103,7 @@ class Table:
 
 
 def _is_number(value: Any) -> bool:
-    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+    return re.fullmatch(r"|-?[\d.,]+ ?%?", _text(value)) is not None
 
 
 def _text(value: Any) -> str:
@@ -143,7 +145,7 @@ def source(item: Any, docstring: bool = False) -> Source:
     >>> source(_is_number)
     # unet_np/notebook.py
     def _is_number(value: Any) -> bool:
-        return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+        return re.fullmatch(r"|-?[\\d.,]+ ?%?", _text(value)) is not None
     """
     for attribute in ("fget", "func", "__wrapped__"):
         item = getattr(item, attribute, item)
