@@ -12,9 +12,9 @@ import math
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -235,14 +235,26 @@ def channel_sums(x: Array) -> Array:
     """
     xp = array_module(x)
     pixels = as_channels_last(x)
-    return (xp.ones(pixels.shape[2], x.dtype) @ pixels).sum(axis=(0, 1))
+    ones = xp.ones(pixels.shape[2], x.dtype)
+    rows = pixels.reshape(-1, *pixels.shape[2:])
+    step = max(1, block_elements(xp) // max(1, pixels.shape[2] * pixels.shape[3]))
+    starts = range(0, len(rows), step)
+    sums = parallel_map(lambda row: (ones @ rows[row : row + step]).sum(axis=0), starts, xp)
+    return xp.stack(sums).sum(axis=0)
 
 
 # Threads. A convolution is cut into blocks that fit the cache, and the blocks are shared
 # out among threads. Each GEMM in a block is too small for a BLAS to share out well, so
 # BLAS is told to use one thread meanwhile. NumPy drops the interpreter lock in its loops.
 
+class _Depth(threading.local):
+    """How many `single_threaded_blas` are open on this thread."""
+
+    depth = 0
+
+
 _local = threading.local()
+_limited = _Depth()
 _pool: ThreadPoolExecutor | None = None
 _threads: int | None = None
 _blas: Any = None
@@ -295,16 +307,34 @@ def run_serially() -> None:
     _local.nested = True
 
 
-def single_threaded_blas() -> Any:
-    """A context in which BLAS uses one thread; no-op where threadpoolctl is not installed."""
+@contextmanager
+def single_threaded_blas() -> Iterator[None]:
+    """A context in which BLAS uses one thread; no-op where threadpoolctl is not installed.
+
+    The network keeps it open for a whole pass: the threads of a BLAS that was asked for
+    several spin for some time after each call and take the cores from the blocks.
+    """
     global _blas
+    if _limited.depth or _blas is False:
+        _limited.depth += 1
+        try:
+            yield
+        finally:
+            _limited.depth -= 1
+        return
     if _blas is None:
         try:
             from threadpoolctl import ThreadpoolController
+
+            _blas = ThreadpoolController()
         except ImportError:
-            return nullcontext()
-        _blas = ThreadpoolController()
-    return _blas.limit(limits=1, user_api="blas")
+            _blas = False
+    _limited.depth += 1
+    try:
+        with _blas.limit(limits=1, user_api="blas") if _blas else nullcontext():
+            yield
+    finally:
+        _limited.depth -= 1
 
 
 def limited_blas(threads: int) -> Any:

@@ -144,13 +144,14 @@ class UNet:
             self._dropout_calls += 1
         skips: dict[str, Array] = {}
         wanted = {layer.skip for layer in self.architecture.layers if layer.skip}
-        for layer in self.architecture.layers:
-            x, cache = self._forward_layer(layer, x, skips, rng if train else None)
-            if keep:
-                self._caches[layer.name] = cache
-            if layer.name in wanted:
-                skips[layer.name] = x
-            del cache
+        with backend.single_threaded_blas():
+            for layer in self.architecture.layers:
+                x, cache = self._forward_layer(layer, x, skips, rng if train else None)
+                if keep:
+                    self._caches[layer.name] = cache
+                if layer.name in wanted:
+                    skips[layer.name] = x
+                del cache
         return x
 
     def _forward_layer(
@@ -207,13 +208,14 @@ class UNet:
         skip_grads: dict[str, Array] = {}
         grad: Any = grad_logits.astype(self.dtype, copy=False)
         first = self.architecture.layers[0]
-        for layer in reversed(self.architecture.layers):
-            cache = self._caches.pop(layer.name)
-            if layer.name in skip_grads:
-                grad += skip_grads.pop(layer.name)
-            need = need_grad_x or layer is not first
-            grad = self._backward_layer(layer, grad, cache, grads, skip_grads, need)
-            del cache
+        with backend.single_threaded_blas():
+            for layer in reversed(self.architecture.layers):
+                cache = self._caches.pop(layer.name)
+                if layer.name in skip_grads:
+                    grad += skip_grads.pop(layer.name)
+                need = need_grad_x or layer is not first
+                grad = self._backward_layer(layer, grad, cache, grads, skip_grads, need)
+                del cache
         self.grads = OrderedDict((name, grads[name]) for name in self.params)
         return grad
 
