@@ -1,0 +1,135 @@
+"""``unet-np experiment``: the paper's experiments on real data."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from unet_np.cli._common import check_output, choose_threads, example
+from unet_np.errors import InputError
+
+_DESCRIPTION = """\
+Run an experiment of the paper on real data: train, predict and score on slices that the network
+has not seen.
+
+  em     EM stack, Table 1: cross-validation over the blocks 0-9, 10-25 and 26-29 (folds 0, 1, 2)
+  u373   Table 2: trained on sequence 01 and tested on 02 (fold 0), and the other way (fold 1)
+  hela   likewise
+
+Each fold writes RESULTS/NAME-FOLD.json with pictures beside it, and RESULTS/NAME.json is the table
+of the folds that there are. The trainings lie under RUNS. A fold that is finished is not run
+again; one that was stopped goes on with --resume."""
+
+_EXAMPLE = """
+unet-np experiment em --quick
+unet-np experiment em --fold 2
+unet-np experiment em --fold 2 --resume
+unet-np experiment hela"""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command and its arguments."""
+    parser = subparsers.add_parser(
+        "experiment",
+        help="run an experiment of the paper",
+        description=_DESCRIPTION,
+        **example(_EXAMPLE),
+    )
+    add = parser.add_argument
+    add("name", metavar="NAME", choices=("em", "u373", "hela"), help="em, u373 or hela")
+    add("--fold", type=int, metavar="N", help="one fold (default: all of them)")
+    add("--all", action="store_true", help="all folds, which is the default")
+    add("--quick", action="store_true", help="a minute or two, to see that all parts work")
+    add("--resume", action="store_true", help="go on with trainings that were stopped")
+    add("--overwrite", action="store_true", help="begin anew, also what is finished")
+    add("--search", action="store_true", help="search the learning rate, on fold 1 or --fold")
+    add("--ablation", action="store_true", help="em: leave out parts, on fold 2 or --fold")
+    add("--test-slices", nargs="*", type=int, metavar="N", help="em: draw slices without labels")
+    add("--export", action="store_true", help="write the weights of --fold as the package's own")
+    for flag, text in (
+        ("--steps", "steps of each training"),
+        ("--base-channels", "channels of the first level"),
+        ("--input-size", "side of the input tile in pixels"),
+        ("--averaging", "versions that a prediction is the mean of: 1, 7 or 8"),
+        ("--seed", "seed of everything random"),
+    ):
+        add(flag, type=int, metavar="N", help=f"{text} (default: the recipe's)")
+    add("--learning-rate", type=float, metavar="X", help="(default: the recipe's)")
+    add("--runs", type=Path, default=Path("runs"), metavar="FOLDER", help="default: runs")
+    add("--results", type=Path, metavar="FOLDER", help="default: results; quick: RUNS/quick")
+    add("--threads", type=int, metavar="N", help="default: all cores")
+    add("-q", "--quiet", action="store_true", help="print the table only")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run it; returns the exit code."""
+    from unet_np import experiments
+    from unet_np.train import TrainingInterrupted
+
+    _check(args)
+    choose_threads(args.threads)
+    keys = ("steps", "base_channels", "input_size", "averaging", "seed", "learning_rate")
+    settings = {key: getattr(args, key) for key in keys}
+    chosen = experiments.recipe(args.name, args.quick, **settings)
+    places = _places(args)
+    check_output(places.result(args.name), "--results")
+    dataset = chosen.dataset()
+    folds = chosen.folds(dataset)
+    experiments.choose_folds(folds, args.fold)
+    try:
+        _run(args, chosen, dataset, folds, places)
+    except TrainingInterrupted as stop:
+        print(f"unet-np experiment: {stop}", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    if args.resume and args.overwrite:
+        raise InputError("overwrite: got --overwrite with --resume, expected one of the two")
+    if args.all and args.fold is not None:
+        raise InputError(f"--all: got --fold {args.fold} too, expected one of the two")
+    for flag, given in (("--ablation", args.ablation), ("--test-slices", args.test_slices)):
+        if args.name != "em" and given:
+            raise InputError(f"{flag}: got the experiment {args.name}, expected em")
+    if args.averaging not in (None, 1, 7, 8):
+        raise InputError(f"--averaging: got {args.averaging}, expected 1, 7 or 8")
+
+
+def _places(args: argparse.Namespace) -> Any:
+    from unet_np.experiments import Places
+
+    results = args.results or (args.runs / "quick" if args.quick else Path("results"))
+
+    def say(text: str) -> None:
+        # A line of the table goes out in any case, and news only if somebody wants them.
+        if not args.quiet or "\n" in text:
+            print(text, flush=True)
+
+    return Places(args.runs, results, None, say, not args.quiet)
+
+
+def _run(args: argparse.Namespace, chosen: Any, dataset: Any, folds: Any, places: Any) -> None:
+    from unet_np import experiments
+
+    if args.search:
+        one = experiments.choose_folds(folds, 1 if args.fold is None else args.fold)[0]
+        experiments.search(chosen, dataset, one, places)
+        return
+    if args.ablation:
+        one = experiments.choose_folds(folds, len(folds) - 1 if args.fold is None else args.fold)
+        experiments.ablate(chosen, dataset, one[0], places)
+        return
+    if args.test_slices is not None or args.export:
+        fold = experiments.choose_folds(folds, len(folds) - 1 if args.fold is None else args.fold)
+        if args.export:
+            experiments.export(chosen, fold[0], places)
+        if args.test_slices is not None:
+            experiments.draw_test_slices(chosen, fold[0], places, args.test_slices or (0, 9, 19))
+        return
+    for fold in experiments.choose_folds(folds, args.fold):
+        places.say(f"{chosen.name}, {fold.name}")
+        experiments.run_fold(chosen, dataset, fold, places, args.resume, args.overwrite)
+    experiments.summarise(chosen, experiments.finished_folds(chosen, folds, places), places)

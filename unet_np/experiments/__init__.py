@@ -1,0 +1,31 @@
+"""The paper's experiments (Sec. 4, Tables 1 and 2) on real data, as far as public labels allow.
+
+A fold is trained, predicted, scored and written down by `run_fold`; the recipes stand in
+`unet_np.experiments.recipes`. On the command line: ``unet-np experiment em --fold 2``.
+"""
+
+from unet_np.experiments.ablation import ablate
+from unet_np.experiments.experiment import (
+    Places,
+    choose_folds,
+    finished_folds,
+    run_fold,
+    summarise,
+)
+from unet_np.experiments.recipes import ABLATIONS, RECIPES, Fold, Recipe, recipe
+from unet_np.experiments.search import search
+
+__all__ = [
+    "ABLATIONS",
+    "RECIPES",
+    "Fold",
+    "Places",
+    "Recipe",
+    "ablate",
+    "choose_folds",
+    "finished_folds",
+    "recipe",
+    "run_fold",
+    "search",
+    "summarise",
+]

@@ -1,0 +1,106 @@
+"""What each part of the recipe is worth: experiment 1 without it, at a reduced scale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from unet_np.data import Dataset
+from unet_np.errors import TrainingError
+from unet_np.experiments import em, runner
+from unet_np.experiments.experiment import Places
+from unet_np.experiments.recipes import ABLATIONS, REDUCED, Fold, Recipe, changed
+from unet_np.metrics import ISBI_METRICS
+
+NOTE = (
+    "At a reduced scale: a narrower network, a smaller tile and fewer steps than the full "
+    "recipe, one fold and one seed. Differences of the size of those between seeds say nothing."
+)
+
+
+def ablate(
+    chosen: Recipe,
+    dataset: Dataset,
+    fold: Fold,
+    places: Places,
+    variants: Sequence[str] = tuple(ABLATIONS),
+) -> dict[str, Any]:
+    """Train the variants of experiment 1 on one fold and score them alike.
+
+    Parameters
+    ----------
+    chosen : Recipe
+        Of ``em``; its scale is reduced unless it is quick already.
+    dataset, fold, places
+        As for `run_fold`.
+    variants : sequence of str
+        Among `ABLATIONS`.
+
+    Returns
+    -------
+    dict
+        ``variants``: by name, the settings that differ, thresholds, scores and time, or the
+        error that ended the training.
+    """
+    base = chosen if chosen.quick else changed(chosen, **REDUCED)
+    path = places.result(f"{chosen.name}-ablation")
+    kept = (runner.read_json(path) or {}).get("variants", {})
+    result = {
+        **runner.header(base, dataset, base.config, places.command),
+        "fold": fold.to_dict(dataset.ids),
+        "note": NOTE,
+        "variants": {},
+    }
+    for name in variants:
+        row = _variant(base, dataset, fold, places, name, kept.get(name))
+        result["variants"][name] = row
+        # Written after each variant, so that one that is stopped costs none of the others.
+        runner.write_json(path, result)
+        places.say(_line(name, row))
+    places.say(f"wrote {path}")
+    return result
+
+
+def _variant(
+    base: Recipe, dataset: Dataset, fold: Fold, places: Places, name: str, kept: Any
+) -> dict[str, Any]:
+    changes = ABLATIONS[name]
+    variant = changed(base, **changes)
+    # Averaging is no part of the training: that variant is the full network, asked once.
+    trained_as = "full" if name == "no-averaging" else name
+    folder = places.run(variant, Fold(f"ablation/{trained_as}-{fold.name}", (), (), ()))
+    config = variant.fold_config(fold, folder).to_dict()
+    recorded = {key: config[key] for key in ("input_size", "base_channels", "steps", "seed")}
+    if kept is not None and kept.get("settings") == recorded:
+        return dict(kept)
+    row: dict[str, Any] = {"changes": changes, "settings": recorded}
+    try:
+        net = runner.train_fold(variant, dataset, fold, folder, True, False, places.progress)
+    except TrainingError as error:
+        return {**row, "error": str(error).split(";")[0]}
+    assert dataset.labels is not None
+    maps = []
+    seconds = 0.0
+    for part in (fold.validation, fold.test):
+        images, names = [dataset.images[i] for i in part], [dataset.ids[i] for i in part]
+        probabilities, took = runner.predict_slices(
+            net, images, names, folder, variant.averaging, places.say
+        )
+        maps.append(probabilities)
+        seconds += took
+    thresholds = em.choose_thresholds(dataset.labels[list(fold.validation)], maps[0], ISBI_METRICS)
+    slices = len(fold.validation) + len(fold.test)
+    return {
+        **row,
+        "thresholds": thresholds,
+        **em.score(dataset.labels[list(fold.test)], maps[1], thresholds, False),
+        "time": runner.fold_timing(folder, variant.config.steps, seconds, slices),
+        "curve": runner.curve(folder),
+    }
+
+
+def _line(name: str, row: dict[str, Any]) -> str:
+    if "error" in row:
+        return f"{name:16}{row['error']}"
+    figures = [row["scores"][metric]["value"] for metric in ISBI_METRICS]
+    return f"{name:16}" + "".join(f"{value:12.6f}" for value in figures)

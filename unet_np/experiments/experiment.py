@@ -1,0 +1,241 @@
+"""A whole fold, from the data to the JSON file and the pictures, and the table of all folds."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unet_np.checkpoint import RunFolder
+from unet_np.data import Dataset
+from unet_np.errors import InputError, MissingExtraError
+from unet_np.experiments import cells, em, pictures, runner
+from unet_np.experiments.recipes import Fold, Recipe
+from unet_np.logs import Report
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where an experiment keeps its files, and how it talks.
+
+    Attributes
+    ----------
+    runs, results : Path
+        Folders of the trainings, and of JSON files and pictures.
+    command : list of str or None
+        For the JSON files; by default the arguments of this process.
+    say : callable
+        Is given lines for people.
+    progress : bool or callable
+        As in `unet_np.train.train`.
+    """
+
+    runs: Path = Path("runs")
+    results: Path = Path("results")
+    command: list[str] | None = None
+    say: runner.Say = field(default=print, repr=False)
+    progress: bool | Report = True
+
+    def run(self, chosen: Recipe, fold: Fold) -> Path:
+        """The folder of a fold's training."""
+        return self.runs / ("quick" if chosen.quick else "") / chosen.name / fold.name
+
+    def result(self, name: str) -> Path:
+        """The path of a JSON file."""
+        return self.results / f"{name}.json"
+
+
+def choose_folds(folds: tuple[Fold, ...], number: int | None) -> tuple[Fold, ...]:
+    """One fold by its number, or all.
+
+    Raises
+    ------
+    InputError
+        If there is no such fold.
+
+    Examples
+    --------
+    >>> choose_folds((Fold("a", (0,), (1,), (2,)),), 1)
+    Traceback (most recent call last):
+    ...
+    unet_np.errors.InputError: --fold: got 1, expected 0 (a)
+    """
+    if number is None:
+        return folds
+    if not 0 <= number < len(folds):
+        known = ", ".join(f"{i} ({fold.name})" for i, fold in enumerate(folds))
+        raise InputError(f"--fold: got {number}, expected {known}")
+    return folds[number : number + 1]
+
+
+def run_fold(
+    chosen: Recipe,
+    dataset: Dataset,
+    fold: Fold,
+    places: Places,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """One fold: train, predict, choose thresholds, score, write; or read what was written.
+
+    Parameters
+    ----------
+    chosen : Recipe
+        What to do.
+    dataset : Dataset
+        `Recipe.dataset`'s.
+    fold : Fold
+        One of `Recipe.folds`.
+    places : Places
+        Where files go.
+    resume : bool
+        Go on with a training that is there.
+    overwrite : bool
+        Begin anew, also where a result is there.
+
+    Returns
+    -------
+    dict
+        What stands in the JSON file.
+
+    Raises
+    ------
+    InputError, TrainingError, TrainingInterrupted
+        As `unet_np.train.train`; InputError too if a result was made with other settings.
+    """
+    path, folder = places.result(f"{chosen.name}-{fold.name}"), places.run(chosen, fold)
+    config = chosen.fold_config(fold, folder)
+    head = runner.header(chosen, dataset, config, places.command)
+    old = runner.read_json(path)
+    if old is not None and not overwrite:
+        check_same_recipe(old, head, path)
+        places.say(f"{path} is there already; --overwrite begins anew")
+        return old
+    net = runner.train_fold(chosen, dataset, fold, folder, resume, overwrite, places.progress)
+    side, a = _predict(net, chosen, dataset, fold.validation, folder, places)
+    maps, b = _predict(net, chosen, dataset, fold.test, folder, places)
+    begun = time.perf_counter()
+    result = {
+        **head,
+        "fold": fold.to_dict(dataset.ids),
+        **_score(chosen, dataset, fold, side, maps),
+    }
+    result["time"] = {
+        **runner.fold_timing(folder, config.steps, a + b, len(side) + len(maps)),
+        "scoring_seconds": round(time.perf_counter() - begun, 1),
+    }
+    result["curve"] = runner.curve(folder)
+    result["weights_sha256"] = runner.sha256(RunFolder(folder).weights.read_bytes())
+    runner.write_json(path, result)
+    places.say(f"wrote {path}")
+    _draw(result, dataset, fold, maps, path, places)
+    return result
+
+
+def check_same_recipe(old: dict[str, Any], new: dict[str, Any], path: Path) -> None:
+    """Refuse to take a result for that of other settings or other data.
+
+    Raises
+    ------
+    InputError
+        Naming the first setting that differs.
+    """
+    free = {"threads", "backend", "checkpoint_every", "tensorboard"}
+    for key, value in new["recipe"].items():
+        before = old["recipe"].get(key)
+        if key not in free and before != value:
+            raise InputError(
+                f"{key}: got {value!r}, expected {before!r}, with which {path} was made; "
+                "--overwrite or another --results begins anew"
+            )
+    if old["data"]["sha256"] != new["data"]["sha256"]:
+        raise InputError(f"data: got others than those with which {path} was made")
+
+
+def summarise(chosen: Recipe, results: list[dict[str, Any]], places: Places) -> dict[str, Any]:
+    """Write and print the table of the folds that there are."""
+    if chosen.name == "em":
+        summary = em.table(results)
+        lines = em.table_lines(summary)
+    else:
+        summary = cells.table(chosen.name, results)
+        lines = cells.table_lines(chosen.name, summary)
+    if chosen.quick:
+        lines.append("A quick run: it shows that all parts work, and its figures say nothing.")
+    runner.write_json(
+        places.result(chosen.name),
+        {"experiment": chosen.name, "quick": chosen.quick, "commit": results[-1]["commit"]}
+        | summary,
+    )
+    places.say("\n".join(lines))
+    return summary
+
+
+def finished_folds(chosen: Recipe, folds: tuple[Fold, ...], places: Places) -> list[dict[str, Any]]:
+    """The results that were written so far, in the order of the folds."""
+    found = [runner.read_json(places.result(f"{chosen.name}-{fold.name}")) for fold in folds]
+    return [result for result in found if result is not None]
+
+
+def _predict(
+    net: Any,
+    chosen: Recipe,
+    dataset: Dataset,
+    indices: tuple[int, ...],
+    folder: Path,
+    places: Places,
+) -> tuple[np.ndarray, float]:
+    images = [dataset.images[i] for i in indices]
+    names = [dataset.ids[i] for i in indices]
+    return runner.predict_slices(net, images, names, folder, chosen.averaging, places.say)
+
+
+def _score(
+    chosen: Recipe, dataset: Dataset, fold: Fold, side: np.ndarray, maps: np.ndarray
+) -> dict[str, Any]:
+    """Thresholds from the training side, scores of the test slices."""
+    test, validation = list(fold.test), list(fold.validation)
+    if chosen.name == "em":
+        assert dataset.labels is not None
+        labels = dataset.labels
+        thresholds = em.choose_thresholds(labels[validation], side)
+        learned = (*fold.training, *fold.validation)
+        return {
+            "thresholds": thresholds,
+            **em.score(labels[test], maps, thresholds),
+            "baseline": em.baseline(dataset.images, labels, learned, validation, test),
+        }
+    assert dataset.instances is not None
+    known = dataset.instances
+    min_area = cells.smallest_area(known[[*fold.training, *fold.validation]])
+    threshold = cells.choose_threshold(known[validation], side, min_area)
+    return {
+        "thresholds": {"seg_measure": threshold},
+        "min_area": min_area,
+        "field_of_interest_border": cells.BORDER,
+        "rules": cells.RULES,
+        **cells.score(known[test], maps, threshold, min_area),
+    }
+
+
+def _draw(
+    result: dict[str, Any],
+    dataset: Dataset,
+    fold: Fold,
+    maps: np.ndarray,
+    path: Path,
+    places: Places,
+) -> None:
+    """The pictures of a fold, where Matplotlib is installed."""
+    try:
+        pictures.draw_curve(result, path.with_name(f"{path.stem}-curve.png"))
+        pictures.draw_best_and_worst(
+            result, dataset.subset(fold.test), maps, path.with_name(f"{path.stem}-slices.png")
+        )
+    except MissingExtraError as error:
+        places.say(f"no pictures: {error}")
+    else:
+        places.say(f"wrote {path.stem}-curve.png and {path.stem}-slices.png beside it")

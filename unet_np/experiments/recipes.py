@@ -1,0 +1,296 @@
+"""What is trained on what: splits, settings and variants of the paper's experiments (Sec. 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unet_np import data
+from unet_np.config import TrainConfig
+from unet_np.data import Dataset, blocks
+from unet_np.errors import InputError
+
+EM_BREAKS = (10, 26)
+VALIDATION = 2  # slices held out of the training side, for thresholds and curves
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Which slices of a data set serve for what; no slice for two things.
+
+    Attributes
+    ----------
+    name : str
+        For file names and tables, such as ``fold-2`` or ``01-to-02``.
+    training, validation, test : tuple of int
+        Indices in the data set. Training and validation are the training side: the network
+        learns from the one, thresholds are chosen on the other.
+    """
+
+    name: str
+    training: tuple[int, ...]
+    validation: tuple[int, ...]
+    test: tuple[int, ...]
+
+    def to_dict(self, ids: tuple[str, ...]) -> dict[str, Any]:
+        """For JSON, with the names of the slices."""
+        parts = {"training": self.training, "validation": self.validation, "test": self.test}
+        return {"name": self.name} | {key: [ids[i] for i in part] for key, part in parts.items()}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides an experiment.
+
+    Attributes
+    ----------
+    name : str
+        ``em``, ``u373`` or ``hela``.
+    data : str
+        The data set, as `unet_np.data.load` calls it.
+    config : TrainConfig
+        Settings of the training; slices and folder are filled in for each fold.
+    averaging : int
+        Versions of the image that the prediction is the mean of; 7 in the paper for EM.
+    quick : bool
+        Minutes on a processor: a small network, few steps, cut images. No results to speak of.
+    synthetic : str
+        The data set that a quick run takes where the real one is not at hand.
+    """
+
+    name: str
+    data: str
+    config: TrainConfig
+    averaging: int
+    quick: bool = False
+    synthetic: str = field(default="synthetic-em", repr=False)
+
+    def dataset(self) -> Dataset:
+        """The labelled slices; cut and few in a quick run.
+
+        Raises
+        ------
+        InputError, DownloadError
+            As `unet_np.data.load`.
+        """
+        if not self.quick:
+            return data.load(self.data)
+        if not data.is_available(self.data):
+            return _quick_synthetic(self.synthetic)
+        return _quick_cut(data.load(self.data, download=False))
+
+    def folds(self, dataset: Dataset) -> tuple[Fold, ...]:
+        """The folds: blocks of the EM stack, or one sequence against the other."""
+        if self.name == "em":
+            breaks = (2, 4) if self.quick else EM_BREAKS
+            return tuple(em_fold(i, *pair) for i, pair in enumerate(blocks(len(dataset), breaks)))
+        names = list(dict.fromkeys(dataset.groups))
+        return tuple(
+            sequence_fold(dataset, a, b) for a, b in [*pairwise(names), *pairwise(names[::-1])]
+        )
+
+    def fold_config(self, fold: Fold, out: str | Path) -> TrainConfig:
+        """Settings of the training of one fold."""
+        return self.config.replace(
+            data=self.data,
+            exclude=ranges(fold.test),
+            validation=ranges(fold.validation),
+            out=str(out),
+        )
+
+
+def em_fold(number: int, training: np.ndarray, test: np.ndarray) -> Fold:
+    """A fold of the EM stack; the training slices farthest from the test block are validation.
+
+    Examples
+    --------
+    >>> em_fold(2, np.arange(26), np.arange(26, 30)).validation
+    (0, 1)
+    >>> em_fold(0, np.arange(10, 30), np.arange(10)).validation
+    (28, 29)
+    """
+    # Distance to the nearest test slice: neighbours resemble each other.
+    distance = np.abs(training[:, None] - test[None]).min(axis=1)
+    count = min(VALIDATION, len(training) - 1)
+    side = training[-count:] if distance[-1] >= distance[0] else training[:count]
+    rest = np.setdiff1d(training, side)
+    return Fold(f"fold-{number}", _tuple(rest), _tuple(side), _tuple(test))
+
+
+def sequence_fold(dataset: Dataset, training: str, test: str) -> Fold:
+    """Trained on one sequence, its last annotated frames as validation; tested on the other.
+
+    Examples
+    --------
+    >>> frames = Dataset("mine", np.zeros((6, 8, 8)), groups=("01",) * 4 + ("02",) * 2)
+    >>> sequence_fold(frames, "01", "02")
+    Fold(name='01-to-02', training=(0, 1), validation=(2, 3), test=(4, 5))
+    """
+    groups = np.array(dataset.groups)
+    # A threshold is chosen by SEG, to which a frame without all its cells is less of a guide.
+    own = np.flatnonzero(groups == training)
+    whole = [i for i in own if dataset.unknown is None or not dataset.unknown[i].any()]
+    held_out = (whole or list(own))[-min(VALIDATION, len(own) - 1) :]
+    rest = np.setdiff1d(own, held_out)
+    other = np.flatnonzero(groups == test)
+    return Fold(f"{training}-to-{test}", _tuple(rest), _tuple(held_out), _tuple(other))
+
+
+def _tuple(indices: Iterable[Any]) -> tuple[int, ...]:
+    return tuple(int(i) for i in indices)
+
+
+def ranges(indices: Iterable[int]) -> str:
+    """Indices as `TrainConfig` writes them.
+
+    Examples
+    --------
+    >>> ranges([0, 1, 2, 7]), ranges([])
+    ('0-2,7', 'none')
+    """
+    parts: list[list[int]] = []
+    for index in sorted(indices):
+        if parts and index == parts[-1][1] + 1:
+            parts[-1][1] = index
+        else:
+            parts.append([index, index])
+    return ",".join(f"{a}-{b}" if b > a else f"{a}" for a, b in parts) or "none"
+
+
+_COMMON: dict[str, Any] = {
+    "base_channels": 16,
+    "depth": 4,
+    "input_size": 316,
+    "warmup": 50,
+    "schedule": "poly",
+    "validate_every": 50,
+    "checkpoint_every": 50,
+    "tensorboard": False,
+}
+
+RECIPES = {
+    "em": Recipe(
+        "em",
+        "isbi2012",
+        TrainConfig(steps=800, learning_rate=0.001, **_COMMON),
+        averaging=7,
+    ),
+    "u373": Recipe(
+        "u373",
+        "u373",
+        TrainConfig(steps=300, learning_rate=0.001, **_COMMON),
+        averaging=1,
+        synthetic="synthetic-cells",
+    ),
+    "hela": Recipe(
+        "hela",
+        "hela",
+        TrainConfig(steps=400, learning_rate=0.001, **_COMMON),
+        averaging=1,
+        synthetic="synthetic-cells",
+    ),
+}
+"""The experiments at the width that a processor can train; see ``changed`` for others."""
+
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "full": {},
+    "no-elastic": {"augmentation": {"sigma": 0.0}},
+    "no-weight-map": {"weight_map": False},
+    "no-dropout": {"dropout": 0.0},
+    "no-averaging": {"averaging": 1},
+    "padding-1": {"padding": 1},
+}
+"""What each variant of experiment 1 leaves out of the recipe, or changes in it."""
+
+REDUCED: dict[str, Any] = {"base_channels": 8, "input_size": 252, "steps": 400}
+"""The scale at which the variants are compared with one another."""
+
+
+def recipe(name: str, quick: bool = False, **settings: Any) -> Recipe:
+    """The recipe of an experiment.
+
+    Parameters
+    ----------
+    name : str
+        ``em``, ``u373`` or ``hela``.
+    quick : bool
+        A run of a minute or two that only shows that all parts work.
+    **settings
+        ``averaging`` and settings of `TrainConfig`, in the place of the recipe's.
+
+    Raises
+    ------
+    InputError
+        For other names, and as `TrainConfig`.
+
+    Examples
+    --------
+    >>> recipe("em", steps=10).config.steps, recipe("em", quick=True).config.base_channels
+    (10, 4)
+    """
+    if name not in RECIPES:
+        raise InputError(f"experiment: got {name!r}, expected one of {', '.join(RECIPES)}")
+    chosen = RECIPES[name]
+    if quick:
+        config = chosen.config.replace(
+            base_channels=4,
+            depth=2,
+            input_size=100,
+            steps=40,
+            warmup=5,
+            validate_every=10,
+            checkpoint_every=10,
+            learning_rate=0.01,
+            momentum=0.9,
+        )
+        chosen = replace(chosen, config=config, quick=True, averaging=min(chosen.averaging, 7))
+    return changed(chosen, **settings)
+
+
+def changed(chosen: Recipe, **settings: Any) -> Recipe:
+    """A recipe with other settings of the training, or another averaging.
+
+    With padding 1 the input tile shrinks to about the former output, so that as many pixels
+    are learned from.
+
+    Examples
+    --------
+    >>> changed(recipe("em"), padding=1).config.input_size
+    128
+    """
+    values = {key: value for key, value in settings.items() if value is not None}
+    averaging = values.pop("averaging", chosen.averaging)
+    config = chosen.config
+    if values.get("padding") == 1 and config.padding == 0:
+        base = config.replace(**{k: v for k, v in values.items() if k != "padding"})
+        wanted, step = base.architecture.output_size(base.tile_size), base.architecture.size_step
+        values["input_size"] = max(step, wanted // step * step)
+    return replace(chosen, config=config.replace(**values), averaging=averaging)
+
+
+def _quick_synthetic(name: str) -> Dataset:
+    dataset = data.load(name, count=6, size=128)
+    groups = dataset.groups if name == "synthetic-em" else ("01",) * 3 + ("02",) * 3
+    return replace(dataset, groups=groups)
+
+
+def _quick_cut(dataset: Dataset) -> Dataset:
+    """Six slices, 192 pixels a side: enough to see that every part works."""
+    chosen: list[int] = []
+    for first in (0, *EM_BREAKS) if dataset.name == "isbi2012" else ():
+        chosen += [first, first + 1]
+    for group in dict.fromkeys(dataset.groups) if not chosen else ():
+        chosen += [i for i, one in enumerate(dataset.groups) if one == group][:3]
+    few = dataset.subset(chosen)
+    top, left = (max(0, (side - 192) // 2) for side in few.shape)
+    changes: dict[str, Any] = {}
+    for name in ("images", "labels", "instances", "markers", "unknown"):
+        stack = getattr(few, name)
+        if stack is not None:
+            changes[name] = stack[:, top : top + 192, left : left + 192]
+    return replace(few, **changes)
