@@ -6,11 +6,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from browser import open_browser, serve
 
 from unet_np.architecture import Architecture
 from unet_np.errors import InputError
+from unet_np.warp import displacement_field
+from unet_np.weight_map import weight_map
 
 ROOT = Path(__file__).resolve().parent.parent
 STATIC = ROOT / "book" / "_static"
@@ -67,7 +70,7 @@ def open_widget(browser: Any, address: str) -> Iterator[Open]:
     assert not problems
 
 
-WIDGETS = ["tile-calculator"]
+WIDGETS = ["tile-calculator", "weight-explorer", "deformation-explorer"]
 
 
 @pytest.mark.parametrize("name", WIDGETS)
@@ -146,7 +149,7 @@ def test_tile_calculator_accepts_the_paper_s_size(open_widget: Open) -> None:
     assert "Works. The output has 388 x 388 pixels: 92 fewer" in page.inner_text(".unet-verdict")
     rows = page.locator("tbody tr")
     assert rows.count() == 1 + len(Architecture().layers)
-    assert rows.last.inner_text().split("\t") == ["output", "conv 1x1", "2", "388 x 388", "130"]
+    assert rows.last.inner_text().split("\t") == ["output", "2 x 388 x 388", "conv 1x1", "130"]
 
 
 def test_tile_calculator_explains_512_and_a_key_mends_it(open_widget: Open) -> None:
@@ -174,6 +177,95 @@ def test_tile_calculator_takes_any_text(open_widget: Open) -> None:
     assert "Nearest valid: 560 576" in page.inner_text(".unet-verdict")
     size.fill("576")
     assert "as many as the input" in page.inner_text(".unet-verdict")
+
+
+@pytest.mark.parametrize("variant", ["paper", "falk2019"])
+def test_weights_are_the_package_s(open_widget: Open, variant: str) -> None:
+    page = open_widget("weight-explorer")
+    for w0, sigma, gap, second in [
+        *((10, 5, gap, True) for gap in (0, 1, 4, 17, 40)),
+        (50, 6, 3, True),
+        (0, 1, 5, True),
+        (60, 20, 9, True),
+        (10, 5, 4, False),
+    ]:
+        found = page.evaluate(
+            """([w0, sigma, gap, second, variant]) => {
+                const { weights } = window.unetWidgets;
+                const image = weights.twoCells({ gap, second });
+                const both = weights.distances(image);
+                const map = weights.weightMap(image, both, { w0, sigma, variant });
+                return [[...image.cells], [...map], image.height];
+            }""",
+            [w0, sigma, gap, second, variant],
+        )
+        cells, weights = (np.array(part).reshape(found[2], -1) for part in found[:2])
+        assert cells.max() == 1 + second
+        if second:
+            row = cells[found[2] // 2]
+            assert np.argmax(row == 2) - np.flatnonzero(row == 1)[-1] == gap + 1
+        expected = weight_map(cells, w0, sigma, variant)
+        np.testing.assert_allclose(weights, expected, rtol=0, atol=2e-5)
+
+
+def test_weight_explorer_reads_a_pixel_and_follows_its_controls(open_widget: Open) -> None:
+    page = open_widget("weight-explorer")
+    reading = page.locator(".unet-note")
+    gap = page.get_by_label("gap")
+    gap.fill("8")
+    assert "background: d1 = 4.0 px, d2 = 5.0 px" in reading.inner_text()
+    before = reading.inner_text()
+    page.get_by_label("sigma").press("ArrowRight")
+    assert reading.inner_text() != before
+    page.get_by_label("second cell").press("Space")
+    assert "d2 = infinite (there is no second cell)" in reading.inner_text()
+    page.get_by_label("formula").select_option("falk2019")
+    assert page.get_by_label("w0").input_value() == "50"
+    page.locator("canvas").click(position={"x": 1, "y": 1})
+    assert reading.inner_text().startswith("Pixel 0, background")
+
+
+@pytest.mark.parametrize("grid", [(1, 1), (2, 2), (3, 3), (3, 5), (12, 12)])
+def test_deformation_is_the_package_s(open_widget: Open, grid: tuple[int, int]) -> None:
+    page = open_widget("deformation-explorer")
+    vectors = 10 * np.random.default_rng(0).standard_normal((2, *grid))
+    found = page.evaluate(
+        """(vectors) => window.unetWidgets.deformation
+            .displacementField(vectors, 40, 57).map((one) => [...one])""",
+        vectors.tolist(),
+    )
+    expected = displacement_field((40, 57), vectors)
+    np.testing.assert_allclose(np.reshape(found, expected.shape), expected, rtol=0, atol=1e-9)
+
+
+def test_the_widget_s_random_vectors_are_normal(open_widget: Open) -> None:
+    page = open_widget("deformation-explorer")
+    draws = page.evaluate(
+        """() => { const next = window.unetWidgets.deformation.normals(3);
+            return Array.from({ length: 20000 }, next); }"""
+    )
+    assert abs(np.mean(draws)) < 0.03
+    assert abs(np.std(draws) - 1) < 0.03
+
+
+def test_folds_are_counted(open_widget: Open) -> None:
+    page = open_widget("deformation-explorer")
+    reading = page.locator(".unet-note")
+    assert reading.inner_text().endswith("Nothing folds.")
+    page.get_by_label("sigma").fill("40")
+    page.get_by_label("grid", exact=True).fill("12")
+    page.wait_for_function("document.querySelector('.unet-note').textContent.includes('folded')")
+    page.get_by_label("sigma").fill("0")
+    page.wait_for_function("document.querySelector('.unet-note').textContent.includes('0.0 px')")
+    assert reading.inner_text().endswith("Nothing folds.")
+
+
+def test_draw_again_draws_other_vectors(open_widget: Open) -> None:
+    page = open_widget("deformation-explorer")
+    before = page.locator("canvas").screenshot()
+    page.get_by_role("button", name="Draw again").press("Enter")
+    page.wait_for_function("document.querySelector('.unet-note').textContent.startsWith('Draw 2')")
+    assert page.locator("canvas").screenshot() != before
 
 
 def test_a_page_without_widgets_loads_nothing_more(browser: Any, address: str) -> None:

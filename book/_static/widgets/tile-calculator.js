@@ -46,8 +46,8 @@
           element(
             "tr",
             {},
-            ...["layer", "operation", "channels", "height, width", "parameters"].map((name, column) =>
-              element("th", { scope: "col", class: column > 1 ? "unet-number" : "" }, name)
+            ...["layer", "shape (C, H, W)", "operation", "parameters"].map((name, column) =>
+              element("th", { scope: "col", class: column % 2 ? "unet-number" : "" }, name)
             )
           )
         ),
@@ -103,16 +103,18 @@
         say(true, lost ? `${kept}: ${lost / 2} fewer on each side.` : `${kept}, as many as the input.`);
       }
       body.replaceChildren(
-        line(["input", "", network.inChannels, n, ""]),
+        line(["input", shape(network.inChannels, n), "", ""]),
         ...rows.map((row) =>
-          line([row.name, WORDS[row.kind](row), row.out, row.size, row.parameters || ""])
+          line([row.name, shape(row.out, row.size), WORDS[row.kind](row), row.parameters || ""])
         )
       );
       if (fault) {
         const why = fault.size % 2 ? `${fault.size} is odd` : "no pixel left";
-        body.append(line([fault.layer, why, "", "", ""], "unet-bad"));
+        body.append(line([fault.layer, why, "", ""], "unet-bad"));
       }
     }
+
+    const shape = (channels, side) => `${channels} x ${side} x ${side}`;
 
     function line(cells, kind = "") {
       return element(
@@ -121,8 +123,8 @@
         ...cells.map((cell, column) =>
           element(
             column ? "td" : "th",
-            column ? { class: column > 1 ? "unet-number" : "" } : { scope: "row" },
-            column === 3 && cell !== "" ? `${cell} x ${cell}` : cell.toLocaleString("en")
+            column ? { class: column % 2 ? "unet-number" : "" } : { scope: "row" },
+            cell.toLocaleString("en")
           )
         )
       );
