@@ -122,9 +122,11 @@ def im2col(
     """
     xp = array_module(pixels)
     kh, kw = kernel
-    strip = padded_rows(pixels, first - padding, last + kh - 1 - padding, padding, padding)
+    rows, columns = last - first, pixels.shape[1] + 2 * padding - kw + 1
+    strip = padded_window(
+        pixels, first - padding, -padding, rows + kh - 1, pixels.shape[1] + 2 * padding
+    )
     channels = strip.shape[2]
-    rows, columns = last - first, strip.shape[1] - kw + 1
     if kernel == (1, 1):
         return strip.reshape(-1, channels)
     row, column, number = strip.strides
@@ -136,32 +138,32 @@ def im2col(
     return cols.reshape(rows * columns, -1)
 
 
-def padded_rows(pixels: Array, first: int, last: int, left: int, right: int) -> Array:
-    """Rows `first` to `last` of an (H, W, C) image; zeros where they lie outside it.
+def padded_window(pixels: Array, top: int, left: int, height: int, width: int) -> Array:
+    """A window of an (H, W, C) image; zeros where it lies outside.
 
-    Negative rows are above the image. `left` and `right` are columns of zeros to add. A
-    view where nothing is to be added.
+    `top` and `left` may be negative. A view where the window lies inside; else scratch memory
+    that the thread's next call overwrites.
 
     Examples
     --------
     >>> import numpy as np
-    >>> padded_rows(np.ones((2, 2, 1)), -1, 1, 0, 1)[:, :, 0]
+    >>> padded_window(np.ones((2, 2, 1)), -1, 0, 2, 3)[:, :, 0]
     array([[0., 0., 0.],
            [1., 1., 0.]])
     """
-    height, width, channels = pixels.shape
-    if first >= 0 and last <= height and left == right == 0:
-        return pixels[first:last]
-    xp = array_module(pixels)
-    strip = scratch(xp, "strip", (last - first, left + width + right, channels), pixels.dtype)
-    top, bottom = max(first, 0), min(last, height)
-    strip[: top - first] = 0
-    strip[bottom - first :] = 0
-    inside = strip[top - first : bottom - first]
-    inside[:, :left] = 0
-    inside[:, left + width :] = 0
-    inside[:, left : left + width] = pixels[top:bottom]
-    return strip
+    channels = pixels.shape[2]
+    inside = pixels[max(top, 0) : max(top + height, 0), max(left, 0) : max(left + width, 0)]
+    if inside.shape[:2] == (height, width):
+        return inside
+    window = scratch(array_module(pixels), "window", (height, width, channels), pixels.dtype)
+    first_row, first_column = max(-top, 0), max(-left, 0)
+    last_row, last_column = first_row + inside.shape[0], first_column + inside.shape[1]
+    window[:first_row] = 0
+    window[last_row:] = 0
+    window[first_row:last_row, :first_column] = 0
+    window[first_row:last_row, last_column:] = 0
+    window[first_row:last_row, first_column:last_column] = inside
+    return window
 
 
 def kernel_matrix(w: Array) -> Array:

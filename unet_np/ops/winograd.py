@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from itertools import accumulate, pairwise
 from types import ModuleType
+from typing import NamedTuple
 
 import numpy as np
 
@@ -35,14 +36,32 @@ from unet_np.backend import (
     scratch,
     thread_count,
 )
-from unet_np.ops.im2col import padded_rows, rotated
+from unet_np.ops.im2col import padded_window, rotated
 
 TILE = 4  # outputs of a tile, in each direction
 PATCH = 6  # inputs of a tile
 MIN_CHANNELS = 16  # below, the transforms cost more than they save
 MIN_TILES = 100  # below, transforming the kernels does
-GEMM_TILES = 144  # rows of a GEMM, at least, so that fetching the kernels pays
+NARROW = 64  # up to so many channels a block is to have
+NARROW_TILES = 64  # so many tiles: all that is made of them stays in a core's cache,
+WIDE_TILES = 144  # and beyond so many, since a GEMM has to fetch ever more kernels
 GROUP_BLOCKS = 32  # tiles of this many blocks are kept for the gradient of the kernels
+
+
+class Block(NamedTuple):
+    """Tiles of an image that are worked on together: a rectangle, counted in tiles."""
+
+    image: int
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    @property
+    def tiles(self) -> int:
+        """Number of tiles."""
+        return (self.bottom - self.top) * (self.right - self.left)
+
 
 B_TRANSPOSED = (
     (4, 0, -5, 0, 1, 0),
@@ -116,16 +135,15 @@ def _convolve(x: Array, kernels: Array, b: Array, padding: int) -> Array:
     rows, columns, out = height + 2 * padding - 2, width + 2 * padding - 2, kernels.shape[2]
     y = empty_channels_last(xp, (batch, out, rows, columns), x.dtype)
     pixels, results = as_channels_last(x), y.transpose(0, 2, 3, 1)
-    _, a, _ = _matrices(xp, x.dtype.str)
 
-    def call(block: tuple[int, int, int]) -> None:
-        image, first, last = block
-        patches = transform_inputs(pixels[image], first, last, columns, padding)
-        shape = (PATCH * PATCH, patches.shape[1], out)
+    def call(block: Block) -> None:
+        patches = transform_inputs(pixels[block.image], block, padding)
+        shape = (PATCH * PATCH, block.tiles, out)
         products = scratch(xp, "products", shape, x.dtype)
         xp.matmul(patches, kernels, out=products)
-        tiles = _both_axes(a, products, "outputs")
-        _write_tiles(tiles, b, results[image, first * TILE : last * TILE])
+        # A tile's outputs all contain the place of point 1 (row 1, column 1) with factor 1.
+        products[PATCH + 1] += b
+        _write_outputs(products, results[block.image], block)
 
     parallel_map(call, _blocks(batch, rows, columns, max(x.shape[1], out), xp), xp)
     return y
@@ -136,32 +154,29 @@ def weight_gradient(grad: Array, x: Array, w_shape: tuple[int, ...], padding: in
     xp = array_module(grad, x)
     out, into = w_shape[:2]
     batch, _, rows, columns = grad.shape
-    across = -(-columns // TILE)
     pixels, grads = as_channels_last(x), as_channels_last(grad)
     grad_w = xp.zeros((9, into, out), grad.dtype)
     blocks = _blocks(batch, rows, columns, max(into, out), xp)
-    for group in _groups(blocks, across, into + out, xp):
+    for group in _groups(blocks, into + out, xp):
         patches, errors = _transform_group(pixels, grads, group, padding)
         _add_products(patches, errors, grad_w)
     return grad_w.reshape(3, 3, into, out).transpose(3, 2, 0, 1)
 
 
 def _transform_group(
-    pixels: Array, grads: Array, group: list[tuple[int, int, int]], padding: int
+    pixels: Array, grads: Array, group: list[Block], padding: int
 ) -> tuple[Array, Array]:
     """B' d B and A dE/dY A' of all tiles of some blocks, side by side."""
     xp = array_module(pixels, grads)
-    columns = grads.shape[2]
-    sizes = [(last - first) * -(-columns // TILE) for _, first, last in group]
-    ends = list(accumulate(sizes))
+    ends = list(accumulate(block.tiles for block in group))
     patches = scratch(xp, "all patches", (PATCH * PATCH, ends[-1], pixels.shape[3]), pixels.dtype)
     errors = scratch(xp, "all errors", (PATCH * PATCH, ends[-1], grads.shape[3]), grads.dtype)
 
     def transform(number: int) -> None:
-        image, first, last = group[number]
-        part = slice(ends[number] - sizes[number], ends[number])
-        transform_inputs(pixels[image], first, last, columns, padding, patches[:, part])
-        _transform_errors(grads[image], first, last, errors[:, part])
+        block = group[number]
+        part = slice(ends[number] - block.tiles, ends[number])
+        transform_inputs(pixels[block.image], block, padding, patches[:, part])
+        transform_errors(grads[block.image], block, errors[:, part])
 
     parallel_map(transform, range(len(group)), xp)
     return patches, errors
@@ -188,99 +203,106 @@ def _add_products(patches: Array, errors: Array, grad_w: Array) -> None:
     parallel_map(add, range(0, into, step), xp)
 
 
-def transform_inputs(
-    pixels: Array, first: int, last: int, columns: int, padding: int, out: Array | None = None
+def transform_inputs(pixels: Array, block: Block, padding: int, out: Array | None = None) -> Array:
+    """B' d B of the patches under a block: (H, W, C) -> (36, tiles, C)."""
+    b, _, _ = _matrices(array_module(pixels), pixels.dtype.str)
+    return _transform(pixels, block, b, PATCH, padding, out)
+
+
+def transform_errors(grads: Array, block: Block, out: Array | None = None) -> Array:
+    """A dE/dY A' of the tiles of a block: (H', W', K) -> (36, tiles, K)."""
+    _, a, _ = _matrices(array_module(grads), grads.dtype.str)
+    return _transform(grads, block, a.T, TILE, 0, out)
+
+
+def _transform(
+    pixels: Array, block: Block, matrix: Array, size: int, padding: int, out: Array | None
 ) -> Array:
-    """B' d B of tile rows `first` to `last`: (H, W, C) -> (36, tiles, C)."""
+    """M s M' for the squares of `size` that begin every four pixels; zeros outside the image."""
     xp = array_module(pixels)
-    across = -(-columns // TILE)
-    top, bottom = first * TILE - padding, last * TILE + 2 - padding
-    right = across * TILE + 2 - pixels.shape[1] - padding
-    strip = padded_rows(pixels, top, bottom, padding, right)
-    row, column, number = strip.strides
-    windows = xp.lib.stride_tricks.as_strided(
-        strip,
-        (PATCH, PATCH, last - first, across, strip.shape[2]),
-        (row, column, TILE * row, TILE * column, number),
+    channels = pixels.shape[2]
+    down, across = block.bottom - block.top, block.right - block.left
+    height, width = TILE * (down - 1) + size, TILE * (across - 1) + size
+    strip = padded_window(
+        pixels, TILE * block.top - padding, TILE * block.left - padding, height, width
     )
-    patches = scratch(xp, "patches", windows.shape, pixels.dtype)
-    patches[...] = windows
-    b, _, _ = _matrices(xp, pixels.dtype.str)
-    flat = patches.reshape(PATCH * PATCH, -1, pixels.shape[2])
-    return _both_axes(b, flat, "inputs", out)
-
-
-def _transform_errors(grads: Array, first: int, last: int, out: Array) -> None:
-    """A dE/dY A' of tile rows `first` to `last`: (H', W', K) -> (36, tiles, K)."""
-    xp = array_module(grads)
-    across = -(-grads.shape[1] // TILE)
-    right = across * TILE - grads.shape[1]
-    strip = padded_rows(grads, first * TILE, last * TILE, 0, right)
-    row, column, number = strip.strides
-    windows = xp.lib.stride_tricks.as_strided(
-        strip,
-        (TILE, TILE, last - first, across, strip.shape[2]),
-        (row, column, TILE * row, TILE * column, number),
+    # Rows first, for all columns at once: squares overlap, and so the product of the rows that
+    # two squares share is made once.
+    # The stride of an axis of one element, such as a single channel, may be anything.
+    row, number = strip.strides[0], strip.itemsize
+    rows = xp.lib.stride_tricks.as_strided(
+        strip, (down, size, width * channels), (TILE * row, row, number)
     )
-    tiles = scratch(xp, "patches", windows.shape, grads.dtype)
-    tiles[...] = windows
-    _, a, _ = _matrices(xp, grads.dtype.str)
-    _both_axes(a.T, tiles.reshape(TILE * TILE, -1, grads.shape[2]), "inputs", out)
-
-
-def _both_axes(matrix: Array, squares: Array, name: str, out: Array | None = None) -> Array:
-    """M s M' for every square s: (n n, tiles, C) -> (m m, tiles, C), with M of (m, n)."""
-    xp = array_module(matrix, squares)
-    after, before = matrix.shape
-    _, tiles, channels = squares.shape
-    columns = squares.reshape(before, before, tiles * channels).transpose(1, 0, 2)
-    half = scratch(xp, "half", (before, after, tiles * channels), squares.dtype)
-    xp.matmul(matrix, columns, out=half)
+    half = scratch(xp, "half", (down, PATCH, width * channels), pixels.dtype)
+    xp.matmul(matrix, rows, out=half)
+    line = width * channels * number
+    windows = xp.lib.stride_tricks.as_strided(
+        half,
+        (PATCH, size, down, across, channels),
+        (line, channels * number, PATCH * line, TILE * channels * number, number),
+    )
+    squares = scratch(xp, "squares", windows.shape, pixels.dtype)
+    squares[...] = windows
     if out is None:
-        out = scratch(xp, name, (after * after, tiles, channels), squares.dtype)
-    # Of (squares' columns, rows, ...) the second product makes (rows, columns, ...) again.
-    xp.matmul(matrix, half.transpose(1, 0, 2), out=out.reshape(after, after, -1))
+        out = scratch(xp, "patches", (PATCH * PATCH, block.tiles, channels), pixels.dtype)
+    xp.matmul(matrix, squares.reshape(PATCH, size, -1), out=out.reshape(PATCH, PATCH, -1))
     return out
 
 
-def _write_tiles(tiles: Array, b: Array, results: Array) -> None:
-    """4x4 squares, (16, tiles, K), to the rows (H', W', K) they cover, cut at the edge."""
-    xp = array_module(tiles, b, results)
-    across = -(-results.shape[1] // TILE)
-    squares = tiles.reshape(TILE, TILE, -1, across, tiles.shape[2])
-    for i in range(TILE):
-        for j in range(TILE):
-            target = results[i::TILE, j::TILE]
-            xp.add(squares[i, j, : target.shape[0], : target.shape[1]], b, out=target)
+def _write_outputs(products: Array, results: Array, block: Block) -> None:
+    """A' m A for every tile of a block, (36, tiles, K), to the (H', W', K) results."""
+    xp = array_module(products, results)
+    _, tiles, channels = products.shape
+    _, a, _ = _matrices(xp, products.dtype.str)
+    half = scratch(xp, "half", (PATCH, TILE, tiles * channels), products.dtype)
+    xp.matmul(a, products.reshape(PATCH, PATCH, -1), out=half)
+    whole = scratch(xp, "squares", (TILE, TILE, tiles * channels), products.dtype)
+    # (columns of a tile, rows of a tile, ...)
+    xp.matmul(a, half.transpose(1, 0, 2), out=whole)
+    down, across = block.bottom - block.top, block.right - block.left
+    squares = whole.reshape(TILE, TILE, down, across, channels)
+    target = results[TILE * block.top : TILE * block.bottom, TILE * block.left : TILE * block.right]
+    if target.shape[:2] == (TILE * down, TILE * across):
+        target = target.reshape(down, TILE, across, TILE, channels)
+        target[...] = squares.transpose(2, 1, 3, 0, 4)
+        return
+    for j, i in xp.ndindex(TILE, TILE):
+        cut = target[i::TILE, j::TILE]
+        cut[...] = squares[j, i, : cut.shape[0], : cut.shape[1]]
 
 
-def _blocks(
-    batch: int, rows: int, columns: int, channels: int, xp: ModuleType
-) -> list[tuple[int, int, int]]:
-    """(image, first, last row of tiles): so many tiles that a GEMM is worth its while."""
+def _blocks(batch: int, rows: int, columns: int, channels: int, xp: ModuleType) -> list[Block]:
+    """Rectangles of tiles: small enough for the cache, large enough for a GEMM."""
     down, across = -(-rows // TILE), -(-columns // TILE)
-    tiles = max(GEMM_TILES, block_elements(xp) // (PATCH * PATCH * channels))
-    count = -(-down * across // tiles)
-    if not is_device(xp):
+    wanted = max(
+        NARROW_TILES if channels <= NARROW else WIDE_TILES,
+        block_elements(xp) // (PATCH * PATCH * channels),
+    )
+    columns_of_blocks = -(-across // wanted)
+    width = -(-across // columns_of_blocks)
+    rows_of_blocks = -(-down // max(1, wanted // width))
+    if not is_device(xp) and columns_of_blocks == 1:
         threads = thread_count()
-        count = -(-count // threads) * threads
-    count = min(down, count)
-    edges = [down * block // count for block in range(count + 1)]
-    return [(image, first, last) for image in range(batch) for first, last in pairwise(edges)]
+        rows_of_blocks = min(down, -(-rows_of_blocks // threads) * threads)
+    vertical = [down * n // rows_of_blocks for n in range(rows_of_blocks + 1)]
+    horizontal = [across * n // columns_of_blocks for n in range(columns_of_blocks + 1)]
+    return [
+        Block(image, top, bottom, left, right)
+        for image in range(batch)
+        for top, bottom in pairwise(vertical)
+        for left, right in pairwise(horizontal)
+    ]
 
 
-def _groups(
-    blocks: list[tuple[int, int, int]], across: int, channels: int, xp: ModuleType
-) -> Iterator[list[tuple[int, int, int]]]:
+def _groups(blocks: list[Block], channels: int, xp: ModuleType) -> Iterator[list[Block]]:
     """Blocks whose transforms together stay in the processor's last cache."""
     limit = GROUP_BLOCKS * block_elements(xp) // (PATCH * PATCH * channels)
-    group: list[tuple[int, int, int]] = []
+    group: list[Block] = []
     tiles = 0
     for block in blocks:
-        size = (block[2] - block[1]) * across
-        if group and tiles + size > limit:
+        if group and tiles + block.tiles > limit:
             yield group
             group, tiles = [], 0
         group.append(block)
-        tiles += size
+        tiles += block.tiles
     yield group
