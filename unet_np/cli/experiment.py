@@ -114,22 +114,22 @@ def _places(args: argparse.Namespace) -> Any:
 def _run(args: argparse.Namespace, chosen: Any, dataset: Any, folds: Any, places: Any) -> None:
     from unet_np import experiments
 
+    def one(default: int) -> Any:
+        return experiments.choose_folds(folds, default if args.fold is None else args.fold)[0]
+
+    last = len(folds) - 1
     if args.search:
-        one = experiments.choose_folds(folds, 1 if args.fold is None else args.fold)[0]
-        experiments.search(chosen, dataset, one, places)
-        return
-    if args.ablation:
-        one = experiments.choose_folds(folds, len(folds) - 1 if args.fold is None else args.fold)
-        experiments.ablate(chosen, dataset, one[0], places)
-        return
-    if args.test_slices is not None or args.export:
-        fold = experiments.choose_folds(folds, len(folds) - 1 if args.fold is None else args.fold)
+        experiments.search(chosen, dataset, one(1), places)
+    elif args.ablation:
+        experiments.ablate(chosen, dataset, one(last), places)
+    elif args.test_slices is not None or args.export:
         if args.export:
-            experiments.export(chosen, fold[0], places)
+            experiments.export(chosen, one(last), places)
         if args.test_slices is not None:
-            experiments.draw_test_slices(chosen, fold[0], places, args.test_slices or (0, 9, 19))
-        return
-    for fold in experiments.choose_folds(folds, args.fold):
-        places.say(f"{chosen.name}, {fold.name}")
-        experiments.run_fold(chosen, dataset, fold, places, args.resume, args.overwrite)
-    experiments.summarise(chosen, experiments.finished_folds(chosen, folds, places), places)
+            experiments.draw_test_slices(chosen, one(last), places, args.test_slices or (0, 9, 19))
+    else:
+        for fold in experiments.choose_folds(folds, args.fold):
+            places.say(f"{chosen.name}, {fold.name}")
+            experiments.run_fold(chosen, dataset, fold, places, args.resume, args.overwrite)
+        finished = experiments.finished_folds(chosen, folds, places)
+        experiments.summarise(chosen, finished, places)

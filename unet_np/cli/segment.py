@@ -36,6 +36,8 @@ A stack gives stacks. With --instances also:
 Without -o, OUT is NAME-probabilities for the image NAME, in the current folder."""
 
 _EXAMPLE = """
+unet-np segment slice.tif -o out.tif
+unet-np segment cells.tif --model hela --instances
 unet-np segment slice.tif -o out.tif --weights runs/em/weights.safetensors
 unet-np segment plate/*.png -o results/ --weights cells.safetensors --averaging 7"""
 
@@ -60,7 +62,8 @@ def add_parser(subparsers: Any) -> None:
     )
     add = parser.add_argument
     add("images", nargs="+", metavar="IMAGE", type=Path, help="PNG, JPEG or TIFF; may be a stack")
-    add("--weights", required=True, type=Path, metavar="FILE", help="what `unet-np train` wrote")
+    add("--weights", type=Path, metavar="FILE", help="what `unet-np train` wrote")
+    add("--model", metavar="NAME", help="without --weights: em (default), u373 or hela")
     add("-o", "--out", metavar="OUT", help="a .tif for one image, or a folder")
     add("--labels", type=Path, metavar="FILE", help="the label map (default: beside OUT)")
     add("--all-classes", action="store_true", help="write the probability of every class")
@@ -82,6 +85,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Segment every image; everything that can be checked is checked before the first."""
+    args.weights = choose_weights(args.weights, args.model)
     outputs = plan_outputs(args.images, args.out, args.labels)
     _check_paths(args, outputs)
     memory = bytes_of(args.memory)
@@ -100,6 +104,28 @@ def run(args: argparse.Namespace) -> int:
     for path, files in zip(args.images, outputs, strict=True):
         _segment_file(net, path, files, args, options)
     return 0
+
+
+def choose_weights(weights: Path | None, model: str | None) -> Path:
+    """The file of the weights: the user's, or those of a network that comes with the package.
+
+    Raises
+    ------
+    InputError
+        If both are given, or there is no such network.
+
+    Examples
+    --------
+    >>> choose_weights(None, "hela").name, choose_weights(Path("a"), None).name
+    ('hela.safetensors', 'a')
+    """
+    from unet_np.pretrained import path
+
+    if weights is None:
+        return path(model or "em")
+    if model is not None:
+        raise InputError(f"--model: got {model} with --weights, expected one of the two")
+    return weights
 
 
 def plan_outputs(images: Sequence[Path], out: str | None, labels: Path | None) -> list[Outputs]:

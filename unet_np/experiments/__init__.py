@@ -12,6 +12,7 @@ from unet_np.experiments.experiment import (
     run_fold,
     summarise,
 )
+from unet_np.experiments.export import draw_test_slices, export
 from unet_np.experiments.recipes import ABLATIONS, RECIPES, Fold, Recipe, recipe
 from unet_np.experiments.search import search
 
@@ -23,6 +24,8 @@ __all__ = [
     "Recipe",
     "ablate",
     "choose_folds",
+    "draw_test_slices",
+    "export",
     "finished_folds",
     "recipe",
     "run_fold",

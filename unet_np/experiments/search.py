@@ -15,9 +15,10 @@ from unet_np.experiments.experiment import Places
 from unet_np.experiments.recipes import Fold, Recipe
 from unet_np.logs import read_csv
 
-RATES = (0.0003, 0.001, 0.003)
-STEPS = 100
-LAST = 25
+RATES = (0.0001, 0.0003, 0.0005, 0.001, 0.003)
+STEPS = 200
+WARMUP = 50
+LAST = 50
 """The last steps, over which the loss of a trial is the mean."""
 
 
@@ -42,7 +43,12 @@ def search(
     """
     trials = []
     for rate in rates:
-        settings = chosen.config.replace(learning_rate=rate, schedule="constant", steps=steps)
+        settings = chosen.config.replace(
+            learning_rate=rate,
+            schedule="constant",
+            steps=steps,
+            warmup=min(WARMUP, chosen.config.warmup),
+        )
         trial = Recipe(chosen.name, chosen.data, settings, chosen.averaging, chosen.quick)
         folder = places.run(chosen, Fold(f"search/rate-{rate:g}", (), (), ()))
         row: dict[str, Any] = {"learning_rate": rate, "steps": steps}

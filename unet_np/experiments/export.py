@@ -1,0 +1,189 @@
+"""What leaves an experiment: the package's own weights with their cards, and test pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unet_np import data, pretrained
+from unet_np.checkpoint import RunFolder
+from unet_np.data import info
+from unet_np.errors import InputError
+from unet_np.experiments import cells, em, pictures, runner
+from unet_np.experiments.experiment import Places
+from unet_np.experiments.recipes import Fold, Recipe
+from unet_np.unet import UNet
+
+READS = {
+    "em": "serial section electron micrographs at about 4 nm a pixel, membranes dark",
+    "u373": "phase contrast of cells about 65 pixels across",
+    "hela": "differential interference contrast of cells about 117 pixels across",
+}
+
+
+def export(chosen: Recipe, fold: Fold, places: Places, folder: Path | None = None) -> Path:
+    """Write the weights of a finished fold as float16, and their model card.
+
+    Parameters
+    ----------
+    chosen, fold, places
+        As for `run_fold`.
+    folder : Path, optional
+        Where to; by default the package's own.
+
+    Returns
+    -------
+    Path
+        The weights.
+
+    Raises
+    ------
+    InputError
+        If the fold is not finished, its weights are not those of its result, or the file would
+        be larger than `unet_np.pretrained.MAX_BYTES`.
+    """
+    result = _finished(chosen, fold, places)
+    weights = RunFolder(places.run(chosen, fold)).weights
+    if runner.sha256(weights.read_bytes()) != result["weights_sha256"]:
+        raise InputError(f"--export: got {weights}, expected the weights that were scored")
+    size = 2 * result["recipe"]["parameters"]
+    if size > pretrained.MAX_BYTES:
+        raise InputError(
+            f"--export: got {size / 1e6:.1f} MB of weights, expected at most "
+            f"{pretrained.MAX_BYTES / 1e6:g} MB"
+        )
+    target = (folder or pretrained.path(chosen.name).parent) / f"{chosen.name}.safetensors"
+    UNet.load(weights, backend="numpy").save(target, dtype="float16")
+    with runner.atomic_write(target.with_suffix(".md")) as temporary:
+        temporary.write_text(model_card(chosen, result), "utf-8")
+    places.say(f"wrote {target} and its card")
+    return target
+
+
+def model_card(chosen: Recipe, result: dict[str, Any]) -> str:
+    """The card of a network: what it reads, data, split, recipe, scores and licence."""
+    entry, split, settings = info(chosen.data), result["fold"], result["recipe"]
+    paper = (
+        em.U_NET if chosen.name == "em" else {"seg_measure": cells.PAPER[chosen.name][cells.U_NET]}
+    )
+    rows = []
+    for name, found in result["scores"].items():
+        threshold = result["thresholds"].get(name)
+        at = "" if threshold is None else f" (threshold {threshold:g})"
+        beside = f"{paper[name]:g}" if paper.get(name) is not None else ""
+        rows.append(f"| `{name}`{at} | {found['value']:.6f} | {beside} |")
+    keys = ("base_channels", "depth", "padding", "dropout", "steps", "input_size", "learning_rate",
+            "schedule", "warmup", "momentum", "weight_map", "augment", "seed")  # fmt: skip
+    note = em.NOT_THE_SAME_TEST if chosen.name == "em" else cells.NOT_THE_SAME_TEST
+    lines = [
+        f"# Model card: {chosen.name}",
+        "",
+        f"A U-Net of {settings['parameters']:,} parameters (float16) for {READS[chosen.name]}. One "
+        "grey channel, zero mean and unit variance; class 1 is cell.",
+        "",
+        "## Data",
+        "",
+        f"{entry.title}. {entry.citation}.",
+        "",
+        f"Licence of the data: {entry.terms}",
+        "",
+        "## Split",
+        "",
+        *(f"* {part}: {', '.join(split[part])}" for part in ("training", "validation", "test")),
+        "",
+        "The network learned from the training slices; thresholds were chosen on the validation "
+        "slices; nothing was chosen on the test slices.",
+        "",
+        "## Recipe",
+        "",
+        *(f"* `{key}`: {settings[key]}" for key in keys),
+        f"* averaging of the prediction: {settings['averaging']}",
+        "",
+        f"`{result['command']}`, commit {result['commit']}.",
+        "",
+        "## Scores on the test slices",
+        "",
+        "| metric | this network | the paper's u-net |",
+        "|---|---|---|",
+        *rows,
+        "",
+        "They were measured with float32 weights. " + note,
+        "",
+        "## Limits",
+        "",
+        "Trained on few images of one kind. On images of another magnification, contrast or "
+        "preparation it is likely to fail; train on images of your own instead. Not for diagnosis.",
+        "",
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def draw_test_slices(
+    chosen: Recipe, fold: Fold, places: Places, numbers: Sequence[int], name: str = "em-test-slices"
+) -> Path:
+    """Segment some of the 30 unlabelled ISBI slices with the network of a fold, and draw them.
+
+    Parameters
+    ----------
+    chosen, fold, places
+        As for `run_fold`, of ``em``.
+    numbers : sequence of int
+        Slices, 0 to 29.
+    name : str
+        Of the picture.
+
+    Returns
+    -------
+    Path
+        The picture. Beside it a JSON file says where it comes from.
+
+    Raises
+    ------
+    InputError
+        If the fold is not finished or a slice is not there.
+    """
+    result = _finished(chosen, fold, places)
+    test = _unlabelled(chosen)
+    outside = [n for n in numbers if not 0 <= n < len(test)]
+    if outside:
+        raise InputError(f"--test-slices: got {outside[0]}, expected 0 to {len(test) - 1}")
+    folder = places.run(chosen, fold)
+    net = UNet.load(RunFolder(folder).weights)
+    some = test.subset(list(numbers))
+    maps, _ = runner.predict_slices(
+        net, list(some.images), some.ids, folder, chosen.averaging, places.say
+    )
+    threshold = result["thresholds"]["rand_error"]
+    path = places.results / f"{name}.png"
+    pictures.draw_slices(some.images, maps, threshold, path)
+    source = {
+        **runner.header(chosen, some, chosen.config, places.command),
+        "slices": list(some.ids),
+        "threshold": threshold,
+        "weights_sha256": result["weights_sha256"],
+        "caption": "Above: slices without public labels. Below: what the network takes for "
+        "membrane, in orange.",
+        "share_of_membrane": [float(np.mean(one <= threshold)) for one in maps],
+    }
+    runner.write_json(path.with_suffix(".json"), source)
+    places.say(f"wrote {path}")
+    return path
+
+
+def _unlabelled(chosen: Recipe) -> data.Dataset:
+    if chosen.quick and not data.is_available(chosen.data):
+        return data.load(chosen.synthetic, split="test", count=3, size=128)
+    return data.load(chosen.data, split="test")
+
+
+def _finished(chosen: Recipe, fold: Fold, places: Places) -> dict[str, Any]:
+    result = runner.read_json(places.result(f"{chosen.name}-{fold.name}"))
+    if result is None:
+        raise InputError(
+            f"--fold: got {fold.name}, which is not finished, expected one that is; "
+            f"unet-np experiment {chosen.name} runs them"
+        )
+    return dict(result)
