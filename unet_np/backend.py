@@ -8,10 +8,13 @@ threads, scratch memory and GEMMs that add to their output.
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 import sys
 import threading
+import weakref
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
@@ -207,8 +210,10 @@ def empty_channels_last(
     (240, 4, 60, 12)
     """
     batch, channels, height, width = shape
-    make = xp.zeros if zero else xp.empty
-    return make((batch, height, width, channels), dtype=dtype).transpose(0, 3, 1, 2)
+    array = empty(xp, (batch, height, width, channels), dtype)
+    if zero:
+        array[...] = 0
+    return array.transpose(0, 3, 1, 2)
 
 
 def as_channels_last(x: Array) -> Array:
@@ -241,6 +246,89 @@ def channel_sums(x: Array) -> Array:
     starts = range(0, len(rows), step)
     sums = parallel_map(lambda row: (ones @ rows[row : row + step]).sum(axis=0), starts, xp)
     return xp.stack(sums).sum(axis=0)
+
+
+# Memory. The system gives fresh memory page by page, zeroed, which for a feature map costs
+# about as much as reading it; so what one step frees, the next one uses again. CuPy has such
+# a pool; on the host this is it.
+
+POOLED_BYTES = 2**20
+"""Smaller arrays are left to NumPy."""
+
+SLACK = 1.25
+"""A block is used again for an array if it is at most so many times as large."""
+
+
+class _Pool:
+    """Blocks of memory that were freed, never more of them than were in use at the worst."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        # Blocks come back whenever the last view of an array goes, even in the middle of
+        # `take`; appending to a deque needs no lock.
+        self.returned: deque[np.ndarray] = deque()
+        self.free: list[np.ndarray] = []
+        self.in_use = 0
+        self.most = 0
+
+    def take(self, size: int) -> np.ndarray:
+        with self.lock:
+            self._collect()
+            fitting = [block for block in self.free if size <= block.size <= SLACK * size]
+            if fitting:
+                block = min(fitting, key=lambda block: block.size)
+                self.free = [other for other in self.free if other is not block]
+            else:
+                self.most = max(self.most, self.in_use + size)
+                held = self.in_use + sum(block.size for block in self.free) + size
+                while self.free and held > self.most:
+                    held -= self.free.pop(0).size
+                block = np.empty(size, np.uint8)
+            self.in_use += block.size
+            self.most = max(self.most, self.in_use)
+            return block
+
+    def _collect(self) -> None:
+        while self.returned:
+            block = self.returned.popleft()
+            self.in_use -= block.size
+            self.free.append(block)
+
+    def release(self) -> None:
+        with self.lock:
+            self._collect()
+            self.free.clear()
+            self.most = self.in_use
+
+
+_host_pool = _Pool()
+
+
+def empty(xp: ModuleType, shape: tuple[int, ...], dtype: Any) -> Array:
+    """An uninitialised array, on the host from memory that an array before it has freed.
+
+    Examples
+    --------
+    >>> first = empty(np, (512, 1024), "float32")
+    >>> address = first.ctypes.data
+    >>> del first
+    >>> empty(np, (1024, 512), "float32").ctypes.data == address
+    True
+    """
+    dtype = np.dtype(dtype)
+    size = math.prod(shape) * dtype.itemsize
+    if is_device(xp) or size < POOLED_BYTES:
+        return xp.empty(shape, dtype)
+    block = _host_pool.take(size)
+    # The array and all views of it hold the lease; when the last one goes, the block is free.
+    lease = (ctypes.c_char * size).from_buffer(block.data)
+    weakref.finalize(lease, _host_pool.returned.append, block).atexit = False
+    return np.frombuffer(lease, dtype).reshape(shape)
+
+
+def release_memory() -> None:
+    """Give the memory that freed arrays have left for others back to the system."""
+    _host_pool.release()
 
 
 # Threads. A convolution is cut into blocks that fit the cache, and the blocks are shared

@@ -15,6 +15,7 @@ from unet_np.backend import (
     array_module,
     as_channels_last,
     block_elements,
+    empty,
     empty_channels_last,
     is_device,
     parallel_map,
@@ -69,7 +70,8 @@ def weight_gradient(grad: Array, x: Array, w_shape: tuple[int, ...], padding: in
     out, into, kh, kw = w_shape
     batch, _, rows, columns = grad.shape
     pixels, grads = as_channels_last(x), as_channels_last(grad)
-    grad_w = xp.zeros((kh, kw, into, out), grad.dtype)
+    grad_w = empty(xp, (kh, kw, into, out), grad.dtype)
+    grad_w[...] = 0
     blocks = _blocks(batch, rows, columns, into * kw, xp)
     # One thread adds all blocks of its part of the result: no second copy, and a fixed order.
     part = -(-out // thread_count())

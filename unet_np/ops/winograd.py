@@ -30,6 +30,7 @@ from unet_np.backend import (
     as_channels_last,
     asarray,
     block_elements,
+    empty,
     empty_channels_last,
     is_device,
     parallel_map,
@@ -117,7 +118,7 @@ def transform_kernels(w: Array) -> Array:
     xp = array_module(w)
     out, into = w.shape[:2]
     taps = w.transpose(2, 3, 1, 0).reshape(9, into * out)
-    kernels = xp.empty((PATCH * PATCH, into * out), w.dtype)
+    kernels = empty(xp, (PATCH * PATCH, into * out), w.dtype)
     _, _, gg = _matrices(xp, w.dtype.str)
     step = max(1, block_elements(xp) // (PATCH * PATCH))
 
@@ -155,7 +156,8 @@ def weight_gradient(grad: Array, x: Array, w_shape: tuple[int, ...], padding: in
     out, into = w_shape[:2]
     batch, _, rows, columns = grad.shape
     pixels, grads = as_channels_last(x), as_channels_last(grad)
-    grad_w = xp.zeros((9, into, out), grad.dtype)
+    grad_w = empty(xp, (9, into, out), grad.dtype)
+    grad_w[...] = 0
     blocks = _blocks(batch, rows, columns, max(into, out), xp)
     for group in _groups(blocks, into + out, xp):
         patches, errors = _transform_group(pixels, grads, group, padding)
