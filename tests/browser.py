@@ -48,3 +48,11 @@ def open_browser() -> Iterator[Any]:
         browser = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+def new_page(browser: Any, width: int = 800, scheme: str = "light") -> Any:
+    """A page in a context of its own; `page.context.close()` ends it."""
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    # A machine with other work to do may stop the browser for a while.
+    context.set_default_timeout(120_000)
+    return context.new_page()

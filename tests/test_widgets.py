@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browser import open_browser, serve
+from browser import new_page, open_browser, serve
 
 from unet_np.architecture import Architecture
 from unet_np.errors import InputError
@@ -44,9 +44,8 @@ def open_widget(browser: Any, address: str) -> Iterator[Open]:
     contexts, problems = [], []
 
     def opened(name: str, attributes: str = "", width: int = 800) -> Any:
-        context = browser.new_context(viewport={"width": width, "height": 900})
-        contexts.append(context)
-        page = context.new_page()
+        page = new_page(browser, width)
+        contexts.append(page.context)
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on("requestfailed", lambda request: problems.append(request.url))
         page.on(
@@ -70,7 +69,7 @@ def open_widget(browser: Any, address: str) -> Iterator[Open]:
     assert not problems
 
 
-WIDGETS = ["tile-calculator", "weight-explorer", "deformation-explorer"]
+WIDGETS = ["tile-calculator", "weight-explorer", "deformation-explorer", "figure-1"]
 
 
 @pytest.mark.parametrize("name", WIDGETS)
@@ -268,9 +267,53 @@ def test_draw_again_draws_other_vectors(open_widget: Open) -> None:
     assert page.locator("canvas").screenshot() != before
 
 
+def test_figure_1_has_the_boxes_of_the_paper(open_widget: Open) -> None:
+    page = open_widget("figure-1")
+    tabs = page.get_by_role("tab")
+    labels = [tabs.nth(i).get_attribute("aria-label") for i in range(tabs.count())]
+    drawn = [
+        f"{layer.name}: {shape[1]} channels of {shape[2]} x {shape[3]}"
+        for layer, shape in Architecture().shapes((1, 1, 572, 572))
+        if layer.kind in ("relu", "pool", "crop_concat") or layer.name == "output"
+    ]
+    assert labels == ["input: 1 channels of 572 x 572", *drawn]
+
+
+def test_every_box_of_figure_1_opens_by_keyboard(open_widget: Open) -> None:
+    page = open_widget("figure-1")
+    panel = page.get_by_role("tabpanel")
+    tabs = page.get_by_role("tab")
+    page.locator("[role=tab][tabindex='0']").focus()
+    page.keyboard.press("Home")
+    parameters = 0
+    for i in range(tabs.count()):
+        assert tabs.nth(i).get_attribute("aria-selected") == "true"
+        name = panel.locator("strong").inner_text()
+        assert tabs.nth(i).get_attribute("aria-label").startswith(name + ":")
+        assert (STATIC / "widgets" / "maps" / f"{name}.webp").is_file()
+        page.wait_for_function("document.querySelector('.unet-maps').naturalWidth > 0")
+        facts = panel.locator("dd").all_inner_texts()
+        parameters += int(facts[2].replace(",", ""))
+        page.keyboard.press("ArrowRight")
+    assert parameters == Architecture().parameters
+    assert panel.locator("strong").inner_text() == "output"
+
+
+def test_boxes_of_figure_1_open_by_click_and_by_buttons(open_widget: Open) -> None:
+    page = open_widget("figure-1", width=390)
+    title = page.get_by_role("tabpanel").locator("strong")
+    page.get_by_role("tab", name="expand3.crop_concat").click()
+    assert title.inner_text() == "expand3.crop_concat"
+    page.get_by_role("button", name="Next box").press("Enter")
+    assert title.inner_text() == "expand3.relu1"
+    page.get_by_role("button", name="Box before").click()
+    assert "copy and crop of 256 channels from contract3.relu2" in page.inner_text(
+        "[role=tabpanel]"
+    )
+
+
 def test_a_page_without_widgets_loads_nothing_more(browser: Any, address: str) -> None:
-    context = browser.new_context()
-    page = context.new_page()
+    page = new_page(browser)
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url.removeprefix(address)))
     html = PAGE.replace("data-widget", "data-other").format(name="", attributes="")
@@ -283,4 +326,4 @@ def test_a_page_without_widgets_loads_nothing_more(browser: Any, address: str) -
         "/page.html",
         "/widgets/load.js",
     ]
-    context.close()
+    page.context.close()

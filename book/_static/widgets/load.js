@@ -11,7 +11,7 @@
     "tile-calculator": ["geometry", "tile-calculator"],
     "weight-explorer": ["weights", "weight-explorer"],
     "deformation-explorer": ["deformation", "deformation-explorer"],
-    "figure-1": ["geometry", "figure-1"],
+    "figure-1": ["geometry", "maps/about", "figure-1"],
   };
   const base = document.currentScript.src.replace(/[^/]*$/, "");
   const requested = new Set();

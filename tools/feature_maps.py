@@ -1,0 +1,108 @@
+"""Make the pictures of the clickable Fig. 1: a few channels of every feature map, on one slice.
+
+    python tools/feature_maps.py                         # random weights of seed 0
+    python tools/feature_maps.py --weights net.safetensors
+
+The slice is the first of the EM stack where it is at hand, and a synthetic one otherwise.
+The pictures and what they show go to book/_static/widgets/maps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from unet_np import UNet, data
+from unet_np.architecture import Layer
+from unet_np.files import atomic_write
+from unet_np.images import normalise
+
+MAPS = Path(__file__).resolve().parent.parent / "book" / "_static" / "widgets" / "maps"
+SIDE = 96  # pixels of a picture's channel
+SHOWN = 4  # channels of a map that are shown
+
+
+class Watched(UNet):
+    """A network that keeps pictures of its feature maps."""
+
+    seen: dict[str, tuple[Image.Image, int]]
+
+    def _forward_layer(self, layer: Layer, x: Any, skips: Any, rng: Any) -> tuple[Any, Any]:
+        y, cache = super()._forward_layer(layer, x, skips, rng)
+        if is_box(layer):
+            self.seen[layer.name] = mosaic(y[0], halves=layer.kind == "crop_concat")
+        return y, cache
+
+
+def is_box(layer: Layer) -> bool:
+    """Whether Fig. 1 draws a box for the layer's output."""
+    return layer.kind in ("relu", "pool", "crop_concat") or layer.name == "output"
+
+
+def mosaic(maps: np.ndarray, halves: bool = False) -> tuple[Image.Image, int]:
+    """Channels far apart in number, side by side; of two halves, as many from each."""
+    alive = np.flatnonzero(maps.std(axis=(1, 2)) > 0)
+    parts = [alive[alive < len(maps) // 2], alive[alive >= len(maps) // 2]] if halves else [alive]
+    count = SHOWN // len(parts)
+    spread = [np.unique(np.linspace(0, len(part) - 1, count, dtype=int)) for part in parts]
+    chosen = [channel for part, at in zip(parts, spread, strict=True) for channel in part[at]]
+    tiles = [np.asarray(picture(maps[channel])) for channel in chosen]
+    gap = np.full((SIDE, 4), 255, np.uint8)
+    row = [part for tile in tiles for part in (tile, gap)][:-1]
+    return Image.fromarray(np.hstack(row)), len(chosen)
+
+
+def picture(channel: np.ndarray) -> Image.Image:
+    """One channel from black to white, between its 1st and its 99th percentile."""
+    low, high = np.percentile(channel, (1, 99))
+    grey = np.clip((channel - low) / max(high - low, 1e-9), 0, 1)
+    how = Image.Resampling.BOX if channel.shape[0] > SIDE else Image.Resampling.NEAREST
+    return Image.fromarray((255 * grey).astype(np.uint8)).resize((SIDE, SIDE), how)
+
+
+def slice_and_words() -> tuple[np.ndarray, str]:
+    """A slice of 512 x 512 pixels, and what it is."""
+    chosen = data.load_default(count=1, size=512)
+    real = chosen.name == "isbi2012"
+    words = "the first slice of the EM stack (Cardona et al. 2010)" if real else "a synthetic slice"
+    return normalise(np.squeeze(chosen.images[0])), words
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the pictures and `about.js`."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--weights", help="a .safetensors file of this package")
+    chosen = parser.parse_args(arguments)
+    image, words = slice_and_words()
+    net = Watched.load(chosen.weights) if chosen.weights else Watched()
+    net.seen = {"input": mosaic(image[None])}
+    size = net.architecture.nearest_input_sizes(572)[0]
+    margin = (size - image.shape[0]) // 2
+    net.forward(np.pad(image, margin, mode="reflect")[None, None])
+    MAPS.mkdir(exist_ok=True)
+    for name, (made, _) in net.seen.items():
+        with atomic_write(MAPS / f"{name}.webp") as temporary:
+            made.save(temporary, format="WEBP", quality=50, method=6)
+    trained = "the trained network" if chosen.weights else "random weights before any training"
+    about = {
+        "words": f"On {words}, with {trained}.",
+        "channels": {name: count for name, (_, count) in net.seen.items()},
+    }
+    with atomic_write(MAPS / "about.js") as temporary:
+        text = json.dumps(about, indent=2)
+        temporary.write_text(
+            f"// Written by tools/feature_maps.py.\nwindow.unetWidgets.maps = {text};\n",
+            encoding="utf-8",
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
