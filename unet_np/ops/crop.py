@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from unet_np.backend import Array, array_module, empty_channels_last
+from unet_np.backend import Array, array_module, empty_channels_last, for_row_blocks
 from unet_np.errors import InputError
 
 Shape = tuple[int, int, int, int]
@@ -85,8 +85,12 @@ def crop_concat(skip: Array, up: Array) -> tuple[Array, tuple[Shape, int]]:
     batch, channels, height, width = up.shape
     first = skip.shape[1]
     y = empty_channels_last(xp, (batch, first + channels, height, width), up.dtype)
-    y[:, :first] = center_crop(skip, height, width)
-    y[:, first:] = up
+
+    def join(y: Array, skip: Array, up: Array) -> None:
+        y[:first] = skip
+        y[first:] = up
+
+    for_row_blocks(join, y, center_crop(skip, height, width), up)
     return y, (skip.shape, first)
 
 

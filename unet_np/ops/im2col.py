@@ -65,30 +65,26 @@ def input_gradient(grad: Array, w: Array, x_shape: tuple[int, ...], padding: int
 
 
 def weight_gradient(grad: Array, x: Array, w_shape: tuple[int, ...], padding: int) -> Array:
-    """The columns' transpose times the output's gradient, one kernel row at a time."""
+    """The columns' transpose times the output's gradient."""
     xp = array_module(grad, x)
     out, into, kh, kw = w_shape
     batch, _, rows, columns = grad.shape
     pixels, grads = as_channels_last(x), as_channels_last(grad)
-    grad_w = empty(xp, (kh, kw, into, out), grad.dtype)
-    grad_w[...] = 0
-    blocks = _blocks(batch, rows, columns, into * kw, xp)
-    # One thread adds all blocks of its part of the result: no second copy, and a fixed order.
-    part = -(-out // thread_count())
+    blocks = _blocks(batch, rows, columns, into * kh * kw, xp)
+    # Each share of the blocks has a sum of its own, so that the order of all additions is fixed.
+    shares = min(len(blocks), thread_count())
+    sums = empty(xp, (shares, kh * kw * into, out), grad.dtype)
 
-    def call(item: tuple[int, int]) -> None:
-        i, k = item
-        target = grad_w[i, :, :, k : k + part].reshape(kw * into, -1)
-        product = scratch(xp, "product", target.shape, grad.dtype)
-        for image, first, last in blocks:
-            source = pixels[image]
-            cols = im2col(source, first + i, last + i, (1, kw), padding)
-            block = grads[image, first:last, :, k : k + part].reshape(cols.shape[0], -1)
-            xp.matmul(cols.T, block, out=product)
-            grad_w[i, :, :, k : k + part] += product.reshape(kw, into, -1)
+    def call(share: int) -> None:
+        sums[share] = 0
+        product = scratch(xp, "product", sums.shape[1:], grad.dtype)
+        for image, first, last in blocks[share::shares]:
+            cols = im2col(pixels[image], first, last, (kh, kw), padding)
+            block = grads[image, first:last].reshape(-1, out)
+            sums[share] += xp.matmul(cols.T, block, out=product)
 
-    parallel_map(call, [(i, k) for i in range(kh) for k in range(0, out, part)], xp)
-    return grad_w.transpose(3, 2, 0, 1)
+    parallel_map(call, range(shares), xp)
+    return sums.sum(axis=0).reshape(kh, kw, into, out).transpose(3, 2, 0, 1)
 
 
 def im2col(

@@ -37,16 +37,15 @@ from unet_np.backend import (
     scratch,
     thread_count,
 )
-from unet_np.ops.im2col import padded_window, rotated
+from unet_np.ops.im2col import padded_window
 
 TILE = 4  # outputs of a tile, in each direction
 PATCH = 6  # inputs of a tile
 MIN_CHANNELS = 16  # below, the transforms cost more than they save
-MIN_TILES = 100  # below, transforming the kernels does
-NARROW = 64  # up to so many channels a block is to have
-NARROW_TILES = 64  # so many tiles: all that is made of them stays in a core's cache,
-WIDE_TILES = 144  # and beyond so many, since a GEMM has to fetch ever more kernels
-GROUP_BLOCKS = 32  # tiles of this many blocks are kept for the gradient of the kernels
+MIN_TILES = 40  # below, transforming the kernels does
+MIN_TILES_OF_BLOCK = 144  # since a GEMM has to fetch the kernels for every block
+BLOCK_ELEMENTS = 18432  # tiles x channels: fewer cost Python too much, more leave the cache
+GROUP_BLOCKS = 64  # tiles of this many blocks are kept for the gradient of the kernels
 
 
 class Block(NamedTuple):
@@ -110,16 +109,20 @@ def input_gradient(grad: Array, w: Array, x_shape: tuple[int, ...], padding: int
     if padding > 2:
         cut = padding - 2
         grad = grad[:, :, cut : cut + x_shape[2] + 2, cut : cut + x_shape[3] + 2]
-    return _convolve(grad, transform_kernels(rotated(w)), zero, max(0, 2 - padding))
+    # Transposed as a view: a BLAS reads a matrix either way, moving it would cost more.
+    kernels = transform_kernels(w, turned=True).transpose(0, 2, 1)
+    return _convolve(grad, kernels, zero, max(0, 2 - padding))
 
 
-def transform_kernels(w: Array) -> Array:
-    """G g G' for every kernel: (K, C, 3, 3) -> (36, C, K)."""
+def transform_kernels(w: Array, turned: bool = False) -> Array:
+    """G g G' for every kernel, or for every kernel turned by 180°: (K, C, 3, 3) -> (36, C, K)."""
     xp = array_module(w)
     out, into = w.shape[:2]
     taps = w.transpose(2, 3, 1, 0).reshape(9, into * out)
     kernels = empty(xp, (PATCH * PATCH, into * out), w.dtype)
     _, _, gg = _matrices(xp, w.dtype.str)
+    if turned:
+        gg = xp.ascontiguousarray(gg[:, ::-1])
     step = max(1, block_elements(xp) // (PATCH * PATCH))
 
     def call(first: int) -> None:
@@ -276,10 +279,8 @@ def _write_outputs(products: Array, results: Array, block: Block) -> None:
 def _blocks(batch: int, rows: int, columns: int, channels: int, xp: ModuleType) -> list[Block]:
     """Rectangles of tiles: small enough for the cache, large enough for a GEMM."""
     down, across = -(-rows // TILE), -(-columns // TILE)
-    wanted = max(
-        NARROW_TILES if channels <= NARROW else WIDE_TILES,
-        block_elements(xp) // (PATCH * PATCH * channels),
-    )
+    elements = block_elements(xp) // PATCH**2 if is_device(xp) else BLOCK_ELEMENTS
+    wanted = max(MIN_TILES_OF_BLOCK, elements // channels)
     columns_of_blocks = -(-across // wanted)
     width = -(-across // columns_of_blocks)
     rows_of_blocks = -(-down // max(1, wanted // width))
