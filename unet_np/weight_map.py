@@ -28,7 +28,7 @@ DEFAULTS = {"paper": (10.0, 5.0), "falk2019": (50.0, 6.0)}
 """Each variant's w0 (lambda_sep in Falk et al. 2019) and sigma (sigma_sep) in pixels."""
 
 V_BAL, SIGMA_BAL = 0.1, 10.0
-"""Falk et al. 2019: weight of the far background, and how far (pixels) cells raise it."""
+"""Weight of the far background in Falk et al. 2019, and how far (pixels) cells raise it."""
 
 _NEGLIGIBLE = 1e-7  # what a pixel's weight may lack: a hundredth of the promised 1e-5
 
