@@ -255,7 +255,7 @@ def channel_sums(x: Array) -> Array:
 POOLED_BYTES = 2**20
 """Smaller arrays are left to NumPy."""
 
-SLACK = 1.25
+SLACK = 1.1
 """A block is used again for an array if it is at most so many times as large."""
 
 
