@@ -36,7 +36,8 @@ def test_the_defaults_are_the_errors_of_table_1(stack):
     result = scores_of("maps.tif", "labels.tif")
     assert result["scores"] == json.loads(json.dumps(metrics.evaluate(labels, maps)))
     assert list(result["scores"]) == list(metrics.ISBI_METRICS)
-    assert result["command"].startswith("unet-np") and result["labels"] == "labels.tif"
+    assert result["command"].startswith("unet-np")
+    assert result["labels"] == "labels.tif"
 
 
 @pytest.mark.parametrize("name", [n for n in metrics.METRIC_NAMES if n != "seg_measure"])
@@ -86,7 +87,8 @@ def test_the_table_is_printed(stack, capsys):
     command = ["evaluate", "maps.tif", "labels.tif", "--metrics", "iou", "--per-slice"]
     assert main(command) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split()[0] == "iou" and lines[0].endswith("threshold 0.5")
+    assert lines[0].split()[0] == "iou"
+    assert lines[0].endswith("threshold 0.5")
     assert [line.split()[:2] for line in lines[1:]] == [["slice", "0"], ["slice", "1"]]
 
 
@@ -111,7 +113,8 @@ def test_mistakes_are_one_line(stack, tmp_path, capsys, arguments, message):
     before = sorted(tmp_path.iterdir())
     assert main(["evaluate", *arguments]) == 2
     error = capsys.readouterr().err
-    assert message in error and error.count("\n") == 1
+    assert message in error
+    assert error.count("\n") == 1
     assert sorted(tmp_path.iterdir()) == before
 
 

@@ -166,7 +166,6 @@ _COMMON: dict[str, Any] = {
     "base_channels": 16,
     "depth": 4,
     "input_size": 316,
-    "warmup": 100,
     "schedule": "poly",
     "validate_every": 50,
     "checkpoint_every": 50,
@@ -177,20 +176,20 @@ RECIPES = {
     "em": Recipe(
         "em",
         "isbi2012",
-        TrainConfig(steps=1500, learning_rate=0.0005, **_COMMON),
+        TrainConfig(steps=2500, learning_rate=0.0005, warmup=500, **_COMMON),
         averaging=7,
     ),
     "u373": Recipe(
         "u373",
         "u373",
-        TrainConfig(steps=500, learning_rate=0.0005, **_COMMON),
+        TrainConfig(steps=800, learning_rate=0.0005, warmup=300, **_COMMON),
         averaging=1,
         synthetic="synthetic-cells",
     ),
     "hela": Recipe(
         "hela",
         "hela",
-        TrainConfig(steps=700, learning_rate=0.0005, **_COMMON),
+        TrainConfig(steps=1000, learning_rate=0.0005, warmup=300, **_COMMON),
         averaging=1,
         synthetic="synthetic-cells",
     ),
@@ -207,7 +206,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 }
 """What each variant of experiment 1 leaves out of the recipe, or changes in it."""
 
-REDUCED: dict[str, Any] = {"base_channels": 8, "input_size": 252, "steps": 400}
+REDUCED: dict[str, Any] = {"base_channels": 8, "input_size": 252, "steps": 800, "warmup": 300}
 """The scale at which the variants are compared with one another."""
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,22 @@ from unet_np.data import Dataset
 from unet_np.errors import TrainingError
 from unet_np.experiments import runner
 from unet_np.experiments.experiment import Places
-from unet_np.experiments.recipes import Fold, Recipe
+from unet_np.experiments.recipes import Fold, Recipe, changed
 from unet_np.logs import read_csv
 
-RATES = (0.0001, 0.0003, 0.0005, 0.001, 0.003)
+TRIALS: tuple[Mapping[str, Any], ...] = (
+    {"learning_rate": 0.0001, "momentum": 0.99, "warmup": 50},
+    {"learning_rate": 0.0003, "momentum": 0.99, "warmup": 50},
+    {"learning_rate": 0.001, "momentum": 0.99, "warmup": 50},
+    {"learning_rate": 0.003, "momentum": 0.99, "warmup": 50},
+    {"learning_rate": 0.0003, "momentum": 0.99, "warmup": 1000},
+    {"learning_rate": 0.001, "momentum": 0.95, "warmup": 50},
+    {"learning_rate": 0.003, "momentum": 0.9, "warmup": 20},
+    {"learning_rate": 0.01, "momentum": 0.9, "warmup": 20},
+)
+"""Settings that are tried, each at a constant rate after its warm-up."""
+
 STEPS = 200
-WARMUP = 50
 LAST = 50
 """The last steps, over which the loss of a trial is the mean."""
 
@@ -27,45 +38,41 @@ def search(
     dataset: Dataset,
     fold: Fold,
     places: Places,
-    rates: Sequence[float] = RATES,
+    trials: Sequence[Mapping[str, Any]] = TRIALS,
     steps: int = STEPS,
 ) -> dict[str, Any]:
-    """Train a little with each learning rate, at a constant rate after the warm-up.
+    """Train a little with each of some settings.
 
     Only the fold's training side is looked at. A trial that was done is not done again, one
     that was stopped goes on.
 
+    Parameters
+    ----------
+    chosen, dataset, fold, places
+        As for `run_fold`.
+    trials : sequence of dict
+        ``learning_rate``, ``momentum`` and ``warmup`` of each.
+    steps : int
+        Of each trial.
+
     Returns
     -------
     dict
-        ``trials``: by rate the loss over the last steps, the validation and the curve, or the
-        error that ended it. ``chosen``: the rate with the lowest loss on the validation slices.
+        ``trials``: settings, the loss over the last steps, the validation and the curve, or the
+        error that ended it. ``best``: the settings with the lowest loss at the end.
     """
-    trials = []
-    for rate in rates:
-        settings = chosen.config.replace(
-            learning_rate=rate,
-            schedule="constant",
-            steps=steps,
-            warmup=min(WARMUP, chosen.config.warmup),
-        )
-        trial = Recipe(chosen.name, chosen.data, settings, chosen.averaging, chosen.quick)
-        folder = places.run(chosen, Fold(f"search/rate-{rate:g}", (), (), ()))
-        row: dict[str, Any] = {"learning_rate": rate, "steps": steps}
-        try:
-            runner.train_fold(trial, dataset, fold, folder, True, False, places.progress)
-        except TrainingError as error:
-            row["error"] = str(error).split(";")[0]
-        row |= _figures(folder)
-        trials.append(row)
+    rows = []
+    for settings in trials:
+        row = _trial(chosen, dataset, fold, places, settings, steps)
+        rows.append(row)
         places.say(_line(row))
-    finished = [row for row in trials if "error" not in row]
-    best = min(finished, key=lambda row: row["validation_loss"], default=None)
+    finished = [row for row in rows if "error" not in row]
+    best = min(finished, key=lambda row: row["loss"], default=None)
     result = {
         **runner.header(chosen, dataset, chosen.config, places.command),
         "fold": fold.to_dict(dataset.ids),
-        "trials": trials,
-        "chosen": best and best["learning_rate"],
+        "trials": rows,
+        "best": best and {key: best[key] for key in ("learning_rate", "momentum", "warmup")},
     }
     path = places.result(f"search-{chosen.name}")
     runner.write_json(path, result)
@@ -73,7 +80,26 @@ def search(
     return result
 
 
-def _figures(folder: Any) -> dict[str, Any]:
+def _trial(
+    chosen: Recipe,
+    dataset: Dataset,
+    fold: Fold,
+    places: Places,
+    settings: Mapping[str, Any],
+    steps: int,
+) -> dict[str, Any]:
+    trial = changed(chosen, **settings, schedule="constant", steps=steps)
+    name = "-".join(f"{key}-{value:g}" for key, value in settings.items()).replace("_", "-")
+    folder = places.run(chosen, Fold(f"search/{name}", (), (), ()))
+    row: dict[str, Any] = {**settings, "steps": steps}
+    try:
+        runner.train_fold(trial, dataset, fold, folder, True, False, places.progress)
+    except TrainingError as error:
+        row["error"] = str(error).split(";")[0]
+    return row | _figures(folder)
+
+
+def _figures(folder: Path) -> dict[str, Any]:
     path = RunFolder(folder).metrics
     rows = read_csv(path) if path.exists() else []
     if not rows:
@@ -90,9 +116,7 @@ def _figures(folder: Any) -> dict[str, Any]:
 
 
 def _line(row: dict[str, Any]) -> str:
+    head = f"rate {row['learning_rate']:g}, momentum {row['momentum']:g}, warm-up {row['warmup']}: "
     if "error" in row:
-        return f"rate {row['learning_rate']:g}: {row['error']}"
-    return (
-        f"rate {row['learning_rate']:g}: loss {row['loss']:.4f}, "
-        f"validation {row['validation_loss']:.4f}"
-    )
+        return head + row["error"]
+    return f"{head}loss {row['loss']:.4f}, validation {row['validation_loss']:.4f}"

@@ -1,0 +1,440 @@
+"""The experiments: splits without leaks, quick runs end to end, results that name their source."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from unet_np import data, metrics, pretrained
+from unet_np.cli import main
+from unet_np.data import Dataset
+from unet_np.errors import InputError
+from unet_np.experiments import (
+    ABLATIONS,
+    RECIPES,
+    Places,
+    ablate,
+    cells,
+    choose_folds,
+    em,
+    experiment,
+    pictures,
+    recipe,
+    run_fold,
+    runner,
+    search,
+    summarise,
+)
+from unet_np.experiments.export import draw_test_slices, export
+from unet_np.experiments.recipes import changed, ranges
+from unet_np.images import read_image
+from unet_np.unet import UNet
+
+TINY = {"base_channels": 2, "steps": 4, "input_size": 68, "averaging": 1}
+
+
+@pytest.fixture(autouse=True)
+def no_data(request, monkeypatch, tmp_path):
+    """Quick runs take synthetic data here, whatever lies on this machine."""
+    if request.node.get_closest_marker("data") is None:
+        monkeypatch.setenv(data.VARIABLE, str(tmp_path / "no data"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def places(tmp_path):
+    said = []
+    return Places(tmp_path / "runs", tmp_path / "results", ["experiment"], said.append, False)
+
+
+# Splits
+
+
+@pytest.mark.parametrize("name", list(RECIPES))
+@pytest.mark.data
+def test_no_slice_serves_for_two_things(name):
+    chosen = RECIPES[name]
+    if not data.is_available(chosen.data):
+        pytest.skip(f"{chosen.data} is not in the cache")
+    dataset = chosen.dataset()
+    folds = chosen.folds(dataset)
+    tested = [i for fold in folds for i in fold.test]
+    assert sorted(tested) == list(range(len(dataset)))
+    for fold in folds:
+        parts = [set(fold.training), set(fold.validation), set(fold.test)]
+        assert all(parts)
+        assert sum(map(len, parts)) == len(set.union(*parts)) == len(dataset)
+        if name != "em":
+            sides = [{dataset.groups[i] for i in part} for part in parts]
+            assert sides[0] == sides[1]
+            assert not sides[0] & sides[2]
+
+
+def test_the_trainer_sees_the_folds_split():
+    from unet_np.samples import split
+
+    chosen = recipe("em", quick=True)
+    dataset = chosen.dataset()
+    for fold in chosen.folds(dataset):
+        config = chosen.fold_config(fold, "runs/x")
+        assert split(config, dataset) == (fold.training, fold.validation)
+
+
+def test_the_blocks_of_the_em_stack():
+    folds = RECIPES["em"].folds(Dataset("isbi2012", np.zeros((30, 4, 4))))
+    assert [ranges(fold.test) for fold in folds] == ["0-9", "10-25", "26-29"]
+    assert [ranges(fold.validation) for fold in folds] == ["28-29", "0-1", "0-1"]
+
+
+def test_folds_by_number():
+    chosen = recipe("u373", quick=True)
+    folds = chosen.folds(chosen.dataset())
+    assert [fold.name for fold in folds] == ["01-to-02", "02-to-01"]
+    assert choose_folds(folds, None) == folds
+    assert choose_folds(folds, 1) == folds[1:]
+    with pytest.raises(InputError, match=r"--fold: got 2, expected 0 \(01-to-02\), 1"):
+        choose_folds(folds, 2)
+
+
+def test_recipes():
+    for name, chosen in RECIPES.items():
+        parameters = chosen.config.architecture.parameters
+        assert 2 * parameters <= pretrained.MAX_BYTES, name
+    assert RECIPES["em"].averaging == 7
+    assert changed(RECIPES["em"], base_channels=8).config.base_channels == 8
+    with pytest.raises(InputError, match="experiment: got 'me'"):
+        recipe("me")
+
+
+def test_with_padding_about_as_many_pixels_are_learned_from():
+    padded = changed(RECIPES["em"], padding=1).config
+    valid = RECIPES["em"].config
+    output = valid.architecture.output_size(valid.tile_size)
+    assert abs(padded.input_size - output) <= padded.architecture.size_step
+
+
+# Scores
+
+
+def test_thresholds_come_from_the_training_side(places):
+    """Whatever the test labels are, the thresholds and the baseline's settings stay."""
+    chosen = recipe("em", quick=True, **TINY)
+    dataset = chosen.dataset()
+    fold = chosen.folds(dataset)[0]
+    maps = em.smoothed(dataset.images, 1.0)
+    results = []
+    for labels in (dataset.labels, np.where(np.arange(6)[:, None, None] < 2, 1, dataset.labels)):
+        other = replace(dataset, labels=labels.astype(np.uint8))
+        results.append(
+            experiment._score(chosen, other, fold, maps[list(fold.validation)], maps[:2])
+        )
+    assert results[0]["thresholds"] == results[1]["thresholds"]
+    for key in ("sigma", "thresholds"):
+        assert results[0]["baseline"][key] == results[1]["baseline"][key]
+    assert results[0]["scores"] != results[1]["scores"]
+
+
+def test_scores_are_those_of_the_metrics():
+    dataset = data.load("synthetic-em", count=2, size=64)
+    maps = em.smoothed(dataset.images, 1.0)
+    thresholds = {name: 0.4 for name in em.METRICS}
+    result = em.score(dataset.labels, maps, thresholds)
+    for name, threshold in thresholds.items():
+        metric = getattr(metrics, name)
+        assert result["scores"][name]["value"] == metric(dataset.labels, maps, threshold)
+        assert result["scores_at_best_threshold"][name]["value"] == metric(dataset.labels, maps)
+
+
+def test_the_baseline_beats_a_blank_guess_and_not_the_truth():
+    dataset = data.load("synthetic-em", count=4, size=96)
+    result = em.baseline(dataset.images, dataset.labels, [0, 1], [0, 1], [2, 3])
+    blank = metrics.pixel_error(dataset.labels[2:], np.ones((2, 96, 96)), 0.5)
+    assert 0 < result["scores"]["pixel_error"]["value"] < blank
+
+
+def fake(fold, **scores):
+    return {"fold": {"name": fold}, "scores": {k: {"value": v} for k, v in scores.items()}}
+
+
+def test_mean_and_spread_stand_beside_the_paper():
+    first = fake("a", warping_error=0.0002, rand_error=0.03, pixel_error=0.07)
+    second = fake("b", warping_error=0.0004, rand_error=0.04, pixel_error=0.09)
+    summary = em.table([first, second])
+    ours = summary["rows"]["this network, thresholds from the training side"]
+    assert ours["rand_error"]["mean"] == pytest.approx(0.035)
+    assert ours["rand_error"]["sd"] == pytest.approx(0.0070710678)
+    assert summary["aim_met"] == {"warping_error": True, "rand_error": True, "pixel_error": False}
+    assert summary["verdict"] == "Aim missed: pixel_error 0.08 against 0.0611."
+    text = "\n".join(em.table_lines(summary))
+    assert "0.000353" in text
+    assert "0.0350 ± 0.0071" in text
+    assert em.NOT_THE_SAME_TEST in text
+
+
+def test_the_aim_of_table_2():
+    summary = cells.table("hela", [fake("01-to-02", seg_measure=0.8)])
+    assert summary["aim_met"]
+    assert summary["verdict"] == "Aim met: SEG 0.8000 against 0.7756."
+    assert not cells.table("u373", [fake("01-to-02", seg_measure=0.8)])["aim_met"]
+    lines = cells.table_lines("hela", summary)
+    assert any("HOUS-US" in line and line.endswith("-") for line in lines)
+
+
+def test_small_cells_and_cells_outside_of_the_field_are_left_out():
+    probability = np.zeros((200, 200))
+    probability[80:100, 80:100] = probability[10:30, 10:30] = 0.9
+    probability[120:122, 120:122] = probability[40:60, 100:120] = 0.9
+    found = cells.find_cells(probability, 0.5, min_area=5)
+    assert found[90, 90]
+    assert not found[20, 20]
+    assert not found[121, 121]
+    assert found[45, 110]  # reaches into the field of interest
+    assert sorted(np.unique(found)) == [0, 1, 2]
+    assert cells.find_cells(probability[:60, :60], 0.5, 5).max() == 1
+
+
+def test_the_threshold_of_cells_is_the_one_with_the_highest_seg():
+    truth = np.zeros((1, 120, 120), int)
+    truth[0, 55:65, 52:60], truth[0, 55:65, 62:70] = 1, 2
+    maps = np.where(truth > 0, 0.95, 0.05)
+    maps[0, 55:65, 60:62] = 0.65  # joins the two below this
+    assert cells.choose_threshold(truth, maps, 1) in (0.7, 0.8, 0.9)
+    result = cells.score(truth, maps, 0.5, 1)
+    assert result["cells"]["merged"] == 2
+
+
+# Runs
+
+
+@pytest.mark.parametrize("name", ["em", "hela"])
+def test_a_quick_fold_end_to_end(name, places):
+    chosen = recipe(name, quick=True, **TINY)
+    dataset = chosen.dataset()
+    fold = chosen.folds(dataset)[0]
+    result = run_fold(chosen, dataset, fold, places)
+    path = places.result(f"{name}-{fold.name}")
+    assert json.loads(path.read_text()) == json.loads(json.dumps(result))
+    wanted = {"command", "seed", "commit", "data", "machine", "time", "curve", "scores", "fold"}
+    assert wanted <= set(result)
+    assert result["time"]["training_seconds"] > 0
+    assert result["curve"]["step"][-1] == 4
+    assert result["curve"]["validation_loss"]
+    for metric, scores in result["scores"].items():
+        assert metric in metrics.METRIC_NAMES
+        assert len(scores["slices"]) == len(fold.test)
+    for part in ("curve", "slices"):
+        assert read_image(path.with_name(f"{path.stem}-{part}.png")).shape[0] > 100
+    # Again: nothing is done, and other settings are refused.
+    before = path.stat().st_mtime_ns
+    assert run_fold(chosen, dataset, fold, places, resume=True)["scores"] == result["scores"]
+    assert path.stat().st_mtime_ns == before
+    with pytest.raises(InputError, match="steps: got 5, expected 4"):
+        run_fold(changed(chosen, steps=5), dataset, fold, places)
+    with pytest.raises(InputError, match="data: got others"):
+        run_fold(chosen, replace(dataset, images=dataset.images + np.uint8(1)), fold, places)
+    summary = summarise(chosen, [result], places)
+    assert json.loads(places.result(name).read_text())["folds"] == summary["folds"]
+
+
+def test_a_stopped_fold_goes_on_and_ends_the_same(places, tmp_path):
+    chosen = recipe("em", quick=True, **TINY)
+    dataset = chosen.dataset()
+    fold = chosen.folds(dataset)[1]
+    whole = run_fold(chosen, dataset, fold, replace(places, runs=tmp_path / "a"))
+    places.result(f"em-{fold.name}").unlink()
+    stopped = replace(places, runs=tmp_path / "b", progress=stop_after(2))
+    with pytest.raises(RuntimeError):
+        run_fold(changed(chosen, checkpoint_every=1), dataset, fold, stopped)
+    with pytest.raises(InputError, match="--resume"):
+        run_fold(chosen, dataset, fold, replace(places, runs=tmp_path / "b"))
+    resumed = run_fold(chosen, dataset, fold, replace(places, runs=tmp_path / "b"), resume=True)
+    assert resumed["weights_sha256"] == whole["weights_sha256"]
+    assert resumed["scores"] == whole["scores"]
+
+
+def stop_after(steps):
+    def stop(row):
+        if row["step"] == steps:
+            raise RuntimeError("stopped")
+
+    return stop
+
+
+def test_predictions_are_kept_for_the_weights_that_made_them(tmp_path):
+    image = np.random.default_rng(0).integers(0, 255, (40, 40), np.uint8)
+    said = []
+    for seed, news in ((0, 1), (0, 1), (1, 2)):
+        net = UNet(base_channels=2, depth=1, seed=seed)
+        net.save(tmp_path / "weights.safetensors")
+        maps, seconds = runner.predict_slices(net, [image], ["a/0"], tmp_path, 1, said.append)
+        assert maps.shape == (1, 40, 40)
+        assert seconds > 0
+        assert len(said) == news
+
+
+def test_seconds_add_up_over_resumes(tmp_path):
+    (tmp_path / "times.csv").write_text("step,seconds\n1,2.0\n2,5.0\n3,1.5\n4,2.0\n")
+    assert runner.training_seconds(tmp_path) == pytest.approx(7.0)
+
+
+def test_the_search_says_which_settings_explode(places):
+    chosen = recipe("em", quick=True, **TINY)
+    dataset = chosen.dataset()
+    fold = chosen.folds(dataset)[1]
+    trials = [{"learning_rate": rate, "momentum": 0.9, "warmup": 1} for rate in (0.001, 0.002)]
+    result = search(chosen, dataset, fold, places, trials, steps=3)
+    assert result["best"] in trials
+    stored = json.loads(places.result("search-em").read_text())
+    assert [row["steps_done"] for row in stored["trials"]] == [3, 3]
+    strict = changed(chosen, gradient_limit=1e-9)
+    result = search(strict, dataset, fold, replace(places, runs=places.runs / "b"), trials, steps=3)
+    assert result["best"] is None
+    assert all("above the limit" in row["error"] for row in result["trials"])
+
+
+def test_variants_differ_in_what_they_say(places):
+    chosen = recipe("em", quick=True, **TINY)
+    dataset = chosen.dataset()
+    fold = chosen.folds(dataset)[2]
+    variants = ("full", "no-averaging", "padding-1")
+    result = ablate(changed(chosen, averaging=7), dataset, fold, places, variants)
+    assert set(result["variants"]) == set(variants) < set(ABLATIONS)
+    kept = places.result("em-ablation")
+    again = ablate(changed(chosen, averaging=7), dataset, fold, places, variants)
+    assert again["variants"] == json.loads(kept.read_text())["variants"]
+    trained = sorted(p.name for p in (places.runs / "quick/em/ablation").iterdir())
+    assert trained == [f"full-{fold.name}", f"padding-1-{fold.name}"]
+
+
+# What leaves an experiment
+
+
+def test_weights_are_exported_with_their_card(places, tmp_path):
+    chosen = recipe("em", quick=True, **TINY)
+    dataset = chosen.dataset()
+    fold = chosen.folds(dataset)[0]
+    with pytest.raises(InputError, match="fold-0, which is not finished"):
+        export(chosen, fold, places)
+    result = run_fold(chosen, dataset, fold, places)
+    target = export(chosen, fold, places, tmp_path / "out")
+    net = UNet.load(target, backend="numpy")
+    assert target.stat().st_size < 3 * net.architecture.parameters + 20_000
+    card = target.with_suffix(".md").read_text()
+    for text in ("Cardona", "non-commercial", "`rand_error`", "0.0382", "train/2", "learning_rate"):
+        assert text in card, text
+    assert f"{result['scores']['rand_error']['value']:.6f}" in card
+    weights = places.run(chosen, fold) / "weights.safetensors"
+    weights.write_bytes(target.read_bytes())
+    with pytest.raises(InputError, match="that were scored"):
+        export(chosen, fold, places, tmp_path / "out")
+
+
+def test_unlabelled_slices_are_drawn(places):
+    chosen = recipe("em", quick=True, **TINY)
+    dataset = chosen.dataset()
+    fold = chosen.folds(dataset)[0]
+    run_fold(chosen, dataset, fold, places)
+    path = draw_test_slices(chosen, fold, places, (0, 2))
+    assert read_image(path).shape == (128 * 2 + 8, 128 * 2 + 8, 3)
+    assert json.loads(path.with_suffix(".json").read_text())["slices"] == ["test/0", "test/2"]
+    with pytest.raises(InputError, match="--test-slices: got 3, expected 0 to 2"):
+        draw_test_slices(chosen, fold, places, (3,))
+
+
+@pytest.mark.parametrize("name", pretrained.NAMES)
+def test_a_network_that_ships_loads_and_is_small(name):
+    if name not in pretrained.available():
+        pytest.skip(f"no weights for {name} yet")
+    assert pretrained.path(name).stat().st_size <= pretrained.MAX_BYTES
+    net = pretrained.load(name, backend="numpy")
+    assert net.architecture.in_channels == 1
+    assert net.architecture.num_classes == 2
+    assert "Licence of the data" in pretrained.card(name)
+
+
+def test_segment_works_out_of_the_box(tmp_path):
+    if "em" not in pretrained.available():
+        pytest.skip("no weights for em yet")
+    from unet_np.images import write_png
+
+    write_png("a.png", data.load("synthetic-em", count=1, size=64).images[0])
+    assert main(["segment", "a.png", "-o", "out.tif", "--instances", "-q"]) == 0
+    assert read_image("out.tif").shape == (64, 64)
+    assert Path("out-cells.csv").exists()
+
+
+def test_segment_refuses_an_unknown_model(capsys):
+    Path("a.png").touch()
+    assert main(["segment", "a.png", "--model", "hella"]) == 2
+    assert "nearest valid is 'hela'" in capsys.readouterr().err
+    assert main(["segment", "a.png", "--model", "em", "--weights", "w"]) == 2
+    assert "with --weights, expected one of the two" in capsys.readouterr().err
+
+
+# Pictures
+
+
+def test_colours_of_errors():
+    label = np.ones((32, 32), np.uint8)
+    label[:, 16] = 0
+    merged = np.ones((32, 32))
+    picture = pictures.em_errors(np.arange(1024.0).reshape(32, 32), label, merged, 0.5)
+    assert (picture == pictures.RED).all(-1).any()
+    assert not (picture == pictures.BLUE).all(-1).any()
+    cell = np.zeros((32, 32), int)
+    cell[8:20, 8:20] = 1
+    image = np.zeros((32, 32))
+    missed = pictures.cell_errors(image, cell, np.zeros_like(cell))
+    assert np.ptp(missed[12, 12]) > 0
+    assert np.ptp(missed[30, 30]) == 0
+
+
+# The command
+
+
+def test_the_command(capsys, monkeypatch, tmp_path):
+    flags = ["--quick", "--base-channels", "2", "--steps", "3", "--averaging", "1"]
+    assert main(["experiment", "em", "--fold", "1", "-q", *flags]) == 0
+    printed = capsys.readouterr().out
+    assert "Aim missed" in printed
+    assert "A quick run" in printed
+    stored = json.loads(Path("runs/quick/em-fold-1.json").read_text())
+    assert stored["quick"]
+    assert stored["data"]["name"] == "synthetic-em"
+    assert main(["experiment", "em", "--fold", "1", *flags]) == 0
+    assert "is there already" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["em", "--quick", "--fold", "3"], "--fold: got 3"),
+        (["em", "--all", "--fold", "1"], "--all: got --fold 1 too"),
+        (["em", "--resume", "--overwrite"], "overwrite"),
+        (["u373", "--quick", "--ablation"], "--ablation: got the experiment u373"),
+        (["em", "--quick", "--averaging", "3"], "--averaging: got 3"),
+        (["em", "--quick", "--steps", "0"], "steps: got 0"),
+        (["em", "--quick", "--export"], "not finished"),
+        (["hella"], "invalid choice"),
+    ],
+)
+def test_mistakes_are_one_line(capsys, arguments, message):
+    assert main(["experiment", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not Path("results").exists()
+
+
+def test_a_frame_of_unknown_pixels_is_no_validation():
+    unknown = np.zeros((5, 8, 8), bool)
+    unknown[2, 0, 0] = True
+    frames = Dataset(
+        "mine", np.zeros((5, 8, 8)), np.zeros((5, 8, 8), np.uint8), unknown=unknown,
+        groups=("01",) * 4 + ("02",),
+    )  # fmt: skip
+    folds = RECIPES["hela"].folds(frames.subset([0, 1, 2, 3, 4, 4]))
+    assert folds[0].validation == (1, 3)
+    assert folds[0].training == (0, 2)
