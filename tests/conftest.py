@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Generator
 from types import ModuleType
@@ -10,6 +11,8 @@ from typing import Any
 
 # Before anything imports pyplot, also in the processes that tests start.
 os.environ.setdefault("MPLBACKEND", "Agg")
+# A process that was started in the background ignores Ctrl-C, and so do those that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import guard
 import pytest
