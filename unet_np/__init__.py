@@ -12,8 +12,10 @@ Examples
 (1, 2, 4, 4)
 """
 
+import sys
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from types import ModuleType
 from typing import Any
 
 from unet_np.architecture import Architecture
@@ -49,8 +51,21 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _LATER:
-        # A function may have the name of its module; the function is what is asked for.
-        value = getattr(import_module(_LATER[name]), name)
-        globals()[name] = value
-        return value
+        return getattr(import_module(_LATER[name]), name)
     raise AttributeError(f"module 'unet_np' has no attribute {name!r}")
+
+
+class _Package(ModuleType):
+    """Two functions have the name of their module, as in the paper: here the function counts.
+
+    When Python has imported a module it sets it as an attribute of its package. Without
+    this class `unet_np.weight_map` would be a function before that and a module after.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _LATER and isinstance(value, ModuleType):
+            value = getattr(value, name)
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
