@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BOOK = ROOT / "book"
 NOTEBOOKS = sorted(p for p in BOOK.glob("**/*.ipynb") if ".ipynb_checkpoints" not in p.parts)
 # Pages that are no chapters and so have no exercises.
-WITHOUT_EXERCISES = {"intro.ipynb"}
+WITHOUT_EXERCISES = {"intro.ipynb", "errata.ipynb", "questions.ipynb", "statistics.ipynb"}
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
@@ -132,7 +132,8 @@ def test_pages_stay_light(path: Path) -> None:
 def test_only_timings_and_machine_facts_escape_comparison(path: Path) -> None:
     cells = code_cells(path)
     ignored = [cell for cell in cells if "nbval-ignore-output" in tags(cell)]
-    assert len(ignored) <= len(cells) // 3
+    # One page does nothing but name the machine.
+    assert len(ignored) <= len(cells) // 3 or path.name == "statistics.ipynb"
     assert not any("nbval-skip" in tags(cell) for cell in cells)
 
 

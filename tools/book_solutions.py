@@ -1,0 +1,94 @@
+"""A Sphinx extension: the page of solutions, gathered from the chapters' notebooks.
+
+The directive ``solutions`` lists every notebook of the table of contents that has exercises:
+each exercise by its number, name and difficulty, and the hidden cell that solves it. It reads the
+notebooks when the book is built, so that the page cannot disagree with them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+EXERCISE = re.compile(r"^\*\*(\d+)\. (.+?) \((\w+)\)\.\*\*", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A notebook with exercises: ``exercises`` are (number, name, difficulty, solution)."""
+
+    name: str
+    title: str
+    exercises: tuple[tuple[str, str, str, str], ...]
+
+
+def chapters(root: Path) -> Iterator[Chapter]:
+    """The chapters that have exercises, in the order of ``_toc.yml``."""
+    contents = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))
+    for name in _files(contents):
+        path = root / f"{name}.ipynb"
+        if path.is_file():
+            chapter = read_chapter(name, json.loads(path.read_text(encoding="utf-8")))
+            if chapter.exercises:
+                yield chapter
+
+
+def read_chapter(name: str, notebook: dict[str, Any]) -> Chapter:
+    """The exercises of a notebook; a solution is the next hidden cell after the text."""
+    title, found, waiting = name, [], None
+    for cell in notebook["cells"]:
+        text = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            if heading := re.match(r"# (.+)", text):
+                title = heading[1]
+            if exercise := EXERCISE.search(text):
+                waiting = exercise.groups()
+        elif waiting and "hide-cell" in cell["metadata"].get("tags", []):
+            found.append((*waiting, text))
+            waiting = None
+    return Chapter(name, title, tuple(found))
+
+
+def _files(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        yield from (node[key] for key in ("root", "file") if key in node)
+        node = list(node.values())
+    if isinstance(node, list):
+        for item in node:
+            yield from _files(item)
+
+
+class Solutions(SphinxDirective):
+    """A section for each chapter, a listing for each solution."""
+
+    def run(self) -> list[nodes.Node]:
+        """The sections, with links to the exercises."""
+        return [self._section(chapter) for chapter in chapters(Path(self.env.srcdir))]
+
+    def _section(self, chapter: Chapter) -> nodes.section:
+        self.env.note_dependency(f"{chapter.name}.ipynb")
+        section = nodes.section(ids=[nodes.make_id(f"solutions-{chapter.name}")])
+        section += nodes.title(text=chapter.title)
+        address = self.env.app.builder.get_relative_uri(self.env.docname, chapter.name)
+        link = nodes.reference("", "the exercises", refuri=f"{address}#exercises", internal=True)
+        section += nodes.paragraph("", "To ", link, nodes.Text("."))
+        for number, name, difficulty, solution in chapter.exercises:
+            words = nodes.strong(text=f"{number}. {name}")
+            section += nodes.paragraph("", "", words, nodes.Text(f" ({difficulty})"))
+            section += nodes.literal_block(solution, solution, language="python")
+        return section
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Called by Sphinx."""
+    app.add_directive("solutions", Solutions)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
