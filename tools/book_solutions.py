@@ -48,7 +48,7 @@ def read_chapter(name: str, notebook: dict[str, Any]) -> Chapter:
     for cell in notebook["cells"]:
         text = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
-            if heading := re.match(r"# (.+)", text):
+            if title == name and (heading := re.search(r"^# (.+)", text, re.MULTILINE)):
                 title = heading[1]
             if exercise := EXERCISE.search(text):
                 waiting = exercise.groups()

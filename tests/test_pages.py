@@ -1,0 +1,159 @@
+"""The built pages as a reader has them: accessible, whole, and without the network.
+
+They are those in `_build/html`, or in the folder that UNET_NP_HTML names; without them every
+test here skips. `make pages` builds the book and runs these tests.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from functools import cache
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from browser import new_page, open_browser, serve
+
+ROOT = Path(__file__).resolve().parent.parent
+HTML = Path(os.environ.get("UNET_NP_HTML", ROOT / "_build" / "html"))
+PAGES = sorted(
+    path.relative_to(HTML).as_posix()
+    for path in HTML.rglob("*.html")
+    if not path.relative_to(HTML).parts[0].startswith("_")
+)
+NOT_BUILT = "the book is not built: make book"
+# Pages that Sphinx makes by itself, and the page that leads to the first one.
+GENERATED = {"genindex.html", "search.html", "py-modindex.html", "index.html"}
+
+# Jupyter Book writes two scripts of sphinx-thebe into a page, which is off all the same.
+HARMLESS = ("favicon.ico", "THEBE_JS_URL")
+
+if not PAGES:
+    pytest.skip(NOT_BUILT, allow_module_level=True)
+
+every_page = pytest.mark.parametrize("name", PAGES)
+
+
+class Anatomy(HTMLParser):
+    """What a page links to, and what in it can be linked to."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.ids: set[str] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        self.ids.update(value for key in ("id", "name") if (value := values.get(key)))
+        for key in ("href", "src"):
+            if value := values.get(key):
+                self.links.append(value)
+
+
+@cache
+def anatomy(path: Path) -> Anatomy:
+    return Anatomy(path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with open_browser() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with serve(HTML) as running:
+        yield running
+
+
+@pytest.fixture(params=[("phone", 390, "dark"), ("desk", 1280, "light")], ids=lambda one: one[0])
+def page(request: pytest.FixtureRequest, browser: Any, address: str) -> Iterator[Any]:
+    _, width, scheme = request.param
+    opened = new_page(browser, width, scheme)
+    yield opened
+    opened.context.close()
+
+
+def settle(page: Any) -> None:
+    """Wait for formulas and widgets, and open what is folded."""
+    page.wait_for_load_state("networkidle")
+    page.evaluate(
+        """async () => {
+            document.querySelectorAll('details').forEach((one) => (one.open = true));
+            if (window.MathJax && MathJax.startup) await MathJax.startup.promise;
+        }"""
+    )
+    widgets = page.locator("[data-widget]").count()
+    assert page.locator("[data-widget][data-ready=true]").count() == widgets
+
+
+@every_page
+def test_page_is_accessible_and_fits(page: Any, address: str, name: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    outside: list[str] = []
+    errors: list[str] = []
+    page.on(
+        "request",
+        lambda r: r.url.startswith((address, "data:", "blob:")) or outside.append(r.url),
+    )
+    page.on("response", lambda r: r.status < 400 or errors.append(f"{r.status} {r.url}"))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(f"{address}/{name}")
+    settle(page)
+    assert not outside, "a page loads nothing from elsewhere"
+    assert not [error for error in errors if not any(word in error for word in HARMLESS)]
+    width = page.viewport_size["width"]
+    assert page.evaluate("document.documentElement.scrollWidth") <= width, "scrolls sideways"
+    found = axe.Axe().run(page).response["violations"]
+    serious = [
+        f"{one['id']}: {one['help']}: {node['html'][:200]}"
+        for one in found
+        if one["impact"] in ("serious", "critical")
+        for node in one["nodes"]
+    ]
+    assert not serious, "\n".join(serious)
+
+
+@every_page
+def test_headings_are_in_order(name: str) -> None:
+    if name in GENERATED:
+        return
+    text = (HTML / name).read_text(encoding="utf-8")
+    main = text[text.find("<main") : text.find("</main>")]
+    levels = [int(level) for level in re.findall(r"<h([1-6])[\s>]", main)]
+    assert levels[0] == 1
+    jumps = [(a, b) for a, b in pairwise(levels) if b > a + 1]
+    assert not jumps
+
+
+@every_page
+def test_links_within_the_book_lead_somewhere(name: str) -> None:
+    here = HTML / name
+    broken = []
+    for link in anatomy(here).links:
+        parts = urlsplit(link)
+        if parts.scheme or parts.netloc or link in ("#", "./"):
+            continue
+        target = (here.parent / unquote(parts.path)).resolve() if parts.path else here
+        if not target.is_file():
+            broken.append(link)
+        elif parts.fragment and target.suffix == ".html":
+            ids = anatomy(target).ids
+            if unquote(parts.fragment) not in ids:
+                broken.append(link)
+    assert not broken
+
+
+def test_search_finds_a_chapter(browser: Any, address: str) -> None:
+    page = new_page(browser)
+    page.goto(f"{address}/search.html?q=overlap-tile")
+    page.wait_for_selector("ul.search li a")
+    assert page.locator("ul.search li").count() >= 1
+    page.context.close()
