@@ -56,3 +56,15 @@ def new_page(browser: Any, width: int = 800, scheme: str = "light") -> Any:
     # A machine with other work to do may stop the browser for a while.
     context.set_default_timeout(120_000)
     return context.new_page()
+
+
+def serious_violations(page: Any) -> list[str]:
+    """What axe-core finds on the page that keeps people out: a line for each element."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    found = axe.Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+    return [
+        f"{one['id']}: {one['help']}: {node['html'][:200]}"
+        for one in found
+        if one["impact"] in ("serious", "critical")
+        for node in one["nodes"]
+    ]

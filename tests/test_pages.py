@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from browser import new_page, open_browser, serve
+from browser import new_page, open_browser, serious_violations, serve
 
 ROOT = Path(__file__).resolve().parent.parent
 HTML = Path(os.environ.get("UNET_NP_HTML", ROOT / "_build" / "html"))
@@ -96,7 +96,6 @@ def settle(page: Any) -> None:
 
 @every_page
 def test_page_is_accessible_and_fits(page: Any, address: str, name: str) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     outside: list[str] = []
     errors: list[str] = []
     page.on(
@@ -111,13 +110,7 @@ def test_page_is_accessible_and_fits(page: Any, address: str, name: str) -> None
     assert not [error for error in errors if not any(word in error for word in HARMLESS)]
     width = page.viewport_size["width"]
     assert page.evaluate("document.documentElement.scrollWidth") <= width, "scrolls sideways"
-    found = axe.Axe().run(page).response["violations"]
-    serious = [
-        f"{one['id']}: {one['help']}: {node['html'][:200]}"
-        for one in found
-        if one["impact"] in ("serious", "critical")
-        for node in one["nodes"]
-    ]
+    serious = serious_violations(page)
     assert not serious, "\n".join(serious)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browser import new_page, open_browser, serve
+from browser import new_page, open_browser, serious_violations, serve
 
 from unet_np.architecture import Architecture
 from unet_np.errors import InputError
@@ -73,9 +73,10 @@ WIDGETS = ["tile-calculator", "weight-explorer", "deformation-explorer", "figure
 
 
 @pytest.mark.parametrize("name", WIDGETS)
-def test_widget_fits_a_phone(open_widget: Open, name: str) -> None:
+def test_widget_fits_a_phone_and_is_accessible(open_widget: Open, name: str) -> None:
     page = open_widget(name, width=390)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert not serious_violations(page)
 
 
 @pytest.mark.parametrize("name", WIDGETS)
