@@ -25,7 +25,7 @@ export PYTHONUTF8 := 1
 export JUPYTER_PREFER_ENV_PATH := 1
 export JUPYTER_PLATFORM_DIRS := 1
 
-.PHONY: help install book serve links test lint types unit nbval notebooks clean
+.PHONY: help install book serve links test lint types unit nbval notebooks bench clean
 .DEFAULT_GOAL := help
 
 help:
@@ -33,6 +33,7 @@ help:
 	@echo "make serve      serve the built book on http://localhost:$(PORT)"
 	@echo "make test       all checks: ruff, mypy, pytest, and every notebook against its stored outputs"
 	@echo "make notebooks  run the notebooks again and store their outputs (NOTEBOOKS=... for some of them)"
+	@echo "make bench      speed and memory against PyTorch, into results/bench-cpu.json (minutes)"
 	@echo "make clean      delete what the commands above made, .venv excepted"
 
 install: $(INSTALLED)
@@ -83,6 +84,9 @@ nbval: $(INSTALLED)
 
 notebooks: $(INSTALLED)
 	UNET_NP_BACKEND=numpy $(PY) tools/notebooks.py $(NOTEBOOKS)
+
+bench: $(INSTALLED)
+	$(PY) -m unet_np bench --out results/bench-cpu.json --picture results/roofline-cpu.png $(BENCH)
 
 clean:
 	rm -rf _build build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -4,11 +4,13 @@ PyTorch stands here as the peer that everything is measured against; the network
 knows nothing of it.
 """
 
+from unet_np.bench.account import bench_account
 from unet_np.bench.layers import bench_layers, layer_cases
 from unet_np.bench.network import bench_memory, bench_network, bench_scaling
 from unet_np.bench.timing import gemm_rate, interleaved, ratios
 
 __all__ = [
+    "bench_account",
     "bench_layers",
     "bench_memory",
     "bench_network",

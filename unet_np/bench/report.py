@@ -32,6 +32,8 @@ def report(result: dict[str, Any]) -> str:
         lines.append(f"peak memory, {kind}: {sizes}; ratio {peak['ratio']:.2f}")
     if "scaling" in result:
         lines += _scaling_lines(result["scaling"])
+    if "account" in result:
+        lines += _account_lines(result["account"])
     return "\n".join(lines)
 
 
@@ -82,6 +84,14 @@ def _scaling_lines(scaling: dict[str, Any]) -> list[str]:
         f"time per pixel, relative: {sizes}",
         f"time of a batch over that of one tile: {batches}",
         f"threads: {threads}",
+    ]
+
+
+def _account_lines(account: dict[str, Any]) -> list[str]:
+    rows = [(row["name"], row["forward"], row["step"]) for row in account["rows"]]
+    rows += [(f"PyTorch {name}", t["forward"], t["step"]) for name, t in account["torch"].items()]
+    return ["", f"{'':<28}{'forward, s':>12}{'step, s':>10}"] + [
+        f"{name:<28}{forward:>12.2f}{step:>10.2f}" for name, forward, step in rows
     ]
 
 

@@ -14,6 +14,10 @@ Ratios below 1 mean that this package is faster or smaller."""
 
 EXAMPLE = "example: unet-np bench --quick"
 
+FULL = {"base_channels": 64, "size": 572, "repeats": 5}
+QUICK = {"base_channels": 16, "size": 252, "repeats": 2}
+PARTS = ("layers", "network", "memory", "scaling", "account")
+
 
 def add_parser(subparsers: Any) -> None:
     """Add this command's arguments."""
@@ -24,17 +28,17 @@ def add_parser(subparsers: Any) -> None:
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--size", type=int, default=572, help="tile size (572)")
-    parser.add_argument("--base-channels", type=int, default=64, help="width of level 1 (64)")
-    parser.add_argument("--repeats", type=int, default=5, help="measured rounds (5)")
+    parser.add_argument("--size", type=int, help="tile size (572)")
+    parser.add_argument("--base-channels", type=int, help="width of level 1 (64)")
+    parser.add_argument("--repeats", type=int, help="measured rounds (5)")
     parser.add_argument("--threads", type=int, help="for both (all cores)")
     parser.add_argument("--backend", choices=("numpy", "cupy"), default="numpy")
     parser.add_argument("--tf32", action="store_true", help="on a GPU: TF32 on in both")
     parser.add_argument(
         "--only",
         nargs="+",
-        choices=("layers", "network", "memory", "scaling"),
-        default=("layers", "network", "memory", "scaling"),
+        choices=PARTS,
+        default=PARTS,
         help="parts to measure (all)",
     )
     parser.add_argument(
@@ -56,10 +60,12 @@ def run(args: argparse.Namespace) -> int:
     from unet_np.files import atomic_write
     from unet_np.provenance import provenance
 
+    defaults = QUICK if args.quick else FULL
+    for name, value in defaults.items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
     if args.repeats < 1:
         raise InputError(f"--repeats: got {args.repeats}, expected an integer >= 1")
-    if args.quick:
-        args.base_channels, args.size, args.repeats = 16, 252, 2
     architecture = Architecture(base_channels=args.base_channels)
     architecture.output_size(args.size)
     backend.set_thread_count(args.threads)
@@ -86,6 +92,10 @@ def run(args: argparse.Namespace) -> int:
             sizes = [188, 380, args.size] if args.quick else [188, 316, 572, 828, 1084]
             result["scaling"] = bench.bench_scaling(
                 args.base_channels, sizes, [1, 4], max(1, args.repeats // 2), xp
+            )
+        if "account" in args.only:
+            result["account"] = bench.bench_account(
+                args.base_channels, args.size, max(1, args.repeats // 2), xp
             )
     print(report(result))
     if args.out:

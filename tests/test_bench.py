@@ -1,0 +1,110 @@
+"""The benchmark: its arithmetic, and that every part runs. No time is asserted."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from unet_np import Architecture, bench
+from unet_np.bench import network
+from unet_np.bench.account import VARIANTS, variant
+from unet_np.bench.report import layer_ratio, report
+from unet_np.cli import main
+from unet_np.ops import winograd
+
+
+def test_ratios_are_to_the_faster_peer() -> None:
+    times = {"own": [1.0, 3.0], "slow": [9.0, 9.0], "fast": [2.0, 2.0]}
+    assert bench.ratios(times, "own", ["slow", "fast"]) == [0.5, 1.5]
+
+
+def test_contenders_run_in_turn() -> None:
+    order: list[str] = []
+    times = bench.interleaved({n: lambda n=n: order.append(n) for n in "ab"}, repeats=2)
+    assert order == ["a", "b", "a", "b", "a", "b"]  # the first round is not measured
+    assert all(len(seconds) == 2 and min(seconds) >= 0 for seconds in times.values())
+
+
+def test_layer_cases_are_those_of_the_network() -> None:
+    cases = bench.layer_cases(Architecture(), 572)
+    assert [(case.size, case.into, case.out) for case in cases[1:4]] == [
+        (570, 64, 64),
+        (284, 64, 128),
+        (282, 128, 128),
+    ]
+    # The trial's table counts the whole forward pass, 301 GFLOP, with up-convolutions.
+    assert sum(case.operations for case in cases) == pytest.approx(290e9, rel=0.01)
+
+
+def test_variants_leave_nothing_behind() -> None:
+    before = {key: getattr(*key) for _, _, constants in VARIANTS for key in constants}
+    for _, _, constants in VARIANTS:
+        with variant(constants):
+            assert all(getattr(*key) == value for key, value in constants.items())
+    assert before == {key: getattr(*key) for key in before}
+
+
+def test_an_error_in_a_variant_restores_the_constants() -> None:
+    before = winograd.MIN_TILES
+    with pytest.raises(RuntimeError), variant({(winograd, "MIN_TILES"): 3}):
+        raise RuntimeError
+    assert before == winograd.MIN_TILES
+
+
+@pytest.mark.slow
+def test_every_part_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["bench", "--base-channels", "2", "--size", "188", "--repeats", "1"]
+    out, picture = tmp_path / "bench.json", tmp_path / "roofline.png"
+    parts = ["layers", "network", "memory", "account"]
+    code = main(
+        [*arguments, "--quick", "--only", *parts, "--out", str(out), "--picture", str(picture)]
+    )
+    printed = capsys.readouterr().out
+    assert code == 0
+    result = json.loads(out.read_text())
+    assert {"command", "commit", "versions", "machine", "gemm_rate", *parts} <= set(result)
+    assert len(result["layers"]) == 18
+    for kind in ("forward", "step"):
+        assert result["network"][kind]["ratio"] > 0
+        assert f"{kind}: unet_np" in printed
+    assert picture.stat().st_size > 10_000
+    assert printed.strip() == report(result).strip()
+
+
+def test_peak_memory_is_that_of_the_feature_maps() -> None:
+    """A step keeps at least what the 3x3 convolutions read; 100 MB more is not its own."""
+    peak = network._peak_in_process("unet_np", "step", "numpy", 8, 316, 1)
+    shapes = Architecture(base_channels=8).shapes((1, 1, 316, 316))
+    kept = sum(4 * math.prod(shape) for layer, shape in shapes if layer.kind == "relu")
+    assert kept < peak < kept + 100e6
+
+
+def test_scaling_reports_sizes_batches_and_threads() -> None:
+    scaling = bench.bench_scaling(1, [188, 204], [1, 2], 1, np)
+    assert set(scaling["sizes"]) == {"188", "204"}
+    assert scaling["batches"]["1"] == 1
+    assert "1" in scaling["threads"]
+
+
+def test_layer_ratio_is_to_the_better_layout() -> None:
+    row = {"forward": {"auto": 2.0, "torch nchw": 1.0, "torch channels_last": 4.0}}
+    assert layer_ratio(row, "forward") == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--repeats", "0"], "--repeats: got 0, expected an integer >= 1"),
+        (["--size", "500"], "input size: got 500, which is odd"),
+        (["--threads", "0"], "threads: got 0, expected an integer >= 1"),
+    ],
+)
+def test_bad_input(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
