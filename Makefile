@@ -25,13 +25,14 @@ export PYTHONUTF8 := 1
 export JUPYTER_PREFER_ENV_PATH := 1
 export JUPYTER_PLATFORM_DIRS := 1
 
-.PHONY: help install book serve links test lint types unit nbval notebooks bench clean
+.PHONY: help install book pages serve links test lint types unit nbval notebooks bench clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make book       build the book into _build/html"
 	@echo "make serve      serve the built book on http://localhost:$(PORT)"
 	@echo "make test       all checks: ruff, mypy, pytest, and every notebook against its stored outputs"
+	@echo "make pages      build the book, then test its pages in a browser"
 	@echo "make notebooks  run the notebooks again and store their outputs (NOTEBOOKS=... for some of them)"
 	@echo "make bench      speed and memory against PyTorch, into results/bench-cpu.json (minutes)"
 	@echo "make clean      delete what the commands above made, .venv excepted"
@@ -56,6 +57,10 @@ book: $(INSTALLED) _build/.package
 	@UNET_NP_BACKEND=$${UNET_NP_BACKEND:-numpy} $(BIN)/jupyter-book build . -q -n -W --keep-going \
 		|| { rm -rf _build/.doctrees _build/html/.doctrees _build/html/.buildinfo; exit 1; }
 	@echo "The book is built. Open $(CURDIR)/_build/html/index.html, or run: make serve"
+
+# Part of `make test` too, for a book that is built; a browser must be installed.
+pages: book
+	$(PY) -m pytest -q -n $(JOBS) --dist worksteal tests/test_pages.py
 
 serve:
 	@test -f _build/html/index.html || $(MAKE) book
