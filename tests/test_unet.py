@@ -174,7 +174,9 @@ def test_prediction_keeps_nothing_unless_asked() -> None:
     net.forward(x, keep=True)
     assert net.backward(logits).shape == x.shape
     assert net.forward(x, train=True) is not None
+    assert not net.grads  # those of the step before
     assert net.backward(logits, need_grad_x=False) is None
+    assert net.grads
 
 
 def test_integers_and_other_floats_are_cast() -> None:

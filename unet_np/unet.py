@@ -52,7 +52,7 @@ class UNet:
         Name to array, in the order in which data meets the layers:
         ``contract1.conv1.weight``, ..., ``output.bias``.
     grads : OrderedDict
-        The same names; filled by `backward`.
+        The same names; filled by `backward`, emptied by the next forward pass for training.
 
     Raises
     ------
@@ -138,6 +138,8 @@ class UNet:
         x = x.astype(self.dtype, copy=False)
         keep = train if keep is None else keep
         self._caches = {}
+        if keep:
+            self.grads.clear()  # as large as the parameters, and no longer true
         if train and self.dropout and rng is None:
             key = (self.seed, STREAMS["dropout"], self._dropout_calls)
             rng = backend.default_rng(self.xp, key)

@@ -19,7 +19,7 @@ from unet_np.bench.layers import layer_cases
 from unet_np.bench.network import OwnNetwork
 from unet_np.bench.peers import LAYOUTS, TorchNetwork
 from unet_np.bench.timing import interleaved
-from unet_np.ops import winograd
+from unet_np.ops import winograd, winograd_tiles
 
 NEVER = 10**12
 
@@ -34,7 +34,7 @@ VARIANTS: list[tuple[str, str, dict[tuple[ModuleType, str], int]]] = [
         "Winograd, small blocks",
         "a quarter of the multiplications; blocks of 48 tiles, which fit a core's own cache",
         {
-            (winograd, "BLOCK_ELEMENTS"): 0,
+            (winograd_tiles, "BLOCK_ELEMENTS"): 0,
             (winograd, "MIN_TILES_OF_BLOCK"): 48,
             (winograd, "MIN_TILES"): 100,
             (backend, "POOLED_BYTES"): NEVER,

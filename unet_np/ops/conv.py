@@ -6,7 +6,7 @@ from types import ModuleType
 
 from unet_np.backend import Array, array_module, channel_sums
 from unet_np.errors import InputError
-from unet_np.ops import im2col, naive, winograd
+from unet_np.ops import im2col, naive, winograd, winograd_tiles
 
 Cache = tuple[Array, Array, int, str]
 
@@ -126,7 +126,7 @@ def choose(w_shape: tuple[int, ...], rows: int, columns: int, algorithm: str) ->
     if algorithm != "auto":
         return algorithm
     out, into, kh, kw = w_shape
-    tiles = -(-rows // winograd.TILE) * -(-columns // winograd.TILE)
+    tiles = -(-rows // winograd_tiles.TILE) * -(-columns // winograd_tiles.TILE)
     enough_channels = min(into, out) >= winograd.MIN_CHANNELS
     if (kh, kw) == (3, 3) and enough_channels and tiles >= winograd.MIN_TILES:
         return "winograd"
