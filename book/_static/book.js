@@ -5,6 +5,11 @@
     document
       .querySelectorAll("summary[aria-label], .search-button-field[aria-label]")
       .forEach((element) => element.removeAttribute("aria-label"));
+    // The arrow that unfolds a page's subpages in the sidebar has no text at all.
+    document.querySelectorAll("summary:has(> .toctree-toggle)").forEach((arrow) => {
+      const entry = arrow.closest("li").querySelector("a");
+      arrow.setAttribute("aria-label", `Pages of ${entry ? entry.textContent.trim() : "this part"}`);
+    });
     document.querySelectorAll(".theme-switch-button").forEach((button) => {
       button.setAttribute("aria-label", "Color mode: Light, Dark, System Settings");
       button.querySelectorAll("[title]").forEach((icon) => icon.setAttribute("aria-hidden", "true"));
