@@ -57,6 +57,8 @@ class Recipe:
         Settings of the training; slices and folder are filled in for each fold.
     averaging : int
         Versions of the image that the prediction is the mean of; 7 in the paper for EM.
+    unit_variance : bool
+        Whether to start from feature maps of unit variance, see `unet_np.experiments.start`.
     quick : bool
         Minutes on a processor: a small network, few steps, cut images. No results to speak of.
     synthetic : str
@@ -67,6 +69,7 @@ class Recipe:
     data: str
     config: TrainConfig
     averaging: int
+    unit_variance: bool = True
     quick: bool = False
     synthetic: str = field(default="synthetic-em", repr=False)
 
@@ -166,9 +169,6 @@ _COMMON: dict[str, Any] = {
     "base_channels": 16,
     "depth": 4,
     "input_size": 316,
-    # With the paper's 0.99 and so few steps, the first large gradients, which then act for a
-    # hundred steps, leave many units at zero for good; results/search-em.json shows it.
-    "momentum": 0.9,
     "warmup": 50,
     "schedule": "poly",
     "validate_every": 50,
@@ -180,20 +180,20 @@ RECIPES = {
     "em": Recipe(
         "em",
         "isbi2012",
-        TrainConfig(steps=1500, learning_rate=0.005, **_COMMON),
+        TrainConfig(steps=1200, learning_rate=0.0005, **_COMMON),
         averaging=7,
     ),
     "u373": Recipe(
         "u373",
         "u373",
-        TrainConfig(steps=600, learning_rate=0.005, **_COMMON),
+        TrainConfig(steps=400, learning_rate=0.0005, **_COMMON),
         averaging=1,
         synthetic="synthetic-cells",
     ),
     "hela": Recipe(
         "hela",
         "hela",
-        TrainConfig(steps=800, learning_rate=0.005, **_COMMON),
+        TrainConfig(steps=500, learning_rate=0.0005, **_COMMON),
         averaging=1,
         synthetic="synthetic-cells",
     ),
@@ -224,7 +224,8 @@ def recipe(name: str, quick: bool = False, **settings: Any) -> Recipe:
     quick : bool
         A run of a minute or two that only shows that all parts work.
     **settings
-        ``averaging`` and settings of `TrainConfig`, in the place of the recipe's.
+        ``averaging``, ``unit_variance`` and settings of `TrainConfig`, in the place of the
+        recipe's.
 
     Raises
     ------
@@ -267,13 +268,13 @@ def changed(chosen: Recipe, **settings: Any) -> Recipe:
     128
     """
     values = {key: value for key, value in settings.items() if value is not None}
-    averaging = values.pop("averaging", chosen.averaging)
+    own = {key: values.pop(key) for key in ("averaging", "unit_variance") if key in values}
     config = chosen.config
     if values.get("padding") == 1 and config.padding == 0:
         base = config.replace(**{k: v for k, v in values.items() if k != "padding"})
         wanted, step = base.architecture.output_size(base.tile_size), base.architecture.size_step
         values["input_size"] = max(step, wanted // step * step)
-    return replace(chosen, config=config.replace(**values), averaging=averaging)
+    return replace(chosen, config=config.replace(**values), **own)
 
 
 def _quick_synthetic(name: str) -> Dataset:

@@ -18,6 +18,7 @@ from unet_np.checkpoint import RunFolder
 from unet_np.config import TrainConfig
 from unet_np.data import Dataset
 from unet_np.experiments.recipes import Fold, Recipe
+from unet_np.experiments.start import begin
 from unet_np.files import atomic_write
 from unet_np.logs import Report, read_csv
 from unet_np.predict import segment
@@ -40,12 +41,18 @@ def train_fold(
 ) -> UNet:
     """The trained network of a fold; a training that has ended is not begun again.
 
+    Where the recipe says so, it begins from feature maps of unit variance.
+
     Raises
     ------
     InputError, TrainingError, TrainingInterrupted
         As `unet_np.train.train`.
     """
     config = chosen.fold_config(fold, folder)
+    fresh = overwrite or not RunFolder(folder).checkpoint.exists()
+    if chosen.unit_variance and fresh:
+        begin(config, dataset, overwrite)
+        resume, overwrite = True, False
     return train(config, resume, overwrite, progress, dataset=dataset).net
 
 
@@ -178,7 +185,11 @@ def header(
         **provenance(command),
         "seed": config.seed,
         "recipe": {key: settings[key] for key in settings if key not in ("images", "masks", "out")}
-        | {"averaging": chosen.averaging, "parameters": config.architecture.parameters},
+        | {
+            "unit_variance": chosen.unit_variance,
+            "averaging": chosen.averaging,
+            "parameters": config.architecture.parameters,
+        },
         "data": data_hashes(dataset),
     }
 

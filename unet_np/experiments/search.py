@@ -16,15 +16,20 @@ from unet_np.experiments.experiment import Places
 from unet_np.experiments.recipes import Fold, Recipe, changed
 from unet_np.logs import read_csv
 
-TRIALS: tuple[Mapping[str, Any], ...] = (
-    {"learning_rate": 0.0001, "momentum": 0.99, "warmup": 50},
-    {"learning_rate": 0.0003, "momentum": 0.99, "warmup": 50},
-    {"learning_rate": 0.001, "momentum": 0.99, "warmup": 50},
-    {"learning_rate": 0.003, "momentum": 0.99, "warmup": 50},
-    {"learning_rate": 0.0003, "momentum": 0.99, "warmup": 1000},
-    {"learning_rate": 0.001, "momentum": 0.95, "warmup": 50},
-    {"learning_rate": 0.003, "momentum": 0.9, "warmup": 20},
-    {"learning_rate": 0.01, "momentum": 0.9, "warmup": 20},
+TRIALS: tuple[Mapping[str, Any], ...] = tuple(
+    {"learning_rate": rate, "momentum": momentum, "warmup": warmup, "unit_variance": unit}
+    for rate, momentum, warmup, unit in (
+        (0.0001, 0.99, 50, False),
+        (0.0003, 0.99, 50, False),
+        (0.001, 0.99, 50, False),
+        (0.003, 0.99, 50, False),
+        (0.0003, 0.99, 1000, False),
+        (0.001, 0.95, 50, False),
+        (0.003, 0.9, 20, False),
+        (0.01, 0.9, 20, False),
+        (0.0005, 0.99, 50, True),
+        (0.005, 0.9, 50, True),
+    )
 )
 """Settings that are tried, each at a constant rate after its warm-up."""
 
@@ -72,7 +77,7 @@ def search(
         **runner.header(chosen, dataset, chosen.config, places.command),
         "fold": fold.to_dict(dataset.ids),
         "trials": rows,
-        "best": best and {key: best[key] for key in ("learning_rate", "momentum", "warmup")},
+        "best": best and {key: best[key] for key in trials[0]},
     }
     path = places.result(f"search-{chosen.name}")
     runner.write_json(path, result)
@@ -92,16 +97,23 @@ def _trial(
     name = "-".join(f"{key}-{value:g}" for key, value in settings.items()).replace("_", "-")
     folder = places.run(chosen, Fold(f"search/{name}", (), (), ()))
     row: dict[str, Any] = {**settings, "steps": steps}
+    done = _rows(folder)
+    if done and done[-1]["step"] >= steps:
+        return row | _figures(folder, steps)
     try:
         runner.train_fold(trial, dataset, fold, folder, True, False, places.progress)
     except TrainingError as error:
         row["error"] = str(error).split(";")[0]
-    return row | _figures(folder)
+    return row | _figures(folder, steps)
 
 
-def _figures(folder: Path) -> dict[str, Any]:
+def _rows(folder: Path) -> list[dict[str, float]]:
     path = RunFolder(folder).metrics
-    rows = read_csv(path) if path.exists() else []
+    return read_csv(path) if path.exists() else []
+
+
+def _figures(folder: Path, steps: int) -> dict[str, Any]:
+    rows = _rows(folder)[:steps]
     if not rows:
         return {}
     curve = runner.curve(folder)
@@ -110,8 +122,9 @@ def _figures(folder: Path) -> dict[str, Any]:
         "loss": float(np.mean([row["loss"] for row in rows[-LAST:]])),
     }
     for name in ("validation_loss", "validation_pixel_error"):
-        if curve[name]:
-            figures[name] = curve[name][-1]
+        found = [row[name] for row in rows if name in row]
+        if found:
+            figures[name] = found[-1]
     return {**figures, "training_seconds": runner.training_seconds(folder), "curve": curve}
 
 

@@ -59,7 +59,7 @@ def scale_to_unit_variance(net: UNet, image: Array) -> list[float]:
     return deviations
 
 
-def begin(config: TrainConfig, dataset: Dataset) -> None:
+def begin(config: TrainConfig, dataset: Dataset, overwrite: bool = False) -> None:
     """Write the checkpoint of step 0 from which `unet_np.train.train` goes on.
 
     Raises
@@ -80,7 +80,7 @@ def begin(config: TrainConfig, dataset: Dataset) -> None:
     )
     scale_to_unit_variance(net, prepared.tile(0).image)
     folder = RunFolder(config.out)
-    folder.begin(table.parameters * net.dtype.itemsize, resume=False, overwrite=False)
+    folder.begin(table.parameters * net.dtype.itemsize, resume=False, overwrite=overwrite)
     state = {
         "step": 0,
         "metrics_bytes": 0,
