@@ -34,6 +34,9 @@ TRIALS: tuple[Mapping[str, Any], ...] = tuple(
 """Settings that are tried, each at a constant rate after its warm-up."""
 
 STEPS = 200
+SIZE = 316
+"""Input tile of a trial, smaller than that of the recipe."""
+
 LAST = 50
 """The last steps, over which the loss of a trial is the mean."""
 
@@ -93,7 +96,7 @@ def _trial(
     settings: Mapping[str, Any],
     steps: int,
 ) -> dict[str, Any]:
-    trial = changed(chosen, **settings, schedule="constant", steps=steps)
+    trial = changed(chosen, **settings, schedule="constant", steps=steps, input_size=SIZE)
     name = "-".join(f"{key}-{value:g}" for key, value in settings.items()).replace("_", "-")
     folder = places.run(chosen, Fold(f"search/{name}", (), (), ()))
     row: dict[str, Any] = {**settings, "steps": steps}
