@@ -313,6 +313,20 @@ def test_boxes_of_figure_1_open_by_click_and_by_buttons(open_widget: Open) -> No
     )
 
 
+@pytest.mark.parametrize("name", WIDGETS)
+def test_widget_works_in_a_page_opened_from_a_folder(
+    browser: Any, tmp_path: Path, name: str
+) -> None:
+    html = PAGE.replace("/widgets/load.js", (STATIC / "widgets" / "load.js").as_uri())
+    file = tmp_path / "page.html"
+    file.write_text(html.format(name=name, attributes=""), encoding="utf-8")
+    page = new_page(browser)
+    page.goto(file.as_uri())
+    page.wait_for_selector("[data-ready=true]")
+    assert "Fallback" not in page.inner_text("[data-widget]")
+    page.context.close()
+
+
 def test_a_page_without_widgets_loads_nothing_more(browser: Any, address: str) -> None:
     page = new_page(browser)
     asked: list[str] = []
