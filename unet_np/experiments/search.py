@@ -96,10 +96,11 @@ def _trial(
     settings: Mapping[str, Any],
     steps: int,
 ) -> dict[str, Any]:
-    trial = changed(chosen, **settings, schedule="constant", steps=steps, input_size=SIZE)
+    size = min(SIZE, chosen.config.tile_size)
+    trial = changed(chosen, **settings, schedule="constant", steps=steps, input_size=size)
     name = "-".join(f"{key}-{value:g}" for key, value in settings.items()).replace("_", "-")
     folder = places.run(chosen, Fold(f"search/{name}", (), (), ()))
-    row: dict[str, Any] = {**settings, "steps": steps}
+    row: dict[str, Any] = {**settings, "steps": steps, "input_size": size}
     done = _rows(folder)
     if done and done[-1]["step"] >= steps:
         return row | _figures(folder, steps)
