@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import mmap
 import os
 import sys
 import threading
@@ -17,7 +18,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -189,14 +190,21 @@ def allow_tf32() -> None:
 
 
 def pool_bytes(xp: ModuleType) -> int:
-    """Bytes that the GPU's memory pool has taken so far: its peak. 0 on the host.
+    """The most bytes that large arrays of library `xp` have taken at once, scratch included.
+
+    Counted since `release_memory` on the host, since the start on a GPU.
 
     Examples
     --------
-    >>> pool_bytes(np)
-    0
+    >>> release_memory()
+    >>> before = pool_bytes(np)
+    >>> _ = empty(np, (2**20,), "float32")
+    >>> pool_bytes(np) - before
+    4194304
     """
-    return int(xp.get_default_memory_pool().total_bytes()) if is_device(xp) else 0
+    if is_device(xp):
+        return int(xp.get_default_memory_pool().total_bytes())
+    return _host_pool.most
 
 
 def empty_channels_last(
@@ -283,7 +291,7 @@ class _Pool:
                 held = self.in_use + sum(block.size for block in self.free) + size
                 while self.free and held > self.most:
                     held -= self.free.pop(0).size
-                block = np.empty(size, np.uint8)
+                block = _map(size)
             self.in_use += block.size
             self.most = max(self.most, self.in_use)
             return block
@@ -299,6 +307,19 @@ class _Pool:
             self._collect()
             self.free.clear()
             self.most = self.in_use
+
+
+def _map(size: int) -> np.ndarray:
+    """Memory straight from the system, to which it goes back as soon as it is dropped.
+
+    What `malloc` is given back it often keeps, in a heap for each thread.
+    """
+    flags = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if os.name == "posix" else {}
+    memory = mmap.mmap(-1, size, **flags)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with suppress(OSError):  # a kernel without large pages
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(memory, np.uint8)
 
 
 _host_pool = _Pool()
@@ -334,6 +355,7 @@ def release_memory() -> None:
 # Threads. A convolution is cut into blocks that fit the cache, and the blocks are shared
 # out among threads. Each GEMM in a block is too small for a BLAS to share out well, so
 # BLAS is told to use one thread meanwhile. NumPy drops the interpreter lock in its loops.
+
 
 class _Depth(threading.local):
     """How many `single_threaded_blas` are open on this thread."""
@@ -526,5 +548,6 @@ def scratch(xp: ModuleType, name: str, shape: tuple[int, ...], dtype: Any) -> Ar
     buffers = _local.__dict__.setdefault("buffers", {})
     key, size = (name, np.dtype(dtype)), math.prod(shape)
     if key not in buffers or buffers[key].size < size:
-        buffers[key] = np.empty(size, dtype)
+        buffers.pop(key, None)
+        buffers[key] = empty(xp, (size,), dtype)
     return buffers[key][:size].reshape(shape)

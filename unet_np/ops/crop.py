@@ -109,7 +109,7 @@ def crop_concat_backward(grad_output: Array, cache: tuple[Shape, int]) -> tuple[
     grad_skip : array (B, C1, H1, W1)
         dE/dskip.
     grad_up : array (B, C2, H2, W2)
-        dE/dup, a view of `grad_output`.
+        dE/dup.
 
     Examples
     --------
@@ -125,6 +125,13 @@ def crop_concat_backward(grad_output: Array, cache: tuple[Shape, int]) -> tuple[
     xp = array_module(grad_output)
     shape, first = cache
     grad_skip = empty_channels_last(xp, shape, grad_output.dtype, zero=True)
-    middle = center_crop(grad_skip, *grad_output.shape[2:])
-    middle += grad_output[:, :first]
-    return grad_skip, grad_output[:, first:]
+    batch, channels, height, width = grad_output.shape
+    # A copy, so that the memory of `grad_output` is free once the skip's gradient is too.
+    grad_up = empty_channels_last(xp, (batch, channels - first, height, width), grad_output.dtype)
+
+    def split(grad: Array, skip: Array, up: Array) -> None:
+        skip[...] = grad[:first]
+        up[...] = grad[first:]
+
+    for_row_blocks(split, grad_output, center_crop(grad_skip, height, width), grad_up)
+    return grad_skip, grad_up

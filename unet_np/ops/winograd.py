@@ -34,6 +34,7 @@ from unet_np.ops.winograd_tiles import (
     Block,
     cut_blocks,
     group_blocks,
+    group_scratch,
     matrices,
     parts,
     transform_errors,
@@ -45,7 +46,7 @@ from unet_np.ops.winograd_tiles import (
 MIN_CHANNELS = 16  # below, the transforms cost more than they save
 MIN_TILES = 40  # below, transforming the kernels does
 MIN_TILES_OF_BLOCK = 144  # since a GEMM has to fetch the kernels for every block
-WIDE = 2**17  # input x output channels, above which the transformed kernels get too large
+WIDE = 2**17  # input x output channels, from which the transformed kernels get too large
 
 
 def forward(x: Array, w: Array, b: Array, padding: int) -> Array:
@@ -89,7 +90,7 @@ def _convolve(x: Array, w: Array, b: Array, padding: int, turned: bool) -> Array
     batch, _, height, width = x.shape
     rows, columns = height + 2 * padding - 2, width + 2 * padding - 2
     y = empty_channels_last(xp, (batch, len(b), rows, columns), x.dtype)
-    convolve = _convolve_wide if w.shape[0] * w.shape[1] > WIDE else _convolve_narrow
+    convolve = _convolve_wide if w.shape[0] * w.shape[1] >= WIDE else _convolve_narrow
     convolve(as_channels_last(x), w, b, y.transpose(0, 2, 3, 1), padding, turned)
     return y
 
@@ -99,8 +100,7 @@ def _convolve_narrow(
 ) -> None:
     """Few channels, many tiles: all kernels once, then block by block."""
     xp = array_module(pixels)
-    # A copy: the scratch memory of `transform_kernels` belongs to one thread.
-    kernels = transform_kernels(w, ALL, turned).copy()
+    kernels = transform_kernels(w, ALL, turned)
 
     def call(block: Block) -> None:
         patches = transform_inputs(pixels[block.image], block, padding)
@@ -122,7 +122,8 @@ def _convolve_wide(
     step = max(16, min(-(-out // thread_count()), GROUP_ELEMENTS // 4 // (PATCH**2 * into)))
     transform = partial(transform_inputs, padding=padding)
     for group in group_blocks(cut_blocks(results.shape, into, 1, xp), into):
-        patches = transform_group(transform, pixels, group, "all patches")
+        (patches,) = group_scratch(group, [into], pixels)
+        transform_group(transform, pixels, group, patches)
         call = partial(_multiply_part, patches, w, b, results, group, turned, step)
         parallel_map(call, range(0, out, step), xp)
 
@@ -164,8 +165,9 @@ def weight_gradient(grad: Array, x: Array, w_shape: tuple[int, ...], padding: in
     grad_w[...] = 0
     transform = partial(transform_inputs, padding=padding)
     for group in group_blocks(cut_blocks(grads.shape, max(into, out), 1, xp), into + out):
-        patches = transform_group(transform, pixels, group, "all patches")
-        errors = transform_group(transform_errors, grads, group, "all errors")
+        patches, errors = group_scratch(group, [into, out], pixels)
+        transform_group(transform, pixels, group, patches)
+        transform_group(transform_errors, grads, group, errors)
         _add_products(patches, errors, grad_w)
     return grad_w.reshape(3, 3, into, out).transpose(3, 2, 0, 1)
 

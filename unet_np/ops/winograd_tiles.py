@@ -144,23 +144,27 @@ def parts(group: list[Block]) -> list[slice]:
 
 
 def transform_group(
-    transform: Callable[..., Array],
-    images: Array,
-    group: list[Block],
-    name: str,
-) -> Array:
-    """`transform` of all tiles of a group, by all threads: (36, tiles, channels) in scratch."""
-    xp = array_module(images)
+    transform: Callable[..., Array], images: Array, group: list[Block], out: Array
+) -> None:
+    """`transform` of all tiles of a group, by all threads, to `out` (36, tiles, channels)."""
     places = parts(group)
-    shape = (PATCH * PATCH, places[-1].stop, images.shape[3])
-    out = scratch(xp, name, shape, images.dtype)
 
     def call(number: int) -> None:
         block = group[number]
         transform(images[block.image], block, out=out[:, places[number]])
 
-    parallel_map(call, range(len(group)), xp)
-    return out
+    parallel_map(call, range(len(group)), array_module(images, out))
+
+
+def group_scratch(group: list[Block], channels: list[int], images: Array) -> list[Array]:
+    """Scratch memory for the transforms of a group: (36, tiles, channels) for each of several."""
+    xp, tiles = array_module(images), parts(group)[-1].stop
+    sizes = [0, *accumulate(PATCH * PATCH * tiles * number for number in channels)]
+    memory = scratch(xp, "group", (sizes[-1],), images.dtype)
+    return [
+        memory[start:stop].reshape(PATCH * PATCH, tiles, number)
+        for (start, stop), number in zip(pairwise(sizes), channels, strict=True)
+    ]
 
 
 def transform_inputs(pixels: Array, block: Block, padding: int, out: Array | None = None) -> Array:
