@@ -383,7 +383,7 @@ def test_prediction_stays_within_the_budget():
     allocated += backend.pool_bytes(np) - scratch
     assert len(make_tiling(net.architecture, image.shape, memory_budget=budget)) >= 4
     # Two peaks, not at the same moment, are added here.
-    assert allocated - result.nbytes < 1.25 * budget
+    assert allocated - result.nbytes < 1.4 * budget
 
 
 # Bad input
