@@ -186,14 +186,14 @@ RECIPES = {
     "u373": Recipe(
         "u373",
         "u373",
-        TrainConfig(steps=250, learning_rate=0.0005, **_COMMON),
+        TrainConfig(steps=250, learning_rate=0.0015, **_COMMON),
         averaging=1,
         synthetic="synthetic-cells",
     ),
     "hela": Recipe(
         "hela",
         "hela",
-        TrainConfig(steps=300, learning_rate=0.0005, **_COMMON),
+        TrainConfig(steps=300, learning_rate=0.0015, **_COMMON),
         averaging=1,
         synthetic="synthetic-cells",
     ),
