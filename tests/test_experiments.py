@@ -438,3 +438,48 @@ def test_a_frame_of_unknown_pixels_is_no_validation():
     folds = RECIPES["hela"].folds(frames.subset([0, 1, 2, 3, 4, 4]))
     assert folds[0].validation == (1, 3)
     assert folds[0].training == (0, 2)
+
+
+# What is stored in the repository
+
+RESULTS = Path(__file__).resolve().parent.parent / "results"
+FOLDS = sorted(RESULTS.glob("em-fold-*.json")) + sorted(RESULTS.glob("*-to-*.json"))
+
+
+@pytest.mark.parametrize("path", FOLDS, ids=lambda path: path.stem)
+def test_a_stored_result_says_where_it_comes_from(path):
+    result = json.loads(path.read_text("utf-8"))
+    assert result["command"].startswith(f"unet-np experiment {result['experiment']}")
+    assert not result["quick"]
+    assert result["commit"]
+    assert {"images", "labels"} <= set(result["data"]["sha256"])
+    assert result["recipe"]["seed"] == result["seed"]
+    used = [one for part in ("training", "validation", "test") for one in result["fold"][part]]
+    assert len(set(used)) == len(used)
+    for name, found in result["scores"].items():
+        assert name in metrics.METRIC_NAMES
+        assert len(found["slices"]) == len(result["fold"]["test"])
+        if name != "iou" and name != "dice" and found["threshold"] is not None:
+            assert found["threshold"] == pytest.approx(result["thresholds"][name])
+
+
+@pytest.mark.parametrize("name", list(RECIPES))
+def test_a_stored_table_is_that_of_its_folds(name):
+    path = RESULTS / f"{name}.json"
+    if not path.exists():
+        pytest.skip(f"{name} has not been run")
+    table = json.loads(path.read_text("utf-8"))
+    folds = [json.loads((RESULTS / f"{name}-{f}.json").read_text("utf-8")) for f in table["folds"]]
+    made = em.table(folds) if name == "em" else cells.table(name, folds)
+    assert json.loads(json.dumps(made)) == {key: table[key] for key in made}
+
+
+@pytest.mark.parametrize("name", pretrained.available())
+def test_the_card_of_a_network_gives_the_stored_scores(name):
+    cards = [path for path in FOLDS if path.stem.startswith(name)]
+    results = [json.loads(path.read_text("utf-8")) for path in cards]
+    text = pretrained.card(name)
+    assert any(
+        all(f"{found['value']:.6f}" in text for found in result["scores"].values())
+        for result in results
+    )
