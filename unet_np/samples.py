@@ -18,7 +18,7 @@ from unet_np.data import Dataset
 from unet_np.errors import InputError
 from unet_np.images import normalise
 from unet_np.separation import separate_touching
-from unet_np.weight_map import balancing_weights, weight_map
+from unet_np.weight_map import DEFAULTS, balancing_weights, weight_map
 
 
 @dataclass(frozen=True)
@@ -269,10 +269,14 @@ def _truth(config: TrainConfig, dataset: Dataset, xp: ModuleType) -> Truth:
     known = np.ones(labels.shape, bool) if dataset.unknown is None else ~dataset.unknown
     weights = np.ones(labels.shape, np.float32)
     if config.weight_map:
+        w0, sigma = config.w0, config.sigma
+        if (w0, sigma) == DEFAULTS["paper"]:
+            # Nobody has set them: those of the variant.
+            w0, sigma = DEFAULTS[config.weight_variant]
         pair = balancing_weights(instances[known]) if config.weight_variant == "paper" else None
 
         def one(slice_: np.ndarray) -> np.ndarray:
-            return weight_map(slice_, config.w0, config.sigma, config.weight_variant, pair)
+            return weight_map(slice_, w0, sigma, config.weight_variant, pair)
 
         weights = np.stack(parallel_map(one, instances))
     known = known.astype(np.float32)
