@@ -581,8 +581,8 @@ def test_tensorboard_gets_every_number(tmp_path, monkeypatch):
 
 def test_a_variant_of_the_weight_map_has_its_own_parameters(config, dataset):
     variant = config.replace(weight_map=True, weight_variant="falk2019")
-    weights = prepare(variant, dataset, np).validation_tiles()[0].weights
+    weights = prepare(variant, dataset, np).tile(0).weights
     own = prepare(variant.replace(w0=50.0, sigma=6.0), dataset, np)
     other = prepare(variant.replace(w0=20.0, sigma=6.0), dataset, np)
-    assert np.array_equal(weights, own.validation_tiles()[0].weights)
-    assert not np.array_equal(weights, other.validation_tiles()[0].weights)
+    assert np.array_equal(weights, own.tile(0).weights)
+    assert not np.array_equal(weights, other.tile(0).weights)
