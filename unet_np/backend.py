@@ -421,8 +421,8 @@ def run_serially() -> None:
 def single_threaded_blas() -> Iterator[None]:
     """A context in which BLAS uses one thread; no-op where threadpoolctl is not installed.
 
-    The network keeps it open for a whole pass: the threads of a BLAS that was asked for
-    several spin for some time after each call and take the cores from the blocks.
+    The network keeps it open for a whole pass, so that one thing alone decides which core
+    does what: `parallel_map`.
     """
     global _blas
     if _limited.depth or _blas is False:

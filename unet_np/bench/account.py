@@ -34,7 +34,7 @@ VARIANTS: list[tuple[str, str, dict[tuple[ModuleType, str], int]]] = [
         "Winograd, small blocks",
         "a quarter of the multiplications; blocks of 48 tiles, which fit a core's own cache",
         {
-            (winograd_tiles, "BLOCK_ELEMENTS"): 0,
+            (winograd_tiles, "BLOCK_ELEMENTS"): 48 * 64,
             (winograd, "MIN_TILES_OF_BLOCK"): 48,
             (winograd, "MIN_TILES"): 100,
             (backend, "POOLED_BYTES"): NEVER,

@@ -12,6 +12,8 @@ from types import ModuleType
 from typing import Any
 
 from unet_np import backend, ops
+from unet_np.architecture import Architecture
+from unet_np.bench.layers import layer_cases
 from unet_np.bench.peers import LAYOUTS, TorchNetwork, torch_module
 from unet_np.bench.timing import interleaved, ratios
 from unet_np.optim import SGD
@@ -146,15 +148,17 @@ def bench_scaling(
     Returns
     -------
     dict
-        ``sizes``: for each size the seconds, and the time for each input pixel relative to
-        the median over the sizes; ``batches``: seconds over those of batch 1, on tiles of
+        ``sizes``: for each size the seconds, the operations of the direct convolutions for
+        each input pixel (fewer in small tiles, which lose more of themselves to the margin),
+        and the time for each pixel and each operation, relative to the median over the sizes;
+        ``batches``: seconds over those of batch 1, on tiles of
         ``batch_size_tile``; ``threads``: seconds by thread count.
     """
     wait = lambda: backend.synchronize(xp)  # noqa: E731
     networks = {str(size): OwnNetwork(base_channels, size, 1, xp) for size in sizes}
     times = interleaved({size: net.forward for size, net in networks.items()}, repeats, wait)
-    per_pixel = {size: statistics.median(times[size]) / int(size) ** 2 for size in times}
-    reference = statistics.median(per_pixel.values())
+    architecture = Architecture(base_channels=base_channels)
+    work = {size: sum(c.operations for c in layer_cases(architecture, int(size))) for size in times}
     middle = min((size for size in sizes if size >= 300), default=max(sizes))
     batched = {str(batch): OwnNetwork(base_channels, middle, batch, xp) for batch in batches}
     batch_times = interleaved({b: net.forward for b, net in batched.items()}, repeats, wait)
@@ -173,7 +177,9 @@ def bench_scaling(
         "sizes": {
             size: {
                 "seconds": statistics.median(times[size]),
-                "time_per_pixel": per_pixel[size] / reference,
+                "operations_per_pixel": work[size] / int(size) ** 2,
+                "time_per_pixel": _relative(times, {n: int(n) ** 2 for n in times})[size],
+                "time_per_operation": _relative(times, work)[size],
             }
             for size in times
         },
@@ -184,6 +190,13 @@ def bench_scaling(
         "batch_size_tile": middle,
         "threads": thread_times,
     }
+
+
+def _relative(times: dict[str, list[float]], work: dict[str, int]) -> dict[str, float]:
+    """Median time for each unit of work, relative to the median over all sizes."""
+    unit = {size: statistics.median(seconds) / work[size] for size, seconds in times.items()}
+    middle = statistics.median(unit.values())
+    return {size: value / middle for size, value in unit.items()}
 
 
 if __name__ == "__main__":

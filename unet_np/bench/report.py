@@ -77,11 +77,14 @@ def _network_lines(network: dict[str, Any]) -> list[str]:
 
 
 def _scaling_lines(scaling: dict[str, Any]) -> list[str]:
-    sizes = ", ".join(f"{n} px {row['time_per_pixel']:.2f}" for n, row in scaling["sizes"].items())
+    rows = scaling["sizes"].items()
+    pixels = ", ".join(f"{n} px {row['time_per_pixel']:.2f}" for n, row in rows)
+    work = ", ".join(f"{n} px {row['time_per_operation']:.2f}" for n, row in rows)
     batches = ", ".join(f"{n}: {ratio:.2f}" for n, ratio in scaling["batches"].items())
     threads = ", ".join(f"{n}: {s:.2f} s" for n, s in scaling["threads"].items())
     return [
-        f"time per pixel, relative: {sizes}",
+        f"time per pixel, relative: {pixels}",
+        f"time per operation, relative: {work}",
         f"time of a batch over that of one tile: {batches}",
         f"threads: {threads}",
     ]

@@ -1,0 +1,125 @@
+"""Write results/speed.md, the way from im2col to the final version, from results/bench-cpu.json.
+
+Run `make bench` first: every figure comes from its file.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from unet_np.bench.report import layer_ratio
+from unet_np.files import atomic_write
+
+RESULTS = Path(__file__).parent.parent / "results"
+
+EXPECTED = {
+    "im2col": (
+        "The forward pass is {gflop:.0f} GFLOP of 3x3 convolutions, the step three times as much. "
+        "At the rate of a large matrix product that is {direct:.2f} s and {direct3:.2f} s. The "
+        "column matrix is nine times the input, and has to be written and read."
+    ),
+    "Winograd, small blocks": (
+        "36 multiplications in the place of 144 make {quarter:.2f} s and {quarter3:.2f} s, if the "
+        "transforms were free. Blocks of 48 tiles stay in a core's own cache."
+    ),
+    "larger blocks": (
+        "Each call of NumPy gives up the interpreter's lock and must wait for it again. Three to "
+        "six times fewer calls leave more of both cores, at the price of the cache."
+    ),
+    "memory used again": (
+        "The system hands out zeroed pages, and the step asks for all its feature maps and their "
+        "gradients anew. Using the memory of the step before should save that work."
+    ),
+    "Winograd at the bottom too": (
+        "With kernels transformed some channels at a time, the 49 tiles of the 1024-channel layers "
+        "pay as well: a quarter of the multiplications for 15 % of all work."
+    ),
+}
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    lines = ["| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows]]
+    return "\n".join(lines)
+
+
+def account(result: dict[str, Any]) -> str:
+    """The whole text."""
+    rate = result["gemm_rate"]
+    work = result["account"]["operations"]
+    direct = work / rate
+    numbers = {
+        "gflop": work / 1e9,
+        "direct": direct,
+        "direct3": 3 * direct,
+        "quarter": direct / 4,
+        "quarter3": 3 * direct / 4,
+    }
+    steps, measured = [], []
+    for row in result["account"]["rows"]:
+        expected = EXPECTED[row["name"]].format(**numbers)
+        steps.append(f"**{row['name'].capitalize()}**: {row['change']}. {expected}")
+        measured.append([row["name"], f"{row['forward']:.2f}", f"{row['step']:.2f}"])
+    for layout, times in result["account"]["torch"].items():
+        measured.append([f"PyTorch, {layout}", f"{times['forward']:.2f}", f"{times['step']:.2f}"])
+    network, memory = result["network"], result["memory"]
+    ratios = [
+        [
+            kind,
+            f"{network[kind]['ratio']:.2f}",
+            "{:.2f} to {:.2f}".format(*network[kind]["ratio_range"]),
+            f"{memory[kind]['ratio']:.2f}",
+        ]
+        for kind in ("forward", "step")
+    ]
+    layers = [
+        statistics.median(layer_ratio(row, direction) for row in result["layers"])
+        for direction in ("forward", "backward")
+    ]
+    machine = result["machine"]
+    return "\n\n".join(
+        [
+            "# From im2col to as fast as PyTorch",
+            f"The paper's network: 64 base channels, one tile of {result['size']} pixels, float32. "
+            f"{machine['processor']}, {machine['threads']} threads, "
+            f"{', '.join(machine['blas'])}; matrix product {rate / 1e9:.0f} GFLOP/s. Written by "
+            "`tools/speed_account.py` from `bench-cpu.json`, which `make bench` wrote at commit "
+            f"{result['commit']}.",
+            "## What each step was expected to give",
+            *steps,
+            "## What it gave",
+            "Seconds, medians of rounds in turn. Each line is the one before with one thing more.",
+            table(["version", "forward", "training step"], measured),
+            "## Where it stands",
+            "Time and peak memory over those of PyTorch's better layout; below 1 is faster or "
+            "smaller.",
+            table(["", "time", "from round to round", "peak memory"], ratios),
+            f"Layer by layer, the median ratio is {layers[0]:.2f} forward and {layers[1]:.2f} "
+            "backward.",
+            "![Roofline of the network's convolutions: GFLOP/s over operations per byte, for this "
+            "package, im2col and PyTorch](roofline-cpu.png)",
+            "## What failed",
+            "* Transforming with NumPy's ufuncs: each addition is a pass over memory.",
+            "* The transform as one product with a 36x36 matrix: five times the arithmetic of two "
+            "products with a 6x6 matrix, and slower than those.",
+            "* A sum over tiles for each block and thread in the gradient of the kernels: adding "
+            "36 x C x K numbers for every block moved more memory than the products themselves.",
+            "* Blocks as small as a core's cache: the best on one thread, the worst on two.",
+            "* Setting BLAS to one thread once for a whole pass in the place of each operation: no "
+            "difference that could be measured. It stayed, as the simpler rule.",
+        ]
+    )
+
+
+def main() -> None:
+    """Read the figures, write the text."""
+    result = json.loads((RESULTS / "bench-cpu.json").read_text())
+    with atomic_write(RESULTS / "speed.md") as temporary:
+        temporary.write_text(account(result) + "\n")
+
+
+if __name__ == "__main__":
+    main()
