@@ -7,7 +7,7 @@ knows nothing of it.
 from unet_np.bench.account import bench_account
 from unet_np.bench.layers import bench_layers, layer_cases
 from unet_np.bench.network import bench_memory, bench_network, bench_scaling
-from unet_np.bench.timing import gemm_rate, interleaved, ratios
+from unet_np.bench.timing import copy_rate, gemm_rate, interleaved, ratios
 
 __all__ = [
     "bench_account",
@@ -15,6 +15,7 @@ __all__ = [
     "bench_memory",
     "bench_network",
     "bench_scaling",
+    "copy_rate",
     "gemm_rate",
     "interleaved",
     "layer_cases",

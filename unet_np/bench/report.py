@@ -107,7 +107,7 @@ def roofline(result: dict[str, Any], path: Path) -> None:
     Parameters
     ----------
     result : dict
-        With ``layers`` and ``gemm_rate``.
+        With ``layers``, ``gemm_rate`` and ``copy_rate``.
     path : pathlib.Path
         PNG or SVG, by its suffix.
 
@@ -131,13 +131,13 @@ def roofline(result: dict[str, Any], path: Path) -> None:
             for row in result["layers"]
         ]
         axes.plot(*zip(*points, strict=True), marker, color=colour, label=label, ms=6, alpha=0.85)
-    limit = result["gemm_rate"] / 1e9
-    axes.axhline(limit, color="#555555", lw=1)
+    limit, memory = result["gemm_rate"] / 1e9, result["copy_rate"] / 1e9
+    corner = limit / memory
+    axes.plot([1, corner, 2000], [memory, limit, limit], color="#555555", lw=1, zorder=0)
     axes.annotate(
-        f"matrix product: {limit:.0f} GFLOP/s",
-        (0.02, limit),
-        xycoords=("axes fraction", "data"),
-        xytext=(0, 4),
+        f"matrix product: {limit:.0f} GFLOP/s; memory: {memory:.0f} GB/s",
+        (corner, limit),
+        xytext=(-60, 6),
         textcoords="offset points",
     )
     axes.set(

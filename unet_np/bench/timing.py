@@ -10,7 +10,7 @@ from types import ModuleType
 
 import numpy as np
 
-from unet_np.backend import default_rng, synchronize
+from unet_np.backend import default_rng, parallel_map, synchronize, thread_count
 
 
 def interleaved(
@@ -85,3 +85,31 @@ def gemm_rate(xp: ModuleType = np, size: int = 4096, repeats: int = 3) -> float:
     b = rng.random((size, size), dtype=xp.float32)
     times = interleaved({"gemm": lambda: a @ b}, repeats, lambda: synchronize(xp))
     return 2 * size**3 / min(times["gemm"])
+
+
+def copy_rate(xp: ModuleType = np, size: int = 2**28, repeats: int = 3) -> float:
+    """Bytes a second that are read and written by a copy: the limit of the memory.
+
+    Parameters
+    ----------
+    xp : module
+        ``numpy`` or ``cupy``.
+    size : int
+        Bytes to copy; more than the caches hold.
+    repeats : int
+        The fastest counts.
+
+    Examples
+    --------
+    >>> copy_rate(size=2**16, repeats=1) > 0
+    True
+    """
+    threads = thread_count()
+    source, target = xp.zeros(size, "uint8"), xp.ones(size, "uint8")
+    step = -(-size // threads)
+
+    def copy(first: int) -> None:
+        target[first : first + step] = source[first : first + step]
+
+    call = {"copy": lambda: parallel_map(copy, range(0, size, step), xp)}
+    return 2 * size / min(interleaved(call, repeats, lambda: synchronize(xp))["copy"])

@@ -76,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
     result: dict[str, Any] = {**provenance(), "size": args.size, "tf32": args.tf32}
     with backend.limited_blas(backend.thread_count()):
         result["gemm_rate"] = bench.gemm_rate(xp, 1024 if args.quick else 4096)
+        result["copy_rate"] = bench.copy_rate(xp, 2**24 if args.quick else 2**28)
         if "layers" in args.only:
             cases = bench.layer_cases(architecture, args.size)
             names = ("auto", "im2col", "winograd")
