@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import ModuleType
 
 import numpy as np
@@ -14,7 +14,7 @@ from unet_np.backend import default_rng, parallel_map, synchronize, thread_count
 
 
 def interleaved(
-    contenders: dict[str, Callable[[], object]],
+    contenders: Mapping[str, Callable[[], object]],
     repeats: int,
     wait: Callable[[], object] = lambda: None,
 ) -> dict[str, list[float]]:
