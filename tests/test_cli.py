@@ -3,6 +3,7 @@
 import csv
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -98,6 +99,16 @@ def test_maps_have_the_size_of_the_input(name, image, weights, capsys):
     np.testing.assert_allclose(probabilities, expected.probabilities[1], atol=1e-6)
     assert np.array_equal(labels, expected.labels)
     assert capsys.readouterr().out == "wrote out.tif, out-labels.tif\n"
+
+
+def test_weights_may_be_the_folder_of_a_training(weights, tmp_path):
+    write_png("a.png", random_image((60, 70)))
+    folder = tmp_path / "run"
+    folder.mkdir()
+    shutil.copy(weights, folder / "weights.safetensors")
+    for name, path in (("file", weights), ("folder", folder)):
+        assert main(["segment", "a.png", "-o", f"{name}.tif", "--weights", str(path)]) == 0
+    assert Path("file.tif").read_bytes() == Path("folder.tif").read_bytes()
 
 
 def test_maps_are_imagej_files(weights):

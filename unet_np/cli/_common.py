@@ -76,7 +76,7 @@ def choose_threads(threads: int | None) -> None:
 
 
 def load_network(path: Path, backend: str | None) -> Any:
-    """The network of a file of weights; messages name the file.
+    """The network of a file of weights, or of a training's folder; messages name the file.
 
     Raises
     ------
@@ -85,6 +85,8 @@ def load_network(path: Path, backend: str | None) -> Any:
     """
     from unet_np.unet import UNet
 
+    if (path / "weights.safetensors").is_file():
+        path = path / "weights.safetensors"
     try:
         return UNet.load(path, backend=backend)
     except InputError as error:
