@@ -365,6 +365,14 @@ def test_segment_works_out_of_the_box(tmp_path):
     assert Path("out-cells.csv").exists()
 
 
+def test_segment_says_which_networks_there_are(capsys, monkeypatch):
+    monkeypatch.setattr(pretrained, "path", lambda name="em": Path(f"{name}.safetensors"))
+    Path("a.png").touch()
+    Path("u373.safetensors").touch()
+    assert main(["segment", "a.png", "--model", "hela"]) == 2
+    assert "not in this installation; has u373" in capsys.readouterr().err
+
+
 def test_segment_refuses_an_unknown_model(capsys):
     Path("a.png").touch()
     assert main(["segment", "a.png", "--model", "hella"]) == 2

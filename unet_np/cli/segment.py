@@ -116,13 +116,17 @@ def choose_weights(weights: Path | None, model: str | None) -> Path:
 
     Examples
     --------
-    >>> choose_weights(None, "hela").name, choose_weights(Path("a"), None).name
-    ('hela.safetensors', 'a')
+    >>> choose_weights(None, "em").name, choose_weights(Path("a"), None).name
+    ('em.safetensors', 'a')
     """
-    from unet_np.pretrained import path
+    from unet_np.pretrained import available, path
 
     if weights is None:
-        return path(model or "em")
+        file = path(model or "em")
+        if not file.is_file():
+            known = ", ".join(available()) or "--weights"
+            raise InputError(f"--model: got {model or 'em'}, not in this installation; has {known}")
+        return file
     if model is not None:
         raise InputError(f"--model: got {model} with --weights, expected one of the two")
     return weights
