@@ -11,8 +11,6 @@ from typing import Any
 
 # Before anything imports pyplot, also in the processes that tests start.
 os.environ.setdefault("MPLBACKEND", "Agg")
-# A process that was started in the background ignores Ctrl-C, and so do those that it starts.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import guard
 import pytest
@@ -20,6 +18,9 @@ from hypothesis import HealthCheck, settings
 
 from unet_np import backend
 from unet_np.errors import InputError, MissingExtraError
+
+# A process that was started in the background ignores Ctrl-C, and so do those that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Machines differ too much for a deadline on an example, and a shared machine is slow at times.
 COMMON: dict[str, Any] = {
