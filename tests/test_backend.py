@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unet_np import InputError, MissingExtraError, backend
+from unet_np import InputError, MissingExtraError, backend, host
 
 
 def test_get_follows_argument_then_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +168,7 @@ def test_channels_last_memory(xp: object) -> None:
 
 
 def test_freed_memory_is_used_again_but_never_more_kept_than_was_in_use() -> None:
-    pool = backend._Pool()
+    pool = host.Pool()
     first, second = pool.take(1000), pool.take(500)
     pool.returned.extend([first, second])
     again = pool.take(950)
@@ -182,7 +182,7 @@ def test_freed_memory_is_used_again_but_never_more_kept_than_was_in_use() -> Non
 def test_pool_holds_no_more_than_was_in_use_at_the_worst(
     actions: list[tuple[bool, int]],
 ) -> None:
-    pool = backend._Pool()
+    pool = host.Pool()
     live: list[np.ndarray] = []
     worst = 0
     for take, number in actions:
