@@ -3,9 +3,9 @@
 The paper: "ideally the initial weights should be adapted such that each feature map in the network
 has approximately unit variance", which drawing from N(0, sqrt(2 / N)) is to achieve. On real images
 the drawn weights give maps of a standard deviation of up to five, logits as large, and a first
-loss of about ten times that of a blank guess. The first steps then do nothing but shrink: in
-minutes the deep levels are so faint that only the shallow ones learn. So each layer's drawn
-weights are divided by the standard deviation of what they give on one training tile.
+loss of about ten times that of a blank guess, which the first steps spend on shrinking. So each
+layer's drawn weights are divided by the standard deviation of what they give on one training tile.
+Whether that gives better scores in the end has not been measured.
 """
 
 from __future__ import annotations
