@@ -161,7 +161,7 @@ def draw_test_slices(
     path = places.results / f"{name}.png"
     pictures.draw_slices(some.images, maps, threshold, path)
     source = {
-        **runner.header(chosen, some, chosen.config, places.command),
+        **runner.header(chosen, some, chosen.fold_config(fold, folder), places.command),
         "slices": list(some.ids),
         "threshold": threshold,
         "weights_sha256": result["weights_sha256"],
