@@ -105,9 +105,7 @@ def account(result: dict[str, Any]) -> str:
             "* Transforming with NumPy's ufuncs: each addition is a pass over memory.",
             "* The transform as one product with a 36x36 matrix: five times the arithmetic of two "
             "products with a 6x6 matrix, and slower than those.",
-            "* A sum over tiles for each block and thread in the gradient of the kernels: adding "
-            "36 x C x K numbers for every block moved more memory than the products themselves.",
-            "* Blocks as small as a core's cache: the best on one thread, the worst on two.",
+            "* Blocks as small as a core's cache: no better on one thread, the worst on two.",
             "* Setting BLAS to one thread once for a whole pass in the place of each operation: no "
             "difference that could be measured. It stayed, as the simpler rule.",
         ]
