@@ -58,3 +58,8 @@ def test_center_crop_is_a_view() -> None:
 def test_bad_input(skip: tuple[int, ...], up: tuple[int, ...], message: str) -> None:
     with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
         crop_concat(np.zeros(skip), np.zeros(up))
+
+
+def test_one_dtype() -> None:
+    with pytest.raises(InputError, match=r"^skip: got float64, expected float32 as in up$"):
+        crop_concat(np.zeros((1, 1, 4, 4)), np.zeros((1, 1, 4, 4), "float32"))

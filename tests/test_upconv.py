@@ -75,6 +75,10 @@ def test_finite_differences() -> None:
         ({"w": np.ones((2, 3, 2, 2))}, "w: got shape (2, 3, 2, 2), expected (1, K, 2, 2)"),
         ({"w": np.ones((1, 3, 3, 3))}, "w: got shape (1, 3, 3, 3), expected (1, K, 2, 2)"),
         ({"b": np.ones(2)}, "b: got shape (2,), expected (3,)"),
+        (
+            {"x": np.ones((1, 1, 4, 4), "float32")},
+            "x, w, b: got float32, float64, float64, expected one dtype",
+        ),
     ],
 )
 def test_bad_input(change: dict[str, np.ndarray], message: str) -> None:

@@ -71,7 +71,7 @@ def crop_concat(skip: Array, up: Array) -> tuple[Array, tuple[Shape, int]]:
     Raises
     ------
     InputError
-        If the batches differ or `skip` is smaller than `up`.
+        If batches or dtypes differ or `skip` is smaller than `up`.
 
     Examples
     --------
@@ -82,6 +82,8 @@ def crop_concat(skip: Array, up: Array) -> tuple[Array, tuple[Shape, int]]:
     xp = array_module(skip, up)
     if skip.shape[0] != up.shape[0]:
         raise InputError(f"skip: got a batch of {skip.shape[0]}, expected {up.shape[0]} as in up")
+    if skip.dtype != up.dtype:
+        raise InputError(f"skip: got {skip.dtype}, expected {up.dtype} as in up")
     batch, channels, height, width = up.shape
     first = skip.shape[1]
     y = empty_channels_last(xp, (batch, first + channels, height, width), up.dtype)

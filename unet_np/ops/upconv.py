@@ -45,7 +45,7 @@ def conv_transpose2d(x: Array, w: Array, b: Array) -> tuple[Array, Cache]:
     Raises
     ------
     InputError
-        If the shapes disagree.
+        If shapes or dtypes disagree.
 
     Examples
     --------
@@ -164,3 +164,5 @@ def _check(x: Array, w: Array, b: Array) -> None:
         raise InputError(f"w: got shape {w.shape}, expected ({x.shape[1]}, K, 2, 2)")
     if b.shape != (w.shape[1],):
         raise InputError(f"b: got shape {b.shape}, expected ({w.shape[1]},)")
+    if not x.dtype == w.dtype == b.dtype:
+        raise InputError(f"x, w, b: got {x.dtype}, {w.dtype}, {b.dtype}, expected one dtype")
