@@ -46,7 +46,7 @@ def ablate(
     path = places.result(f"{chosen.name}-ablation")
     kept = (runner.read_json(path) or {}).get("variants", {})
     result = {
-        **runner.header(base, dataset, base.fold_config(fold, ""), places.command),
+        **runner.header(base, dataset, base.fold_config(fold, base.config.out), places.command),
         "fold": fold.to_dict(dataset.ids),
         "note": NOTE,
         "variants": {},

@@ -77,7 +77,7 @@ def search(
     finished = [row for row in rows if "error" not in row]
     best = min(finished, key=lambda row: row["loss"], default=None)
     result = {
-        **runner.header(chosen, dataset, chosen.fold_config(fold, ""), places.command),
+        **runner.header(chosen, dataset, chosen.fold_config(fold, chosen.config.out), places.command),
         "fold": fold.to_dict(dataset.ids),
         "trials": rows,
         "best": best and {key: best[key] for key in trials[0]},
