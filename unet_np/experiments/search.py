@@ -76,8 +76,9 @@ def search(
         places.say(_line(row))
     finished = [row for row in rows if "error" not in row]
     best = min(finished, key=lambda row: row["loss"], default=None)
+    config = chosen.fold_config(fold, chosen.config.out)
     result = {
-        **runner.header(chosen, dataset, chosen.fold_config(fold, chosen.config.out), places.command),
+        **runner.header(chosen, dataset, config, places.command),
         "fold": fold.to_dict(dataset.ids),
         "trials": rows,
         "best": best and {key: best[key] for key in trials[0]},
