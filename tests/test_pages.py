@@ -94,6 +94,8 @@ def page(request: pytest.FixtureRequest, browser: Any, address: str) -> Iterator
 def settle(page: Any) -> None:
     """Wait for formulas and widgets, and open what is folded."""
     page.wait_for_load_state("networkidle")
+    # What is opened fades in, and half faded in it has half the contrast.
+    page.add_style_tag(content="* { animation: none !important; transition: none !important }")
     page.evaluate(
         """async () => {
             document.querySelectorAll('details').forEach((one) => (one.open = true));
