@@ -4,7 +4,7 @@ With N the incoming nodes of a neuron, a convolution followed by a ReLU passes o
 square of its input (He et al. 2015), so that none of the 23 layers makes the feature maps
 larger or smaller. What stands between those layers does: a max pooling picks the largest of
 four, and an up-convolution has no ReLU behind it that would halve what it doubled. Through
-the whole network the feature maps therefore grow, about tenfold in standard deviation on
+the whole network the feature maps therefore grow, about fivefold in standard deviation on
 white noise.
 """
 
