@@ -168,10 +168,10 @@ def ranges(indices: Iterable[int]) -> str:
 _COMMON: dict[str, Any] = {
     "base_channels": 16,
     "depth": 4,
-    "input_size": 444,
+    "input_size": 572,
     "warmup": 50,
     "schedule": "poly",
-    "validate_every": 50,
+    "validate_every": 100,
     "checkpoint_every": 50,
     "tensorboard": False,
 }
@@ -180,20 +180,20 @@ RECIPES = {
     "em": Recipe(
         "em",
         "isbi2012",
-        TrainConfig(steps=700, learning_rate=0.0005, **_COMMON),
+        TrainConfig(steps=3000, learning_rate=0.001, **_COMMON),
         averaging=7,
     ),
     "u373": Recipe(
         "u373",
         "u373",
-        TrainConfig(steps=250, learning_rate=0.0015, **_COMMON),
+        TrainConfig(steps=1200, learning_rate=0.001, **_COMMON),
         averaging=1,
         synthetic="synthetic-cells",
     ),
     "hela": Recipe(
         "hela",
         "hela",
-        TrainConfig(steps=300, learning_rate=0.0015, **_COMMON),
+        TrainConfig(steps=1500, learning_rate=0.001, **_COMMON),
         averaging=1,
         synthetic="synthetic-cells",
     ),
@@ -265,7 +265,7 @@ def changed(chosen: Recipe, **settings: Any) -> Recipe:
     Examples
     --------
     >>> changed(recipe("em"), padding=1).config.input_size
-    256
+    384
     """
     values = {key: value for key, value in settings.items() if value is not None}
     own = {key: values.pop(key) for key in ("averaging", "unit_variance") if key in values}

@@ -19,23 +19,19 @@ from unet_np.logs import read_csv
 TRIALS: tuple[Mapping[str, Any], ...] = tuple(
     {"learning_rate": rate, "momentum": momentum, "warmup": warmup, "unit_variance": unit}
     for rate, momentum, warmup, unit in (
-        (0.0001, 0.99, 50, False),
-        (0.0003, 0.99, 50, False),
+        (0.0003, 0.99, 50, True),
+        (0.001, 0.99, 50, True),
+        (0.002, 0.99, 50, True),
         (0.001, 0.99, 50, False),
-        (0.003, 0.99, 50, False),
-        (0.0003, 0.99, 1000, False),
-        (0.001, 0.95, 50, False),
-        (0.003, 0.9, 20, False),
-        (0.01, 0.9, 20, False),
-        (0.0005, 0.99, 50, True),
-        (0.005, 0.9, 50, True),
+        (0.003, 0.9, 50, True),
+        (0.01, 0.9, 50, True),
+        (0.03, 0.9, 50, True),
+        (0.01, 0.9, 50, False),
     )
 )
 """Settings that are tried, each at a constant rate after its warm-up."""
 
-STEPS = 200
-SIZE = 316
-"""Input tile of a trial, smaller than that of the recipe."""
+STEPS = 150
 
 LAST = 50
 """The last steps, over which the loss of a trial is the mean."""
@@ -97,11 +93,10 @@ def _trial(
     settings: Mapping[str, Any],
     steps: int,
 ) -> dict[str, Any]:
-    size = min(SIZE, chosen.config.tile_size)
-    trial = changed(chosen, **settings, schedule="constant", steps=steps, input_size=size)
+    trial = changed(chosen, **settings, schedule="constant", steps=steps)
     name = "-".join(f"{key}-{value:g}" for key, value in settings.items()).replace("_", "-")
     folder = places.run(chosen, Fold(f"search/{name}", (), (), ()))
-    row: dict[str, Any] = {**settings, "steps": steps, "input_size": size}
+    row: dict[str, Any] = {**settings, "steps": steps, "input_size": chosen.config.tile_size}
     done = _rows(folder)
     if done and done[-1]["step"] >= steps:
         return row | _figures(folder, steps)
