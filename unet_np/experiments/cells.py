@@ -14,7 +14,8 @@ from unet_np.predict import instances
 
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
 BORDER = 50
-"""Pixels along the border that are outside of the field of interest, in both data sets."""
+"""Pixels along the border that are outside of the field of interest: the E of both data sets in
+the challenge's "Naming and file content conventions"."""
 
 RULES = (
     "A cell is a 4-connected component of the pixels whose probability is above the threshold. "

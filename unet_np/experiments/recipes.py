@@ -180,20 +180,20 @@ RECIPES = {
     "em": Recipe(
         "em",
         "isbi2012",
-        TrainConfig(steps=3000, learning_rate=0.001, **_COMMON),
+        TrainConfig(steps=2500, learning_rate=0.001, **_COMMON),
         averaging=7,
     ),
     "u373": Recipe(
         "u373",
         "u373",
-        TrainConfig(steps=1200, learning_rate=0.001, **_COMMON),
+        TrainConfig(steps=800, learning_rate=0.001, **_COMMON),
         averaging=1,
         synthetic="synthetic-cells",
     ),
     "hela": Recipe(
         "hela",
         "hela",
-        TrainConfig(steps=1500, learning_rate=0.001, **_COMMON),
+        TrainConfig(steps=1200, learning_rate=0.001, **_COMMON),
         averaging=1,
         synthetic="synthetic-cells",
     ),
