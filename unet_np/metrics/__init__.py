@@ -18,6 +18,7 @@ Others                              higher is better                 details
 `v_rand`, `v_info`                  ISBI scores of 2015              `thinned_curves`
 `seg_measure`                       U-Net paper, Table 2             `match_objects`
 `iou`, `dice`                       two masks                        `overlap_counts`
+`score_points`, `box_iou`           detections                       `match_points`
 ==================================  ===============================  =====================
 
 `evaluate` gives several of them at once, for a stack and for each slice; `best_threshold` chooses
@@ -27,6 +28,7 @@ it. `warping_map` and `outcome_map` show where the errors are. For times see
 """
 
 from unet_np.metrics.deformation import warp
+from unet_np.metrics.detection import PointMatch, PointScores, box_iou, match_points, score_points
 from unet_np.metrics.evaluation import (
     ISBI_METRICS,
     METRIC_NAMES,
@@ -68,11 +70,14 @@ __all__ = [
     "ObjectMatch",
     "Outcome",
     "PixelCurve",
+    "PointMatch",
+    "PointScores",
     "RandCurve",
     "StandardRandCurve",
     "WarpingCurve",
     "WarpingMap",
     "best_threshold",
+    "box_iou",
     "classify_mismatches",
     "count_clusters",
     "dice",
@@ -80,6 +85,7 @@ __all__ = [
     "info_curve",
     "iou",
     "match_objects",
+    "match_points",
     "outcome_map",
     "overlap_counts",
     "pixel_curve",
@@ -88,6 +94,7 @@ __all__ = [
     "rand_curve_standard",
     "rand_error",
     "rand_error_standard",
+    "score_points",
     "seg_measure",
     "thin_borders",
     "thinned_curves",

@@ -7,6 +7,7 @@ A forward returns ``(output, cache)``; its backward takes ``(grad_output, cache)
 from unet_np.ops.activation import dropout, dropout_backward, relu, relu_backward
 from unet_np.ops.conv import conv2d, conv2d_backward
 from unet_np.ops.crop import center_crop, crop_concat, crop_concat_backward
+from unet_np.ops.focal import detection_loss, focal_loss, sigmoid, smooth_l1
 from unet_np.ops.loss import softmax, softmax_backward, weighted_cross_entropy
 from unet_np.ops.pool import max_pool2d, max_pool2d_backward
 from unet_np.ops.upconv import conv_transpose2d, conv_transpose2d_backward
@@ -19,12 +20,16 @@ __all__ = [
     "conv_transpose2d_backward",
     "crop_concat",
     "crop_concat_backward",
+    "detection_loss",
     "dropout",
     "dropout_backward",
+    "focal_loss",
     "max_pool2d",
     "max_pool2d_backward",
     "relu",
     "relu_backward",
+    "sigmoid",
+    "smooth_l1",
     "softmax",
     "softmax_backward",
     "weighted_cross_entropy",
