@@ -9,10 +9,17 @@ from __future__ import annotations
 import ast
 import html
 import inspect
+import io
+import json
 import re
 import textwrap
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from unet_np.errors import InputError, require
 
@@ -27,6 +34,9 @@ COLOURS = {
     "black": "#000000",
 }
 """Okabe and Ito's colours, which readers with any colour vision tell apart."""
+
+RESULTS_URL = "https://raw.githubusercontent.com/unet-from-scratch/unet-from-scratch/main/results/"
+"""Where stored results are had from if neither a checkout nor the installation holds them."""
 
 SHORT = 20
 """Cells of a table with at most so many characters are not broken into lines."""
@@ -243,3 +253,140 @@ def plot_style() -> Any:
         }
     )
     return plt
+
+
+def result(name: str, optional: bool = False) -> Any:
+    """What an experiment wrote: the content of ``results/NAME.json``.
+
+    Read from the checkout that the package is imported from; else from the copy that comes
+    with an installed package; else from the project's repository.
+
+    Parameters
+    ----------
+    name : str
+        Such as ``em`` or ``u373-01-to-02``.
+    optional : bool
+        Whether the result may be missing.
+
+    Returns
+    -------
+    dict or None
+        None if it is missing and may be.
+
+    Raises
+    ------
+    InputError
+        If it is missing and may not be.
+
+    Examples
+    --------
+    >>> sorted(result("em")["aim_met"])
+    ['pixel_error', 'rand_error', 'warping_error']
+    >>> result("no-such-experiment", optional=True)
+    """
+    content = _result_file(f"{name}.json")
+    if content is not None:
+        return json.loads(content)
+    if optional:
+        return None
+    raise InputError(
+        f"name: got {name!r}, expected a result that is in this installation or at {RESULTS_URL}; "
+        "a checkout of the repository has them all"
+    )
+
+
+def result_panels(name: str, rows: int, columns: int) -> list[list[np.ndarray]] | None:
+    """The single pictures of a montage ``results/NAME.png``.
+
+    Parameters
+    ----------
+    name : str
+        Such as ``em-fold-2-slices``.
+    rows, columns : int
+        How many pictures it has.
+
+    Returns
+    -------
+    list of lists of numpy.ndarray or None
+        (H, W, 3) each, uint8. None, after a line that says so, where the picture can neither
+        be found nor fetched.
+
+    Raises
+    ------
+    InputError
+        If the picture is no montage of that many.
+    MissingExtraError
+        If Pillow is not installed.
+
+    Examples
+    --------
+    >>> panels = result_panels("em-test-slices", rows=2, columns=3)
+    >>> len(panels), len(panels[0]), panels[0][0].shape
+    (2, 3, (512, 512, 3))
+    """
+    content = _result_file(f"{name}.png")
+    if content is None:
+        print(f"The picture {name}.png is neither here nor could it be fetched: {RESULTS_URL}")
+        return None
+    image = require("PIL.Image", "io").open(io.BytesIO(content)).convert("RGB")
+    return _cut(np.asarray(image), rows, columns)
+
+
+def _cut(montage: np.ndarray, rows: int, columns: int, gap: int = 8) -> list[list[np.ndarray]]:
+    height, width = montage.shape[0] + gap, montage.shape[1] + gap
+    if height % rows or width % columns:
+        raise InputError(
+            f"rows, columns: got {rows}, {columns}, expected those of a picture of "
+            f"{width - gap} x {height - gap} pixels"
+        )
+    down, across = height // rows, width // columns
+    return [
+        [
+            montage[y : y + down - gap, x : x + across - gap]
+            for x in range(0, columns * across, across)
+        ]
+        for y in range(0, rows * down, down)
+    ]
+
+
+def _result_file(name: str) -> bytes | None:
+    package = Path(__file__).resolve().parent
+    checkout = package.parent
+    # A folder named results beside an installed package may be anybody's.
+    if (checkout / "_toc.yml").is_file():
+        path = checkout / "results" / name
+        return path.read_bytes() if path.is_file() else None
+    shipped = package / "_results" / name
+    if shipped.is_file():
+        return shipped.read_bytes()
+    try:
+        with urllib.request.urlopen(RESULTS_URL + name, timeout=10) as answer:
+            content: bytes = answer.read()
+            return content
+    except (OSError, urllib.error.URLError):
+        return None
+
+
+def as_jpeg(figure: Any) -> Any:
+    """A figure of photographs as a JPEG, which is a fraction of its size as a PNG.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        It is closed.
+
+    Returns
+    -------
+    IPython.display.Image
+        To be the last value of a cell.
+
+    Examples
+    --------
+    >>> figure, axes = plot_style().subplots(figsize=(1, 1))
+    >>> as_jpeg(figure).format
+    'jpeg'
+    """
+    content = io.BytesIO()
+    figure.savefig(content, format="jpeg", pil_kwargs={"quality": 85})
+    require("matplotlib.pyplot", "plot").close(figure)
+    return require("IPython.display", "book").Image(data=content.getvalue(), format="jpeg")
