@@ -53,6 +53,7 @@ nearest valid key is 'base_channels'
     masks: str = _setting("", "labels of --images: 0 background, cells as classes or instances")
     validation: str = _setting("auto", "slices held out: auto (last eighth), none, or 26-29,3")
     exclude: str = _setting("none", "slices used for nothing, such as a test block: none or 0-9")
+    start: str = _setting("", "weights to begin from: a file, or em or u373 (fine-tuning)")
     base_channels: int = _setting(64, "channels of the first level")
     depth: int = _setting(4, "number of max poolings")
     padding: int = _setting(0, "of the 3x3 convolutions: 0 (the paper) or 1")

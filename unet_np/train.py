@@ -20,6 +20,7 @@ from unet_np.config import TrainConfig
 from unet_np.data import Dataset
 from unet_np.errors import InputError
 from unet_np.files import atomic_write
+from unet_np.fine_tuning import start_from
 from unet_np.interrupt import stop_after_step
 from unet_np.logs import COLUMNS, CsvLog, Report, TensorBoard, progress_bar
 from unet_np.ops import weighted_cross_entropy
@@ -225,7 +226,7 @@ def _begin(
 ) -> _Run:
     table = config.with_channels(1, prepared.num_classes)
     folder = RunFolder(config.out)
-    folder.begin(table.parameters * int(config.dtype[-2:]) // 8, resume, overwrite)
+    going_on = resume and folder.checkpoint.exists()
     net = UNet(
         **table.to_dict(),
         dropout=config.dropout,
@@ -233,9 +234,12 @@ def _begin(
         seed=config.seed,
         backend="cupy" if backend.is_device(xp) else "numpy",
     )
+    if config.start and not going_on:
+        start_from(net, config.start)  # before anything is removed: it may lie in that folder
+    folder.begin(table.parameters * int(config.dtype[-2:]) // 8, resume, overwrite)
     optimiser = SGD(net.params, config.learning_rate, config.momentum, config.weight_decay)
     run = _Run(config, folder, prepared, net, optimiser, xp, prepared.validation_tiles())
-    if resume and folder.checkpoint.exists():
+    if going_on:
         run.restore()
     with atomic_write(folder.config) as temporary:
         temporary.write_text(config.to_toml(), "utf-8")
@@ -254,7 +258,8 @@ def check_same(state: dict[str, Any], config: TrainConfig, checksum: int, librar
     if config.schedule in ("poly", "cosine"):
         free.remove("steps")  # they reach 0 at the last step
     for key, value in config.to_dict().items():
-        before = state["config"].get(key)
+        # A run from before a setting was there had its default.
+        before = state["config"].get(key, getattr(TrainConfig, key, None))
         if key not in free and before != value:
             raise InputError(
                 f"{key}: got {value!r}, expected {before!r}, with which the run was begun; "

@@ -23,7 +23,8 @@ flags, which go first."""
 _EXAMPLE = """
 unet-np train --data isbi2012 --base-channels 16 --steps 300 --seed 5 --out runs/em
 unet-np train --out runs/em --resume
-unet-np train --images photos/ --masks masks/ --base-channels 16 --out runs/mine"""
+unet-np train --images photos/ --masks masks/ --base-channels 16 --out runs/mine
+unet-np train --images photos/ --masks masks/ --base-channels 16 --start u373 --out runs/tuned"""
 
 _SHOWN = {"str": "TEXT", "int": "N", "float": "X"}
 
