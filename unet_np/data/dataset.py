@@ -16,7 +16,7 @@ _STACKS = ("labels", "instances", "markers", "unknown")
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """N images of one size and, where they are known, their labels and instances.
+    """N images and, where they are known, their labels and instances.
 
     The arrays are on the host, and the images are as stored: `unet_np.images.normalise` is for
     whoever feeds a network.
@@ -26,7 +26,7 @@ class Dataset:
     name : str
         The data set, one of `unet_np.data.NAMES`, or a name of your own.
     images : numpy.ndarray
-        (N, H, W), grey.
+        (N, H, W), grey, or (N, C, H, W) with C channels.
     labels : numpy.ndarray or None
         (N, H, W), uint8: the class of each pixel, 0 = membrane or background, 1 = cell.
     instances : numpy.ndarray or None
@@ -44,12 +44,15 @@ class Dataset:
         The sequence or the part that each slice belongs to, such as "01" or "train".
     frames : tuple of int
         The number of each slice in its group.
+    sizes : tuple of (int, int)
+        Height and width of each image, where they differ: it lies in the upper left corner, and
+        the rest of its plane is `unknown`. Empty where all are (H, W).
     citation : str
         How to cite it.
     source : pathlib.Path or None
         The folder it was read from.
     note : str
-        Why this data set was chosen, where `load` chose it.
+        What a user should know: why `load` chose this data set, how masks were read.
 
     Examples
     --------
@@ -69,18 +72,22 @@ class Dataset:
     ids: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
     frames: tuple[int, ...] = ()
+    sizes: tuple[tuple[int, int], ...] = ()
     citation: str = ""
     source: Path | None = None
     note: str = ""
 
     def __post_init__(self) -> None:
-        if self.images.ndim != 3 or self.images.size == 0:
-            raise InputError(f"images: got shape {self.images.shape}, expected (N, H, W)")
+        if self.images.ndim not in (3, 4) or self.images.size == 0:
+            raise InputError(
+                f"images: got shape {self.images.shape}, expected (N, H, W) or (N, C, H, W)"
+            )
+        expected = (len(self.images), *self.shape)
         for name in _STACKS:
             stack = getattr(self, name)
-            if stack is not None and stack.shape != self.images.shape:
+            if stack is not None and stack.shape != expected:
                 raise InputError(
-                    f"{name}: got shape {stack.shape}, expected {self.images.shape}, "
+                    f"{name}: got shape {stack.shape}, expected {expected}, "
                     "that of the images"
                 )
         count = len(self.images)
@@ -94,14 +101,24 @@ class Dataset:
             if len(value) != count:
                 raise InputError(f"{name}: got {len(value)}, expected {count}, one for each image")
             object.__setattr__(self, name, value)
+        if len(self.sizes) not in (0, count):
+            raise InputError(f"sizes: got {len(self.sizes)}, expected {count}, one for each image")
+        for height, width in self.sizes:
+            if not (0 < height <= self.shape[0] and 0 < width <= self.shape[1]):
+                raise InputError(f"sizes: got {(height, width)}, expected at most {self.shape}")
 
     def __len__(self) -> int:
         return len(self.images)
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Height and width of the images."""
-        return self.images.shape[1], self.images.shape[2]
+        """Height and width of the images, of the largest where they differ."""
+        return self.images.shape[-2], self.images.shape[-1]
+
+    @property
+    def channels(self) -> int:
+        """Channels of the images: 1 in grey ones."""
+        return 1 if self.images.ndim == 3 else self.images.shape[1]
 
     @property
     def complete(self) -> np.ndarray:
@@ -147,7 +164,7 @@ class Dataset:
             value = getattr(self, field.name)
             if isinstance(value, np.ndarray):
                 changes[field.name] = value[chosen]
-            elif isinstance(value, tuple):
+            elif isinstance(value, tuple) and value:
                 changes[field.name] = tuple(value[i] for i in chosen)
         return replace(self, **changes)
 
