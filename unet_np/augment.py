@@ -170,6 +170,7 @@ class Augmentation:
         input_size: int,
         output_size: int,
         rng: Any,
+        whole: bool = False,
     ) -> tuple[Array, Array | None, Array | None]:
         """Cut a random tile for one training step, and warp no more than the tile.
 
@@ -191,12 +192,16 @@ class Augmentation:
             example 572 and 388.
         rng : numpy.random.Generator or cupy.random.Generator
             As in `__call__`.
+        whole : bool
+            Give labels and weights of the whole input tile, and 0 where it reaches beyond the
+            image: for labels whose meaning depends on what lies around the output window.
 
         Returns
         -------
         image, labels, weights : array or None
             (input_size, input_size) or (C, input_size, input_size), then twice
-            (output_size, output_size); dtypes as in `__call__`.
+            (output_size, output_size), or (input_size, input_size) if `whole`; dtypes as in
+            `__call__`.
 
         Raises
         ------
@@ -221,8 +226,14 @@ class Augmentation:
         places = self._coordinates(
             backend.array_module(image), draw, (input_size, input_size), tuple(corner - margin)
         )
-        inner = slice(margin, margin + output_size)
-        return self._warp(image, labels, weights, draw, places, places[:, inner, inner])
+        inner = slice(None) if whole else slice(margin, margin + output_size)
+        warped = self._warp(image, labels, weights, draw, places, places[:, inner, inner])
+        if whole:
+            inside = _inside(places, image.shape[-2:])
+            for part in warped[1:]:
+                if part is not None:
+                    part *= inside
+        return warped
 
     def coordinates(self, shape: tuple[int, int], rng: Any, xp: ModuleType = np) -> Array:
         """Where `__call__` reads each pixel of a (H, W) image, given a generator in that state.
@@ -326,6 +337,14 @@ class Augmentation:
         image *= draw.contrast
         image += mean + draw.brightness * deviation
         return image
+
+
+def _inside(places: Array, shape: tuple[int, ...]) -> Array:
+    """Which pixels are read within the image, half a pixel of its border included."""
+    height, width = shape
+    rows, columns = places
+    low, high = (rows >= -0.5) & (columns >= -0.5), (rows < height - 0.5) & (columns < width - 0.5)
+    return low & high
 
 
 def _uniform(rng: Any, count: int) -> np.ndarray:

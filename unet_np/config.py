@@ -18,6 +18,9 @@ from unet_np.errors import InputError
 from unet_np.optim import Schedule
 from unet_np.weight_map import DEFAULTS as WEIGHT_MAPS
 
+TASKS = ("segment", "classify", "detect")
+PATCH = 65  # of Ciresan et al. 2012, whose sliding window the paper takes its start from
+
 
 def _setting(default: Any, description: str) -> Any:
     """A field with the line that ``--help`` and the documentation show."""
@@ -54,11 +57,13 @@ nearest valid key is 'base_channels'
     validation: str = _setting("auto", "slices held out: auto (last eighth), none, or 26-29,3")
     exclude: str = _setting("none", "slices used for nothing, such as a test block: none or 0-9")
     start: str = _setting("", "weights to begin from: a file, or em or u373 (fine-tuning)")
+    task: str = _setting("segment", "segment (the paper), classify or detect")
     base_channels: int = _setting(64, "channels of the first level")
     depth: int = _setting(4, "number of max poolings")
     padding: int = _setting(0, "of the 3x3 convolutions: 0 (the paper) or 1")
     dropout: float = _setting(0.5, "probability at the end of the contracting path")
-    steps: int = _setting(300, "steps of one tile each")
+    steps: int = _setting(300, "steps of one batch each")
+    batch_size: int = _setting(1, "tiles of a step; the paper has 1")
     learning_rate: float = _setting(0.001, "highest learning rate")
     momentum: float = _setting(0.99, "of the gradient descent")
     weight_decay: float = _setting(0.0, "decay of the weights; the paper has none")
@@ -75,6 +80,7 @@ nearest valid key is 'base_channels'
     weight_variant: str = _setting("paper", "formula of the weight map: paper or falk2019")
     w0: float = _setting(10.0, "height of the weight map between cells")
     sigma: float = _setting(5.0, "width of the weight map in pixels")
+    heat_sigma: float = _setting(0.1, "detect: width of a Gaussian as a share of its object")
     augment: bool = _setting(True, "augment the tiles")
     augmentation: dict[str, Any] = field(
         default_factory=dict, metadata={"help": "settings of Augmentation, a table in TOML"}
@@ -98,6 +104,7 @@ nearest valid key is 'base_channels'
 
     def _check_ranges(self) -> None:
         minima = {"steps": 1, "validate_every": 1, "checkpoint_every": 1, "seed": 0, "threads": 0}
+        minima["batch_size"] = 1
         for name, minimum in minima.items():
             if getattr(self, name) < minimum:
                 got = getattr(self, name)
@@ -110,6 +117,8 @@ nearest valid key is 'base_channels'
             "loss_limit": (self.loss_limit > 0, "a number > 0"),
             "w0": (self.w0 >= 0, "a number >= 0"),
             "sigma": (self.sigma > 0, "a number > 0"),
+            "heat_sigma": (self.heat_sigma > 0, "a number > 0"),
+            "task": (self.task in TASKS, "segment, classify or detect"),
             "weight_variant": (self.weight_variant in WEIGHT_MAPS, "paper or falk2019"),
             "backend": (self.backend in NAMES, f"one of {', '.join(NAMES)}"),
             "dtype": (self.dtype in ("float32", "float64"), "float32 or float64"),
@@ -129,19 +138,24 @@ nearest valid key is 'base_channels'
 
     def with_channels(self, in_channels: int, num_classes: int) -> Architecture:
         """The network for the data at hand."""
-        return Architecture(in_channels, num_classes, self.base_channels, self.depth, self.padding)
+        task = {} if self.task == "segment" else {"task": self.task}
+        sizes = self.base_channels, self.depth, self.padding
+        return Architecture(in_channels, num_classes, *sizes, **task)
 
     @property
     def tile_size(self) -> int:
         """Side of the input tile; by default the valid size nearest to 572, the paper's.
 
-        With padding 1 it is the one nearest to 388, so that as many pixels are learned from.
+        With padding 1 it is the one nearest to 388, so that as many pixels are learned from. A
+        patch to be classified has 65 pixels a side, or the least that works.
         """
         net = self.architecture
         if self.input_size:
             net.output_size(self.input_size)  # refuses sizes that do not work
             return self.input_size
         wanted = 388 if self.padding else 572
+        if self.task == "classify":
+            wanted = PATCH
         return min(net.nearest_input_sizes(wanted), key=lambda size: abs(size - wanted))
 
     @property

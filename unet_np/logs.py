@@ -16,14 +16,8 @@ from unet_np.errors import InputError, require
 Report = Callable[[dict[str, Any]], None]
 """What is called with each row of the metrics."""
 
-COLUMNS = (
-    "step",
-    "learning_rate",
-    "loss",
-    "gradient_norm",
-    "validation_loss",
-    "validation_pixel_error",
-)
+TRAINING_COLUMNS = ("step", "learning_rate", "loss", "gradient_norm")
+COLUMNS = (*TRAINING_COLUMNS, "validation_loss", "validation_pixel_error")
 """Columns of ``metrics.csv``; a cell is empty where nothing was measured."""
 
 

@@ -17,22 +17,28 @@ from unet_np.config import TrainConfig, parse_slices
 from unet_np.data import Dataset
 from unet_np.errors import InputError
 from unet_np.images import normalise
+from unet_np.logs import COLUMNS, TRAINING_COLUMNS
+from unet_np.ops import weighted_cross_entropy
 from unet_np.separation import separate_touching
+from unet_np.tasks import DETECT_CHANNELS, Arrays, Classify, Detect, Task, mirrored
 from unet_np.weight_map import DEFAULTS, balancing_weights, weight_map
 
 
 @dataclass(frozen=True)
 class Tile:
-    """What one step learns from.
+    """What one step learns from: one tile or a batch of B.
 
     Attributes
     ----------
-    image : array, (1, 1, input_size, input_size)
-        Normalised grey values in the dtype of the network.
-    labels : array, (1, output_size, output_size), integer
-        Classes of the pixels that the network's output covers.
-    weights : array, (1, output_size, output_size)
-        Of eq. 1; 0 where the class is unknown.
+    image : array, (B, channels, input_size, input_size)
+        Normalised values in the dtype of the network.
+    labels : array
+        Segmentation: classes of the pixels that the network's output covers, integers of shape
+        (B, output_size, output_size). Classification: (B,) classes. Detection: (B, 3,
+        output_size, output_size), heat map and the logarithms of height and width.
+    weights : array
+        Segmentation: those of eq. 1, 0 where the class is unknown, of the shape of the labels.
+        Classification: (B,). Detection: (B, 2, output_size, output_size), of heat and sizes.
     """
 
     image: Array
@@ -42,12 +48,24 @@ class Tile:
 
 @dataclass(frozen=True)
 class Truth:
-    """What is known of the slices, ready for the loss; arrays of shape (N, H, W)."""
+    """What is known of the slices; arrays of shape (N, H, W).
+
+    Labels are classes, or the numbers of objects to detect. Images may be (N, C, H, W). Where
+    `sizes` is not empty, a slice is only the upper left corner.
+    """
 
     images: Array
     labels: Array
     weights: Array
     known: Array = field(repr=False)
+    sizes: tuple[tuple[int, int], ...] = ()
+
+    def slice_of(self, number: int) -> tuple[Array, Array, Array, Array]:
+        """Image, labels, weights and what is known of one slice, in its own size."""
+        height, width = self.sizes[number] if self.sizes else self.labels.shape[1:]
+        arrays = (self.images, self.labels, self.weights, self.known)
+        image, labels, weights, known = (a[number, ..., :height, :width] for a in arrays)
+        return image, labels, weights, known
 
 
 @dataclass(frozen=True)
@@ -63,9 +81,13 @@ class Samples:
     training_slices, validation_slices : tuple of int
         Their numbers in the data set.
     num_classes : int
-        At least 2.
+        At least 2; the output channels of a detecting network.
     checksum : int
         Of images and labels: a resumed run must see the same.
+    task : Task or None
+        What differs from segmentation; None segments.
+    in_channels : int
+        Channels of the images.
     """
 
     config: TrainConfig
@@ -75,19 +97,32 @@ class Samples:
     validation_slices: tuple[int, ...]
     num_classes: int
     checksum: int
+    task: Task | None = None
+    in_channels: int = 1
 
     @property
     def output_size(self) -> int:
         """Side of the network's output for the input tile."""
         return self.config.architecture.output_size(self.config.tile_size)
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Of the metrics."""
+        return COLUMNS if self.task is None else (*TRAINING_COLUMNS, *self.task.columns)
+
+    def energy(self, outputs: Array, tile: Tile) -> tuple[Any, Array]:
+        """The loss of a tile, and its gradient with regard to the network's output."""
+        if self.task is not None:
+            return self.task.energy(outputs, tile.labels, tile.weights)
+        return weighted_cross_entropy(outputs, tile.labels, tile.weights, "mean", check=False)
+
     def index(self, step: int) -> int:
-        """The training slice of a step: each epoch goes once through all, in an order of its own.
+        """The training slice of a tile: each epoch goes once through all, in an order of its own.
 
         Parameters
         ----------
         step : int
-            Counted from 0.
+            Counted from 0; in batches the number of the tile.
 
         Returns
         -------
@@ -101,29 +136,43 @@ class Samples:
 
     def tile(self, step: int) -> Tile:
         """The tile of a step, counted from 0; the same whenever and wherever it is made."""
-        number, truth = self.index(step), self.training
-        rng = default_rng(np, (self.config.seed, STREAMS["augment"], step))
-        arrays = truth.images[number], truth.labels[number], truth.weights[number]
+        batch = self.config.batch_size
+        return self._batch([self._one(step * batch + i) for i in range(batch)])
+
+    def _one(self, sample: int) -> Arrays:
+        number, truth = self.index(sample), self.training
+        rng = default_rng(np, (self.config.seed, STREAMS["augment"], sample))
+        arrays = truth.slice_of(number)[:3]
         sizes = self.config.tile_size, self.output_size
         settings = self.config.augmentation
         augmentation = Augmentation(**settings) if self.config.augment else Augmentation.off()
-        return self._batch(*augmentation.tile(*arrays, *sizes, rng))
+        if self.task is not None:
+            return self.task.tile(arrays, augmentation, sizes, rng)
+        image, labels, weights = augmentation.tile(*arrays, *sizes, rng)
+        return image, labels, weights
 
     def validation_tiles(self) -> list[Tile]:
-        """The middle of each held-out slice, not augmented; weights 1 where the class is known."""
-        truth, tiles = self.validation, []
+        """The middle of each held-out slice, not augmented; weights 1 where the class is known.
+
+        In classification all patches of a slice, half a patch apart, in one batch.
+        """
+        truth, tiles, sizes = self.validation, [], (self.config.tile_size, self.output_size)
         for number in range(len(self.validation_slices) if truth else 0):
             assert truth is not None
-            arrays = truth.images[number], truth.labels[number], truth.known[number]
-            top, left = ((side - self.output_size) // 2 for side in arrays[0].shape)
-            tiles.append(
-                self._batch(*crop(*arrays, self.config.tile_size, self.output_size, top, left))
-            )
+            image, labels, _, known = truth.slice_of(number)
+            arrays = image, labels, known
+            if self.task is not None:
+                tiles.append(self._batch(self.task.held_out(arrays, sizes)))
+                continue
+            top, left = ((side - self.output_size) // 2 for side in labels.shape)
+            tiles.append(self._batch([crop(*arrays, *sizes, top, left)]))
         return tiles
 
-    def _batch(self, image: Array, labels: Array, weights: Array) -> Tile:
-        dtype = self.config.dtype
-        return Tile(image[None, None].astype(dtype), labels[None], weights[None].astype(dtype))
+    def _batch(self, parts: list[Arrays]) -> Tile:
+        xp, dtype = array_module(parts[0][0]), self.config.dtype
+        images, labels, weights = (xp.stack(group) for group in zip(*parts, strict=True))
+        images = images.reshape(len(parts), -1, *images.shape[-2:])
+        return Tile(images.astype(dtype), labels, weights.astype(dtype))
 
 
 def prepare(config: TrainConfig, dataset: Dataset, xp: ModuleType) -> Samples:
@@ -147,18 +196,33 @@ def prepare(config: TrainConfig, dataset: Dataset, xp: ModuleType) -> Samples:
         raise InputError(f"data: got {dataset.name} without labels, expected labelled images")
     # A wrong setting is an error now, and not in the thread that makes the tiles.
     check_augmentation(config.augmentation)
+    if config.task == "detect":
+        dataset = Detect.dataset(dataset)
+    assert dataset.labels is not None
     training, validation = split(config, dataset)
-    classes = max(int(dataset.labels.max()) + 1, 2)
-    parts = [dataset.images, dataset.labels, *_optional(dataset)]
+    task = choose_task(config, dataset.subset(training))
+    classes = DETECT_CHANNELS if config.task == "detect" else max(int(dataset.labels.max()) + 1, 2)
+    parts = [dataset.images, dataset.labels, *_optional(dataset, config.task)]
     return Samples(
         config,
-        _truth(config, dataset.subset(training), xp),
-        _truth(config, dataset.subset(validation), xp) if validation else None,
+        _truth(config, dataset.subset(training), xp, task),
+        _truth(config, dataset.subset(validation), xp, task) if validation else None,
         training,
         validation,
         classes,
         zlib.crc32(b"".join(np.ascontiguousarray(part).tobytes() for part in parts)),
+        task,
+        dataset.channels,
     )
+
+
+def choose_task(config: TrainConfig, dataset: Dataset) -> Task | None:
+    """What differs from segmentation, from the training slices; None for segmentation."""
+    if config.task == "detect":
+        return Detect.of(dataset, config.heat_sigma)
+    if config.task == "classify":
+        return Classify.of(dataset, config.weight_map)
+    return None
 
 
 def check_augmentation(settings: dict[str, Any]) -> None:
@@ -218,7 +282,7 @@ def crop(
     Parameters
     ----------
     image, labels, weights : array, (H, W)
-        One slice.
+        One slice; the image may be (C, H, W).
     input_size, output_size : int
         Sides in pixels; the image tile is larger by the network's margin.
     top, left : int
@@ -239,29 +303,20 @@ def crop(
 
     def cut(array: Array, start: tuple[int, int], size: int) -> Array:
         xp = array_module(array)
-        rows = asarray(mirrored(start[0], size, array.shape[0]), xp)
-        columns = asarray(mirrored(start[1], size, array.shape[1]), xp)
-        return array[rows[:, None], columns[None]]
+        rows = asarray(mirrored(start[0], size, array.shape[-2]), xp)
+        columns = asarray(mirrored(start[1], size, array.shape[-1]), xp)
+        return array[..., rows[:, None], columns[None]]
 
     outer = cut(image, (top - margin, left - margin), input_size)
     return outer, cut(labels, (top, left), output_size), cut(weights, (top, left), output_size)
 
 
-def mirrored(start: int, size: int, length: int) -> np.ndarray:
-    """Indices start, start + 1, ... into an axis that is reflected at both ends, edge not repeated.
-
-    Examples
-    --------
-    >>> mirrored(-2, 7, 3)
-    array([2, 1, 0, 1, 2, 1, 0])
-    """
-    period = max(2 * (length - 1), 1)
-    place = np.abs(np.arange(start, start + size)) % period
-    return np.minimum(place, period - place) if length > 1 else place
-
-
-def _truth(config: TrainConfig, dataset: Dataset, xp: ModuleType) -> Truth:
+def _truth(config: TrainConfig, dataset: Dataset, xp: ModuleType, task: Task | None) -> Truth:
     assert dataset.labels is not None
+    if task is not None:
+        found, certain = task.truth(dataset)
+        stacks = _normalised(dataset), found, certain, certain
+        return Truth(*(asarray(array, xp) for array in stacks), sizes=dataset.sizes)
     labels, instances = dataset.labels, _instances(dataset)
     if dataset.instances is not None and int(labels.max()) <= 1:
         # Where cells touch, the border that the weight map stresses has to be there first.
@@ -280,8 +335,19 @@ def _truth(config: TrainConfig, dataset: Dataset, xp: ModuleType) -> Truth:
 
         weights = np.stack(parallel_map(one, instances))
     known = known.astype(np.float32)
-    arrays = normalise(dataset.images), labels, weights * known, known
-    return Truth(*(asarray(array, xp) for array in arrays))
+    arrays = _normalised(dataset), labels, weights * known, known
+    return Truth(*(asarray(array, xp) for array in arrays), sizes=dataset.sizes)
+
+
+def _normalised(dataset: Dataset) -> np.ndarray:
+    """Each image, and each of its channels, by itself: what pads a smaller one has no say."""
+    if not dataset.sizes:
+        return normalise(dataset.images)
+    images = np.zeros(dataset.images.shape, np.float32)
+    for number, (height, width) in enumerate(dataset.sizes):
+        part = (number, ..., slice(height), slice(width))
+        images[part] = normalise(dataset.images[part])
+    return images
 
 
 def _instances(dataset: Dataset) -> np.ndarray:
@@ -293,5 +359,7 @@ def _instances(dataset: Dataset) -> np.ndarray:
     return np.stack([scipy.ndimage.label(one > 0)[0] for one in dataset.labels])
 
 
-def _optional(dataset: Dataset) -> list[np.ndarray]:
-    return [part for part in (dataset.instances, dataset.unknown) if part is not None]
+def _optional(dataset: Dataset, task: str) -> list[np.ndarray]:
+    # Markers count for those who detect: others may resume runs from before there were any.
+    markers = dataset.markers if task == "detect" else None
+    return [part for part in (dataset.instances, dataset.unknown, markers) if part is not None]

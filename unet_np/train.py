@@ -22,12 +22,13 @@ from unet_np.errors import InputError
 from unet_np.files import atomic_write
 from unet_np.fine_tuning import start_from
 from unet_np.interrupt import stop_after_step
-from unet_np.logs import COLUMNS, CsvLog, Report, TensorBoard, progress_bar
+from unet_np.logs import CsvLog, Report, TensorBoard, progress_bar
 from unet_np.ops import weighted_cross_entropy
 from unet_np.optim import SGD, check_step, gradient_norm
 from unet_np.own_data import read_pairs
 from unet_np.prefetch import prefetch
 from unet_np.samples import Samples, Tile
+from unet_np.tasks import Task
 from unet_np.unet import UNet
 
 __all__ = ["TrainConfig", "TrainResult", "TrainingInterrupted", "train"]
@@ -81,9 +82,7 @@ class _Run:
         """One step of gradient descent; the row of the metrics."""
         rng = default_rng(self.xp, (self.config.seed, STREAMS["dropout"], self.step))
         logits = self.net.forward(tile.image, train=True, rng=rng)
-        energy, grad = weighted_cross_entropy(
-            logits, tile.labels, tile.weights, reduction="mean", check=False
-        )
+        energy, grad = self.samples.energy(logits, tile)
         self.net.backward(grad, need_grad_x=False)
         loss, norm, rate = float(energy), gradient_norm(self.net.grads), self.config.rate(self.step)
         limits = self.config.gradient_limit, self.config.loss_limit
@@ -92,7 +91,7 @@ class _Run:
         self.step += 1
         row = {"step": self.step, "learning_rate": rate, "loss": loss, "gradient_norm": norm}
         if self._due(self.config.validate_every):
-            row |= validate(self.net, self.validation)
+            row |= validate(self.net, self.validation, self.samples.task)
         return row
 
     def _due(self, every: int) -> bool:
@@ -190,7 +189,7 @@ def train(
         prepared = samples.prepare(config, dataset or load_data(config), xp)
         run = _begin(config, prepared, xp, resume, overwrite)
         stopped = enter(stop_after_step())
-        log = enter(CsvLog(run.folder.metrics, COLUMNS, run.metrics_bytes))
+        log = enter(CsvLog(run.folder.metrics, prepared.columns, run.metrics_bytes))
         times = enter(CsvLog(run.folder.times, ("step", "seconds"), run.times_bytes))
         board = enter(TensorBoard(run.folder.tensorboard, run.step, config.tensorboard))
         report = enter(progress_bar(progress, run.step, config.steps))
@@ -224,7 +223,7 @@ def load_data(config: TrainConfig) -> Dataset:
 def _begin(
     config: TrainConfig, prepared: Samples, xp: ModuleType, resume: bool, overwrite: bool
 ) -> _Run:
-    table = config.with_channels(1, prepared.num_classes)
+    table = config.with_channels(prepared.in_channels, prepared.num_classes)
     folder = RunFolder(config.out)
     going_on = resume and folder.checkpoint.exists()
     net = UNet(
@@ -277,14 +276,17 @@ def check_same(state: dict[str, Any], config: TrainConfig, checksum: int, librar
         )
 
 
-def validate(net: UNet, tiles: list[Tile]) -> dict[str, float]:
+def validate(net: UNet, tiles: list[Tile], task: Task | None = None) -> dict[str, float]:
     """Mean cross entropy and share of wrong pixels over tiles, each pixel the same weight.
 
     Returns
     -------
     dict
-        ``validation_loss`` and ``validation_pixel_error``; empty without tiles.
+        ``validation_loss`` and ``validation_pixel_error``, or what the task has in place of
+        the latter; empty without tiles.
     """
+    if task is not None:
+        return task.validate(net.forward, tiles)
     loss = wrong = pixels = 0.0
     for tile in tiles:
         logits = net.forward(tile.image, train=False)
