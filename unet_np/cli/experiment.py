@@ -10,6 +10,8 @@ from typing import Any
 from unet_np.cli._common import check_output, choose_threads, example
 from unet_np.errors import InputError
 
+NAMES = ("em", "u373", "hela", "nuclei")
+
 _DESCRIPTION = """\
 Run an experiment of the paper on real data: train, predict and score on slices that the network
 has not seen.
@@ -17,6 +19,7 @@ has not seen.
   em     EM stack, Table 1: cross-validation over the blocks 0-9, 10-25 and 26-29 (folds 0, 1, 2)
   u373   Table 2: trained on sequence 01 and tested on 02 (fold 0), and the other way (fold 1)
   hela   likewise
+  nuclei images from elsewhere: zero-shot, fine-tuned and from scratch on 1 to 16 images
 
 Each fold writes RESULTS/NAME-FOLD.json with pictures beside it, and RESULTS/NAME.json is the table
 of the folds that there are. The trainings lie under RUNS. A fold that is finished is not run
@@ -26,7 +29,8 @@ _EXAMPLE = """
 unet-np experiment em --quick
 unet-np experiment em --fold 2
 unet-np experiment em --fold 2 --resume
-unet-np experiment hela"""
+unet-np experiment hela
+unet-np experiment nuclei --quick"""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -38,7 +42,7 @@ def add_parser(subparsers: Any) -> None:
         **example(_EXAMPLE),
     )
     add = parser.add_argument
-    add("name", metavar="NAME", choices=("em", "u373", "hela"), help="em, u373 or hela")
+    add("name", metavar="NAME", choices=NAMES, help=", ".join(NAMES))
     add("--fold", type=int, metavar="N", help="one fold (default: all of them)")
     add("--all", action="store_true", help="all folds, which is the default")
     add("--quick", action="store_true", help="a minute or two, to see that all parts work")
@@ -70,6 +74,8 @@ def run(args: argparse.Namespace) -> int:
 
     _check(args)
     choose_threads(args.threads)
+    if args.name == "nuclei":
+        return _run_nuclei(args)
     keys = ("steps", "base_channels", "input_size", "averaging", "seed", "learning_rate")
     settings = {key: getattr(args, key) for key in keys}
     chosen = experiments.recipe(args.name, args.quick, **settings)
@@ -86,6 +92,22 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _run_nuclei(args: argparse.Namespace) -> int:
+    from unet_np.experiments import nuclei, nuclei_plan
+    from unet_np.train import TrainingInterrupted
+
+    keys = ("steps", "base_channels", "input_size", "seed")
+    plan = nuclei_plan.plan(args.quick, **{key: getattr(args, key) for key in keys})
+    places = _places(args)
+    check_output(places.result(args.name), "--results")
+    try:
+        nuclei.run(plan, places, args.overwrite)
+    except TrainingInterrupted as stop:
+        print(f"unet-np experiment: {stop}", file=sys.stderr)
+        return 130
+    return 0
+
+
 def _check(args: argparse.Namespace) -> None:
     if args.resume and args.overwrite:
         raise InputError("overwrite: got --overwrite with --resume, expected one of the two")
@@ -94,6 +116,11 @@ def _check(args: argparse.Namespace) -> None:
     for flag, given in (("--ablation", args.ablation), ("--test-slices", args.test_slices)):
         if args.name != "em" and given:
             raise InputError(f"{flag}: got the experiment {args.name}, expected em")
+    unused = ("fold", "search", "export", "averaging", "learning_rate")
+    for name in unused if args.name == "nuclei" else ():
+        if getattr(args, name) not in (None, False):
+            flag = "--" + name.replace("_", "-")
+            raise InputError(f"{flag}: got the experiment nuclei, expected em, u373 or hela")
     if args.averaging not in (None, 1, 7, 8):
         raise InputError(f"--averaging: got {args.averaging}, expected 1, 7 or 8")
 
