@@ -16,6 +16,8 @@ from unet_np.architecture import Architecture
 from unet_np.backend import NAMES
 from unet_np.errors import InputError
 from unet_np.optim import Schedule
+from unet_np.own_data import COLOURS
+from unet_np.own_masks import KINDS as MASK_VALUES
 from unet_np.weight_map import DEFAULTS as WEIGHT_MAPS
 
 TASKS = ("segment", "classify", "detect")
@@ -54,6 +56,8 @@ nearest valid key is 'base_channels'
     data: str = _setting("synthetic-em", "name of a data set (see: unet-np data)")
     images: str = _setting("", "own images, a file or folder; with --masks, instead of --data")
     masks: str = _setting("", "labels of --images: 0 background, cells as classes or instances")
+    mask_values: str = _setting("auto", "what they mean: mask (cell or not), classes or cells")
+    colour: str = _setting("auto", "of --images: grey, rgb (three channels), auto: as they are")
     validation: str = _setting("auto", "slices held out: auto (last eighth), none, or 26-29,3")
     exclude: str = _setting("none", "slices used for nothing, such as a test block: none or 0-9")
     start: str = _setting("", "weights to begin from: a file, or em or u373 (fine-tuning)")
@@ -122,6 +126,8 @@ nearest valid key is 'base_channels'
             "weight_variant": (self.weight_variant in WEIGHT_MAPS, "paper or falk2019"),
             "backend": (self.backend in NAMES, f"one of {', '.join(NAMES)}"),
             "dtype": (self.dtype in ("float32", "float64"), "float32 or float64"),
+            "mask_values": (self.mask_values in MASK_VALUES, f"one of {', '.join(MASK_VALUES)}"),
+            "colour": (self.colour in COLOURS, f"one of {', '.join(COLOURS)}"),
             "out": (bool(self.out), "the name of a folder"),
         }
         for name, (good, expected) in ranges.items():

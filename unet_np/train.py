@@ -216,7 +216,7 @@ def train(
 def load_data(config: TrainConfig) -> Dataset:
     """The data set that the settings name."""
     if config.images:
-        return read_pairs(config.images, config.masks)
+        return read_pairs(config.images, config.masks, config.mask_values, config.colour)
     return data.load(config.data)
 
 
