@@ -92,6 +92,38 @@ def prepare(image: np.ndarray, channels: int = 1) -> np.ndarray:
     return normalise(np.moveaxis(image[..., :channels], -1, 0))
 
 
+def check_task(net: Network, task: str) -> None:
+    """Refuse a network that was made for another task.
+
+    Parameters
+    ----------
+    net : UNet
+        The network.
+    task : {"segment", "classify", "detect"}
+        What it is wanted for.
+
+    Raises
+    ------
+    InputError
+        If it has another one.
+
+    Examples
+    --------
+    >>> from unet_np import UNet
+    >>> check_task(UNet(base_channels=2, depth=1), "detect")
+    Traceback (most recent call last):
+    ...
+    unet_np.errors.InputError: weights: got a network that was made to segment, expected one to \
+detect (unet-np train --task detect)
+    """
+    got = getattr(net.architecture, "task", "segment")
+    if got != task:
+        raise InputError(
+            f"weights: got a network that was made to {got}, expected one to {task} "
+            f"(unet-np train --task {task})"
+        )
+
+
 def segment(net: Network, image: np.ndarray, **options: Any) -> Segmentation:
     """Segment one image of any size.
 
@@ -113,7 +145,7 @@ def segment(net: Network, image: np.ndarray, **options: Any) -> Segmentation:
     Raises
     ------
     InputError
-        As `prepare` and `predict_tiled`.
+        If the network has another task, or as `prepare` and `predict_tiled`.
 
     Examples
     --------
@@ -122,6 +154,7 @@ def segment(net: Network, image: np.ndarray, **options: Any) -> Segmentation:
     >>> result.probabilities.shape, result.labels.shape, str(result.labels.dtype)
     ((2, 20, 20), (20, 20), 'uint8')
     """
+    check_task(net, "segment")
     ready = prepare(image, net.architecture.in_channels)
     probabilities = backend.to_numpy(predict_tiled(net, ready, **options))
     probabilities = probabilities.astype(np.float32, copy=False)

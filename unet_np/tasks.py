@@ -56,9 +56,7 @@ class Task(Protocol):
     def energy(self, outputs: Array, labels: Array, weights: Array) -> tuple[Any, Array]:
         """Loss of a batch and its gradient."""
 
-    def validate(
-        self, forward: Callable[[Array], Array], tiles: Iterable[Any]
-    ) -> dict[str, float]:
+    def validate(self, forward: Callable[[Array], Array], tiles: Iterable[Any]) -> dict[str, float]:
         """Figures over validation tiles, each with image, labels and weights."""
 
     def begin(self, params: dict[str, Array]) -> None:
@@ -119,6 +117,8 @@ class Classify:
         size = sizes[0]
         window = size if self.whole else 2 - size % 2
         image, labels, known = augmentation.tile(*arrays, size, window, rng)
+        assert labels is not None
+        assert known is not None
         middle = window // 2
         return self._labelled(image, labels[middle, middle], known[middle, middle])
 
@@ -144,9 +144,7 @@ class Classify:
         loss, grad = _cross_entropy(outputs, labels, weights, "mean")
         return loss, grad[:, :, 0, 0]
 
-    def validate(
-        self, forward: Callable[[Array], Array], tiles: Iterable[Any]
-    ) -> dict[str, float]:
+    def validate(self, forward: Callable[[Array], Array], tiles: Iterable[Any]) -> dict[str, float]:
         """Mean cross entropy and share of wrong answers."""
         loss = wrong = total = 0.0
         for tile in tiles:
@@ -212,6 +210,8 @@ class Detect:
         output window cuts is seen whole by the network.
         """
         image, ids, known = augmentation.tile(*arrays, *sizes, rng, whole=True)
+        assert ids is not None
+        assert known is not None
         return self._mapped(image, ids, known, sizes)
 
     def held_out(self, arrays: Arrays, sizes: tuple[int, int]) -> list[Arrays]:
@@ -240,9 +240,7 @@ class Detect:
         """Focal loss of the heat and smooth L1 of the logarithms of the sizes."""
         return detection_loss(outputs, labels, weights)
 
-    def validate(
-        self, forward: Callable[[Array], Array], tiles: Iterable[Any]
-    ) -> dict[str, float]:
+    def validate(self, forward: Callable[[Array], Array], tiles: Iterable[Any]) -> dict[str, float]:
         """Mean loss of the tiles, and F1 of the peaks within a quarter of the typical size."""
         losses, truth, found, unknown = [], [], [], []
         radius = max(float(np.sqrt(self.typical[0] * self.typical[1])) / 4, 1.0)

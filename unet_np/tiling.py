@@ -38,6 +38,13 @@ itself, its three rotations and three of its four mirror images.
 """
 
 
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "softmax": lambda logits: softmax(logits)[0],
+    "none": lambda logits: logits,
+}
+"""What may follow the last layer."""
+
+
 class Network(Protocol):
     """What is asked of a network here; `unet_np.UNet` has it."""
 
@@ -143,6 +150,7 @@ def predict_tiled(
     batch: int | None = None,
     averaging: int = 1,
     border: str = "reflect",
+    activation: str = "softmax",
     out: Array | None = None,
     progress: Progress | None = None,
 ) -> Array:
@@ -167,6 +175,9 @@ def predict_tiled(
     border : {"reflect", "symmetric", "edge"}
         Pixels beyond the border: mirrored without repeating the edge (the paper), mirrored
         with the edge, or the edge pixel again.
+    activation : {"softmax", "none"}
+        What becomes of the network's output: probabilities, or nothing, which gives a detecting
+        network's maps as they are.
     out : array, optional
         Where to write the result, such as a ``numpy.memmap``: (num_classes, H, W), floating.
     progress : callable, optional
@@ -182,7 +193,7 @@ def predict_tiled(
     ------
     InputError
         If the image has another shape or other channels than the network reads, holds NaN or
-        infinity, if `averaging`, `border` or `out` is not one of the above, or as
+        infinity, if `averaging`, `border`, `activation` or `out` is not one of the above, or as
         `make_tiling`.
 
     Examples
@@ -197,6 +208,8 @@ def predict_tiled(
         raise InputError(f"averaging: got {averaging!r}, expected 1, 7 or 8")
     if border not in BORDERS:
         raise InputError(f"border: got {border!r}, expected one of {', '.join(BORDERS)}")
+    if activation not in ACTIVATIONS:
+        raise InputError(f"activation: got {activation!r}, expected {' or '.join(ACTIVATIONS)}")
     shape = (net.architecture.num_classes, *image.shape[-2:])
     if out is None:
         out = backend.array_module(image).empty(shape, net.dtype)
@@ -221,7 +234,9 @@ def predict_tiled(
         # Turning gives views, so what is written to the turned result is already mapped back.
         source, target = turn(image, version), turn(out, version)
         for spans in tiling.batches():
-            probabilities = _forward(net, source, spans, tiling.tile, border)
+            probabilities = ACTIVATIONS[activation](
+                _forward(net, source, spans, tiling.tile, border)
+            )
             _paste(probabilities, spans, target, averaging, first=number == 0)
             done += len(spans)
             if progress is not None:
@@ -257,7 +272,7 @@ def _forward(
     tile: tuple[int, int],
     border: str,
 ) -> Array:
-    """Probabilities (B, num_classes, h, w) of a batch of tiles, on the network's device."""
+    """Logits (B, num_classes, h, w) of a batch of tiles, on the network's device."""
     xp = backend.array_module(image)
     indices = BORDERS[border]
     height, width = image.shape[-2:]
@@ -266,7 +281,7 @@ def _forward(
         rows = xp.asarray(indices(row.start + np.arange(tile[0]), height))
         columns = xp.asarray(indices(column.start + np.arange(tile[1]), width))
         part[...] = image[:, rows[:, None], columns]
-    return softmax(net.forward(backend.asarray(x, net.xp)))[0]
+    return net.forward(backend.asarray(x, net.xp))
 
 
 def _paste(
