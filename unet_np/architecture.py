@@ -10,10 +10,14 @@ import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from typing import Any
 
 from unet_np.errors import InputError
 
-Shape = tuple[int, int, int, int]
+Shape = tuple[int, ...]
+UPS = ("upconv", "nearest", "bilinear")
+TASKS = ("segment", "classify", "detect")
+DETECT_CHANNELS = 3  # heat map, height, width
 
 
 @dataclass(frozen=True)
@@ -23,19 +27,26 @@ class Layer:
     Attributes
     ----------
     name : str
-        Such as ``contract1.conv1``; a parameter's name is this with ``.weight`` or ``.bias``.
+        Such as ``contract1.conv1``; a parameter's name is this with ``.weight`` or ``.bias``,
+        a buffer's with ``.mean`` or ``.var``.
     block : str
         The block the row belongs to, in the words of the specification table.
-    kind : {"conv", "relu", "pool", "upconv", "crop_concat", "dropout"}
-        The operation.
+    kind : str
+        The operation: ``conv``, ``relu``, ``pool``, ``upconv``, ``crop_concat`` and ``dropout``
+        in the paper; elsewhere also ``batch_norm``, ``upsample``, ``global_pool`` and ``linear``.
     in_channels, out_channels : int
         Channels of the feature maps before and after.
     kernel : int
         Height and width of the kernel; 0 where the operation has none.
     padding : int
-        Zeros added on each side of a convolution's input.
+        Zeros added on each side of a convolution's input. For ``upsample`` as in
+        `unet_np.ops.upsample`.
     skip : str
         For ``crop_concat``: the layer whose output is cropped; else empty.
+    mode : str
+        For ``upsample``: ``nearest`` or ``bilinear``; else empty.
+    bias : bool
+        Whether a convolution adds one number to each channel.
     """
 
     name: str
@@ -46,20 +57,48 @@ class Layer:
     kernel: int = 0
     padding: int = 0
     skip: str = ""
+    mode: str = ""
+    bias: bool = True
 
     @property
-    def weight_shape(self) -> tuple[int, int, int, int] | None:
-        """PyTorch's shape of the weight: (out, in, k, k), or (in, out, 2, 2) for an up-conv."""
+    def weight_shape(self) -> Shape | None:
+        """PyTorch's shape of the matrix or kernels that are drawn at random; None without.
+
+        (out, in, k, k) for a convolution, (in, out, 2, 2) for an up-convolution, (out, in)
+        for a linear layer.
+        """
         if self.kind == "conv":
             return (self.out_channels, self.in_channels, self.kernel, self.kernel)
         if self.kind == "upconv":
             return (self.in_channels, self.out_channels, self.kernel, self.kernel)
-        return None
+        return (self.out_channels, self.in_channels) if self.kind == "linear" else None
+
+    @property
+    def parameter_shapes(self) -> dict[str, Shape]:
+        """The shapes of ``weight`` and ``bias``, as far as the layer has them.
+
+        Examples
+        --------
+        >>> Layer("output", "output", "conv", 64, 2, 1).parameter_shapes
+        {'weight': (2, 64, 1, 1), 'bias': (2,)}
+        """
+        channels = (self.out_channels,)
+        if self.kind == "batch_norm":
+            return {"weight": channels, "bias": channels}
+        if self.weight_shape is None:
+            return {}
+        return {"weight": self.weight_shape} | ({"bias": channels} if self.bias else {})
+
+    @property
+    def buffer_shapes(self) -> dict[str, Shape]:
+        """The shapes of what is kept and not learned: running ``mean`` and ``var``."""
+        channels = (self.out_channels,)
+        return {"mean": channels, "var": channels} if self.kind == "batch_norm" else {}
 
     @property
     def parameters(self) -> int:
         """Weights and biases of the layer."""
-        return math.prod(self.weight_shape) + self.out_channels if self.weight_shape else 0
+        return sum(math.prod(shape) for shape in self.parameter_shapes.values())
 
     @property
     def fan_in(self) -> int:
@@ -76,7 +115,32 @@ class Layer:
             return size - self.kernel + 1 + 2 * self.padding
         if self.kind == "pool":
             return size // 2
+        if self.kind == "global_pool":
+            return 1
+        if self.kind == "upsample":
+            return 2 * size - 2 * self.dropped
         return 2 * size if self.kind == "upconv" else size
+
+    @property
+    def dropped(self) -> int:
+        """Rows (or columns) that an up-sampling leaves out on each side.
+
+        Bilinear pixels at the edge need what lies beyond it. A valid network leaves them out,
+        or a tile would differ from the whole image.
+        """
+        return int(self.mode == "bilinear" and not self.padding)
+
+    def needed(self, first: int, last: int) -> tuple[int, int]:
+        """First and last row (or column) of the input that output rows first to last depend on."""
+        if self.kind == "conv":
+            return first - self.padding, last + self.kernel - 1 - self.padding
+        if self.kind == "pool":
+            return 2 * first, 2 * last + 1
+        if self.mode == "bilinear":
+            return (first + self.dropped - 1) // 2, (last + self.dropped + 1) // 2
+        if self.kind in ("upconv", "upsample"):
+            return first // 2, last // 2
+        return first, last
 
 
 @dataclass(frozen=True)
@@ -95,6 +159,17 @@ class Architecture:
         Number of max poolings (4 in the paper).
     padding : {0, 1}
         Of the 3x3 convolutions: 0 as in the paper, 1 keeps the size.
+    up : {"upconv", "nearest", "bilinear"}
+        The way up: the paper's up-convolution, or an up-sampling by 2 with a 3x3 convolution
+        after it that halves the channels.
+    batch_norm : bool
+        Whether a batch normalisation stands between each 3x3 convolution and its ReLU (Ioffe
+        and Szegedy 2015). The convolution then has no bias, which the mean would take away.
+    task : {"segment", "classify", "detect"}
+        ``segment`` is the paper's: a class for each pixel. ``classify`` gives logits
+        (B, num_classes) for whole images: the contracting path, the mean over all pixels and a
+        linear layer. ``detect`` is the whole network with 3 output channels: heat map, height
+        and width.
 
     Raises
     ------
@@ -113,6 +188,9 @@ class Architecture:
     base_channels: int = 64
     depth: int = 4
     padding: int = 0
+    up: str = "upconv"
+    batch_norm: bool = False
+    task: str = "segment"
 
     def __post_init__(self) -> None:
         minima = {"in_channels": 1, "num_classes": 2, "base_channels": 1, "depth": 1}
@@ -122,6 +200,20 @@ class Architecture:
                 raise InputError(f"{name}: got {value!r}, expected an integer >= {minimum}")
         if self.padding not in (0, 1):
             raise InputError(f"padding: got {self.padding!r}, expected 0 (the paper) or 1")
+        for name, allowed in (("up", UPS), ("task", TASKS)):
+            if getattr(self, name) not in allowed:
+                got = getattr(self, name)
+                raise InputError(f"{name}: got {got!r}, expected one of {', '.join(allowed)}")
+        if not isinstance(self.batch_norm, bool):
+            raise InputError(f"batch_norm: got {self.batch_norm!r}, expected True or False")
+        if self.task == "detect":
+            # 2 is what stands there if nobody said anything.
+            if self.num_classes not in (2, DETECT_CHANNELS):
+                raise InputError(
+                    f"num_classes: got {self.num_classes}, expected {DETECT_CHANNELS} for task "
+                    "detect: heat map, height and width"
+                )
+            object.__setattr__(self, "num_classes", DETECT_CHANNELS)
 
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
@@ -143,18 +235,34 @@ class Architecture:
             # The released network drops out after the last ReLU of the two lowest levels.
             if level >= self.depth:
                 yield Layer(f"{block}.dropout", block, "dropout", out, out)
+        if self.task == "classify":
+            yield Layer("global_pool", "output", "global_pool", out, out)
+            yield Layer("output", "output", "linear", out, self.num_classes)
+            return
         for level in range(self.depth, 0, -1):
             out, block = self.channels(level), f"expand{level}"
             skip = f"contract{level}.{'dropout' if level >= self.depth else 'relu2'}"
-            yield Layer(f"{block}.upconv", block, "upconv", 2 * out, out, 2)
+            yield from self._up(block, 2 * out, out)
             yield Layer(f"{block}.crop_concat", block, "crop_concat", out, 2 * out, skip=skip)
             yield from self._base_conv_block(block, 2 * out, out)
         yield Layer("output", "output", "conv", self.base_channels, self.num_classes, 1)
 
     def _base_conv_block(self, block: str, into: int, out: int) -> Iterator[Layer]:
         for number, channels in ((1, into), (2, out)):
-            yield Layer(f"{block}.conv{number}", block, "conv", channels, out, 3, self.padding)
+            bias = not self.batch_norm
+            name = f"{block}.conv{number}"
+            yield Layer(name, block, "conv", channels, out, 3, self.padding, bias=bias)
+            if self.batch_norm:
+                yield Layer(f"{block}.bn{number}", block, "batch_norm", out, out)
             yield Layer(f"{block}.relu{number}", block, "relu", out, out)
+
+    def _up(self, block: str, into: int, out: int) -> Iterator[Layer]:
+        if self.up == "upconv":
+            yield Layer(f"{block}.upconv", block, "upconv", into, out, 2)
+            return
+        name, padding = f"{block}.upsample", self.padding
+        yield Layer(name, block, "upsample", into, into, 2, padding, mode=self.up)
+        yield Layer(f"{name}_conv", block, "conv", into, out, 3, padding)
 
     @property
     def parameters(self) -> int:
@@ -167,29 +275,45 @@ class Architecture:
         return sum(layer.kind in ("conv", "upconv") for layer in self.layers)
 
     @property
+    def has_map(self) -> bool:
+        """Whether the output is a map, as large as the input but for the margin."""
+        return self.task != "classify"
+
+    @property
     def size_step(self) -> int:
-        """Valid input sizes are this far apart: 16 for four poolings."""
-        return 2**self.depth
+        """Valid input sizes are this far apart: 16 for four poolings, 1 for task classify.
 
-    @property
+        Without an expanding path there is nothing that an odd size would not fit: a pooling
+        leaves a last odd row out.
+        """
+        return 2**self.depth if self.has_map else 1
+
+    @cached_property
     def margin(self) -> int:
-        """Input size minus output size: 184 in the paper, 0 with padding 1."""
-        if self.padding:
+        """Input size minus output size: 184 in the paper, 0 with padding 1 or without a map."""
+        if not self.has_map:
             return 0
-        # A block of two convolutions takes 4 pixels of its level, which is 4 * 2^i of the image.
-        # Every level above the lowest has two blocks.
-        return 4 * self.size_step + 2 * 4 * (self.size_step - 1)
+        # The difference is the same for all valid sizes; this one has pixels left everywhere.
+        size = current = self._contracted + 64 * self.size_step
+        for layer in self.layers:
+            current = layer.output_size(current)
+        return size - current
 
-    @property
+    @cached_property
+    def _contracted(self) -> int:
+        """The smallest input size that leaves a pixel at the lowest level."""
+        contracting = [layer for layer in self.layers if layer.block.startswith("contract")]
+        last = 0
+        for layer in reversed(contracting):
+            last = layer.needed(0, last)[1] - layer.padding
+        return last + 1
+
+    @cached_property
     def min_input_size(self) -> int:
         """Smallest valid input size: 188 in the paper, which gives an output of 4 pixels."""
-        if self.padding:
-            return self.size_step
-        # One pixel at the lowest level is 2 s + 4 pixels a level higher, up to the image: this
-        # fixes the remainder; the smallest size above the margin with it has an output left.
-        size = 1 + 4
-        for _ in range(self.depth):
-            size = 2 * size + 4
+        # What leaves one pixel at the lowest level fixes the remainder; the smallest size above
+        # the margin with it has an output left.
+        size = self._contracted
         return size + max(0, -(-(self.margin + 1 - size) // self.size_step)) * self.size_step
 
     def is_valid_input(self, size: int) -> bool:
@@ -204,6 +328,8 @@ class Architecture:
 
     def output_size(self, size: int) -> int:
         """Output size of a valid input size: 16k + 60 gives 16k - 124 in the paper.
+
+        For task ``classify`` it is 1: one answer for an image.
 
         Raises
         ------
@@ -221,7 +347,7 @@ class Architecture:
 nearest valid sizes are 508 and 524
         """
         self._check_size(size)
-        return size - self.margin
+        return size - self.margin if self.has_map else 1
 
     def nearest_input_sizes(self, size: int) -> tuple[int, ...]:
         """The valid sizes on both sides of `size` (one, if `size` is valid or below all).
@@ -252,7 +378,7 @@ nearest valid sizes are 508 and 524
             return
         current, reason = size, ""
         for layer in self.layers:
-            if layer.kind == "pool" and current % 2:
+            if layer.kind == "pool" and current % 2 and self.has_map:
                 reason = f"which is odd ({current}) at {layer.name}"
                 break
             current = layer.output_size(current)
@@ -287,7 +413,7 @@ nearest valid sizes are 508 and 524
         self._check_size(shape[3], "input width")
 
     def shapes(self, input_shape: Shape) -> list[tuple[Layer, Shape]]:
-        """Each layer with the shape (B, C, H, W) of its output.
+        """Each layer with the shape (B, C, H, W) of its output; (B, C) after a global pooling.
 
         Raises
         ------
@@ -304,7 +430,9 @@ nearest valid sizes are 508 and 524
         rows = []
         for layer in self.layers:
             height, width = layer.output_size(height), layer.output_size(width)
-            rows.append((layer, (batch, layer.out_channels, height, width)))
+            flat = layer.kind in ("global_pool", "linear")
+            sides = () if flat else (height, width)
+            rows.append((layer, (batch, layer.out_channels, *sides)))
         return rows
 
     def receptive_field(self, pixel: int = 0) -> tuple[int, int]:
@@ -314,22 +442,24 @@ nearest valid sizes are 508 and 524
         pixel stands in its 2 x 2 cell. The row is counted as in `forward`'s output, the
         result in its input; with padding it may lie outside the image.
 
+        Raises
+        ------
+        InputError
+            For task ``classify``, where every output depends on the whole image.
+
         Examples
         --------
         >>> first, last = Architecture().receptive_field(0)
         >>> first, last, last - first + 1
         (0, 187, 188)
         """
+        if not self.has_map:
+            raise InputError("task: got classify, expected a network whose output is a map")
         first = last = pixel
         for layer in reversed(self.layers):
-            if layer.kind == "conv":
-                first, last = first - layer.padding, last + layer.kernel - 1 - layer.padding
-            elif layer.kind == "pool":
-                first, last = 2 * first, 2 * last + 1
-            elif layer.kind == "upconv":
-                first, last = first // 2, last // 2
+            first, last = layer.needed(first, last)
         return first, last
 
-    def to_dict(self) -> dict[str, int]:
+    def to_dict(self) -> dict[str, Any]:
         """The constructor's arguments, for a file."""
         return asdict(self)

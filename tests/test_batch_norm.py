@@ -1,0 +1,172 @@
+"""Batch normalisation, with the statistics of the batch and with the running ones."""
+
+from __future__ import annotations
+
+import re
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from oracles import directional_error, leaf, relative_error
+
+from unet_np import InputError, backend
+from unet_np.ops import batch_norm, batch_norm_backward
+
+
+def problem(shape: tuple[int, ...], seed: int = 0) -> tuple[np.ndarray, ...]:
+    """x, weight, bias, running mean and variance, and a gradient of the output."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(3, 2, shape)
+    weight, bias, mean = rng.normal(size=(3, shape[1]))
+    return x, weight, bias, mean, rng.uniform(0.5, 2, shape[1]), rng.normal(size=shape)
+
+
+def check_against_torch(shape: tuple[int, ...], train: bool, xp: ModuleType = np) -> None:
+    *arrays, grad = problem(shape)
+    ours = [backend.asarray(array.copy(), xp) for array in arrays]
+    y, cache = batch_norm(*ours, train=train)
+    grads = batch_norm_backward(backend.asarray(grad, xp), cache)
+    x, weight, bias = (leaf(array) for array in arrays[:3])
+    mean, var = (torch.from_numpy(array.copy()) for array in arrays[3:])
+    expected = torch.nn.functional.batch_norm(x, mean, var, weight, bias, train)
+    expected.backward(torch.from_numpy(grad))
+    assert relative_error(y, expected) <= 1e-10
+    for got, tensor in zip(grads, (x, weight, bias), strict=True):
+        # The gradient of x is a difference: its rounding is that of what is subtracted.
+        scale = max(np.abs(tensor.grad.numpy()).max(), 1e-2)
+        assert np.abs(backend.to_numpy(got) - tensor.grad.numpy()).max() <= 1e-10 * scale
+    assert relative_error(ours[3], mean) <= 1e-10
+    assert relative_error(ours[4], var) <= 1e-10
+
+
+@given(st.tuples(*[st.integers(1, n) for n in (3, 9, 12, 12)]), st.booleans())
+def test_agrees_with_torch_for_any_shape(shape: tuple[int, ...], train: bool) -> None:
+    if train and shape[0] * shape[2] * shape[3] < 3:  # two numbers always become -1 and 1
+        shape = (*shape[:2], 2, 3)
+    check_against_torch(shape, train)
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("shape", [(2, 64, 33, 50), (1, 3, 2, 700), (3, 130, 1, 1)])
+def test_agrees_with_torch(shape: tuple[int, ...], train: bool, xp: ModuleType) -> None:
+    check_against_torch(shape, train, xp)
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_finite_differences(train: bool) -> None:
+    x, weight, bias, mean, var, grad = problem((2, 3, 4, 5))
+
+    def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> Any:
+        return batch_norm(x, weight, bias, mean.copy(), var.copy(), train)
+
+    grads = batch_norm_backward(grad, forward(x, weight, bias)[1])
+    for seed in range(5):
+        error = directional_error(
+            lambda *arrays: float((forward(*arrays)[0] * grad).sum()),
+            [x, weight, bias],
+            list(grads),
+            seed,
+        )
+        assert error <= 1e-7
+
+
+def test_the_channels_have_mean_0_and_variance_1() -> None:
+    x, _, _, mean, var, _ = problem((3, 4, 10, 12))
+    y, _ = batch_norm(x, np.ones(4), np.zeros(4), mean, var)
+    np.testing.assert_allclose(y.mean(axis=(0, 2, 3)), 0, atol=1e-12)
+    np.testing.assert_allclose(y.var(axis=(0, 2, 3)), 1, rtol=1e-5)
+
+
+def test_shift_and_scale_of_the_input_change_nothing_and_get_no_gradient() -> None:
+    """Why a bias before it would do nothing: along both directions the energy is flat."""
+    x, weight, bias, mean, var, grad = problem((2, 3, 8, 8))
+    y, cache = batch_norm(x, weight, bias, mean, var)
+    other, _ = batch_norm(3 * x + 5, weight, bias, mean, var)
+    np.testing.assert_allclose(other, y, atol=1e-5)
+    grad_x, _, _ = batch_norm_backward(grad, cache)
+    np.testing.assert_allclose(grad_x.sum(axis=(0, 2, 3)), 0, atol=1e-12)
+    np.testing.assert_allclose(
+        (grad_x * (x - x.mean((0, 2, 3), keepdims=True))).sum((0, 2, 3)), 0, atol=1e-3
+    )
+
+
+def test_running_statistics_come_near_those_of_the_data() -> None:
+    rng, mean, var = np.random.default_rng(0), np.zeros(2), np.ones(2)
+    for _ in range(100):
+        x = rng.normal([[[[4.0]], [[-1.0]]]], [[[[2.0]], [[0.5]]]], (1, 2, 20, 20))
+        batch_norm(x, np.ones(2), np.zeros(2), mean, var)
+    np.testing.assert_allclose(mean, [4, -1], atol=0.1)
+    np.testing.assert_allclose(var, [4, 0.25], rtol=0.1)
+
+
+def test_evaluation_leaves_the_running_statistics_alone() -> None:
+    x, weight, bias, mean, var, _ = problem((2, 3, 4, 5))
+    before = mean.copy(), var.copy()
+    batch_norm(x, weight, bias, mean, var, train=False)
+    assert np.array_equal(mean, before[0])
+    assert np.array_equal(var, before[1])
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_memory_is_used_again_only_where_allowed(train: bool, keep: bool, overwrite: bool) -> None:
+    x, weight, bias, mean, var, _ = problem((2, 3, 4, 5))
+    expected, _ = batch_norm(x, weight, bias, mean.copy(), var.copy(), train)
+    given = x.copy()
+    y, cache = batch_norm(given, weight, bias, mean.copy(), var.copy(), train, keep, overwrite)
+    assert np.array_equal(y, expected)
+    assert np.array_equal(given, x) != overwrite
+    assert (cache is not None) == keep
+    assert np.shares_memory(y, given) == (overwrite and not keep)
+    if cache is not None:
+        assert np.shares_memory(cache[0], given) == overwrite
+        assert not np.shares_memory(cache[0], y)
+
+
+def test_backward_in_place() -> None:
+    *arrays, grad = problem((2, 3, 4, 5))
+    _, cache = batch_norm(*arrays)
+    expected = batch_norm_backward(grad, cache)
+    got = batch_norm_backward(grad, cache, out=grad)
+    assert got[0] is grad
+    for a, b in zip(got, expected, strict=True):
+        assert np.array_equal(a, b)
+
+
+def test_float32_far_from_zero() -> None:
+    """The variance is that of the differences from the mean, not a difference of squares."""
+    rng = np.random.default_rng(0)
+    x = (1000 + rng.normal(size=(1, 2, 200, 200))).astype(np.float32)
+    mean, var = np.zeros(2, np.float32), np.ones(2, np.float32)
+    y, _ = batch_norm(x, np.ones(2, np.float32), np.zeros(2, np.float32), mean, var)
+    exact = x.astype(float)
+    exact -= exact.mean(axis=(0, 2, 3), keepdims=True)
+    exact /= np.sqrt(exact.var(axis=(0, 2, 3), keepdims=True) + 1e-5)
+    assert y.dtype == mean.dtype == var.dtype == np.float32
+    assert np.abs(y - exact).max() <= 1e-3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"x": np.ones((2, 3))}, "x: got shape (2, 3), expected (B, C, H, W)"),
+        ({"weight": np.ones(2)}, "weight: got shape (2,), expected (3,)"),
+        ({"bias": np.ones((3, 1))}, "bias: got shape (3, 1), expected (3,)"),
+        ({"mean": np.ones(4)}, "mean: got shape (4,), expected (3,)"),
+        ({"var": np.ones(4)}, "var: got shape (4,), expected (3,)"),
+        (
+            {"x": np.ones((1, 3, 1, 1))},
+            "x: got 1 number in each channel, expected at least 2 for the statistics of a batch; "
+            "a larger tile or batch has them",
+        ),
+    ],
+)
+def test_bad_input(change: dict[str, np.ndarray], message: str) -> None:
+    good = {name: np.ones(3) for name in ("weight", "bias", "mean", "var")}
+    with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
+        batch_norm(**({"x": np.ones((1, 3, 4, 4))} | good | change))
