@@ -80,6 +80,16 @@ class Plan:
     search_count: int = 4
     quick: bool = False
 
+    @property
+    def longest(self) -> int:
+        """Images of a draw."""
+        return max(*self.counts, self.search_count)
+
+    @property
+    def needed(self) -> int:
+        """Images that all of it takes."""
+        return self.test + self.validation + self.draws * self.longest
+
     def dataset(self) -> Dataset:
         """The images; in a quick run few and cut, or synthetic where they are not at hand.
 
@@ -90,7 +100,7 @@ class Plan:
         """
         if not self.quick:
             return data.load("dsb2018")
-        count = self.test + self.validation + self.draws * max(self.counts)
+        count = self.needed
         if not data.is_available("dsb2018"):
             return data.load("synthetic-cells", count=count, size=128)
         few = data.load("dsb2018", download=False).subset(range(count))
@@ -111,17 +121,17 @@ class Plan:
         >>> len(split.test), len(split.validation), [len(draw) for draw in split.draws]
         (30, 2, [16, 16])
         """
-        longest = max(*self.counts, self.search_count)
-        needed = self.test + self.validation + self.draws * longest
-        if count < needed:
-            raise InputError(f"images: got {count}, expected at least {needed} for this experiment")
+        if count < self.needed:
+            raise InputError(
+                f"images: got {count}, expected at least {self.needed} for this experiment"
+            )
         order = default_rng(np, (SPLIT_KEY,)).permutation(count).tolist()
         first = self.test + self.validation
-        starts = range(first, first + self.draws * longest, longest)
+        starts = range(first, self.needed, self.longest)
         return Split(
             tuple(sorted(order[: self.test])),
             tuple(sorted(order[self.test : first])),
-            tuple(tuple(order[i : i + longest]) for i in starts),
+            tuple(tuple(order[i : i + self.longest]) for i in starts),
         )
 
 

@@ -81,6 +81,8 @@ def choose_threshold(
 def otsu(image: np.ndarray) -> float:
     """The grey value that parts an image into the two groups of least variance within (Otsu 1979).
 
+    That is where the variance between the groups is largest.
+
     Parameters
     ----------
     image : numpy.ndarray
@@ -91,15 +93,16 @@ def otsu(image: np.ndarray) -> float:
     >>> otsu(np.array([[0, 0, 1, 9, 10]])) in range(1, 9)
     True
     """
+    if image.min() == image.max():
+        return float(image.max())  # no groups: nothing is above it
     counts, edges = np.histogram(image, 256)
     centres = (edges[:-1] + edges[1:]) / 2
     below = np.cumsum(counts)[:-1]
     above = image.size - below
     sums = np.cumsum(counts * centres)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        gap = sums[:-1] / below - (sums[-1] - sums[:-1]) / above
-        between = below * above * gap**2
-    best = np.flatnonzero(between == np.nanmax(between)) if np.isfinite(between).any() else [0]
+    gap = sums[:-1] / below - (sums[-1] - sums[:-1]) / above
+    between = below * above * gap**2
+    best = np.flatnonzero(between == between.max())
     # Where no grey value lies between the groups, every split there is as good: the middle one.
     return float(edges[int(best[len(best) // 2]) + 1])
 
