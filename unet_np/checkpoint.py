@@ -48,6 +48,11 @@ class RunFolder:
         return Path(self.path, "weights.safetensors")
 
     @property
+    def classes(self) -> Path:
+        """Names of the classes, one a line, where images were classified by their folders."""
+        return Path(self.path, "classes.txt")
+
+    @property
     def metrics(self) -> Path:
         """The metrics of each step, the same for the same seed."""
         return Path(self.path, "metrics.csv")

@@ -133,7 +133,8 @@ nearest valid key is 'base_channels'
         for name, (good, expected) in ranges.items():
             if not good:
                 raise InputError(f"{name}: got {getattr(self, name)!r}, expected {expected}")
-        if bool(self.images) != bool(self.masks):
+        whole = self.task == "classify" and self.images  # a folder of classes has no masks
+        if bool(self.images) != bool(self.masks) and not whole:
             given, missing = ("images", "masks") if self.images else ("masks", "images")
             raise InputError(f"{missing}: got none, expected a file or folder to go with {given}")
 

@@ -19,6 +19,7 @@ from unet_np.errors import InputError
 from unet_np.images import normalise
 from unet_np.logs import COLUMNS, TRAINING_COLUMNS
 from unet_np.ops import weighted_cross_entropy
+from unet_np.own_classes import class_names
 from unet_np.separation import separate_touching
 from unet_np.tasks import DETECT_CHANNELS, Arrays, Classify, Detect, Task, mirrored
 from unet_np.weight_map import DEFAULTS, balancing_weights, weight_map
@@ -88,6 +89,8 @@ class Samples:
         What differs from segmentation; None segments.
     in_channels : int
         Channels of the images.
+    class_names : tuple of str
+        One for each class, where whole images are classified; else empty.
     """
 
     config: TrainConfig
@@ -99,6 +102,7 @@ class Samples:
     checksum: int
     task: Task | None = None
     in_channels: int = 1
+    class_names: tuple[str, ...] = ()
 
     @property
     def output_size(self) -> int:
@@ -213,6 +217,7 @@ def prepare(config: TrainConfig, dataset: Dataset, xp: ModuleType) -> Samples:
         zlib.crc32(b"".join(np.ascontiguousarray(part).tobytes() for part in parts)),
         task,
         dataset.channels,
+        class_names(dataset) if isinstance(task, Classify) and task.whole else (),
     )
 
 

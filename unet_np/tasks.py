@@ -31,6 +31,9 @@ DETECT_CHANNELS = 3
 PRIOR = 0.01
 """Height of the heat map with which a detecting network begins: most pixels are no centre."""
 
+SMALL = 0.01
+"""What the drawn weights of the last layer of a detecting network are multiplied by."""
+
 VALIDATION_THRESHOLD = 0.3
 """Lowest peak that counts in the validation of a detection."""
 
@@ -257,11 +260,13 @@ class Detect:
         return dict(zip(self.columns, figures, strict=True))
 
     def begin(self, params: dict[str, Array]) -> None:
-        """Biases of the output: a low heat, and the typical size.
+        """The last layer begins by saying the same of every pixel: a low heat, the typical size.
 
-        Without this the first steps are spent on learning that almost no pixel is a centre.
+        Otherwise the first loss is thousands: almost no pixel is a centre, and the drawn weights
+        say yes to half of them.
         """
         xp = array_module(params["output.bias"])
+        params["output.weight"] *= SMALL
         first = [np.log(PRIOR / (1 - PRIOR)), *np.log(self.typical)]
         params["output.bias"][...] = xp.asarray(first)
 

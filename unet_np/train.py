@@ -25,6 +25,7 @@ from unet_np.interrupt import stop_after_step
 from unet_np.logs import CsvLog, Report, TensorBoard, progress_bar
 from unet_np.ops import weighted_cross_entropy
 from unet_np.optim import SGD, check_step, gradient_norm
+from unet_np.own_classes import read_classes
 from unet_np.own_data import read_pairs
 from unet_np.prefetch import prefetch
 from unet_np.samples import Samples, Tile
@@ -215,6 +216,8 @@ def train(
 
 def load_data(config: TrainConfig) -> Dataset:
     """The data set that the settings name."""
+    if config.images and not config.masks:
+        return read_classes(config.images, config.colour)
     if config.images:
         return read_pairs(config.images, config.masks, config.mask_values, config.colour)
     return data.load(config.data)
@@ -242,6 +245,9 @@ def _begin(
         run.restore()
     with atomic_write(folder.config) as temporary:
         temporary.write_text(config.to_toml(), "utf-8")
+    if prepared.class_names:
+        with atomic_write(folder.classes) as temporary:
+            temporary.write_text("\n".join(prepared.class_names) + "\n", "utf-8")
     return run
 
 

@@ -25,6 +25,8 @@ COMMANDS = {
     "data": "list, fetch, check and preview the data sets",
     "train": "train a network",
     "segment": "segment images with trained weights",
+    "detect": "find objects: centres, boxes and scores",
+    "classify": "classify images or their patches",
     "evaluate": "compare a segmentation with the truth",
     "experiment": "run an experiment of the paper",
     "bench": "measure speed and memory",

@@ -93,13 +93,15 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--min-area: got {args.min_area}, expected an integer >= 1")
     choose_threads(args.threads)
 
-    from unet_np.images import read_image
+    from unet_np.images import pages, read_image
+    from unet_np.predict import check_task
     from unet_np.tiling import make_tiling
 
     net = load_network(args.weights, args.backend)
+    check_task(net, "segment")
     options = {"memory_budget": memory, "tile": args.tile, "averaging": args.averaging}
     for path in args.images:
-        page = _pages(_readable(read_image(path, argument="image"), path, net))[0]
+        page = pages(_readable(read_image(path, argument="image"), path, net))[0]
         make_tiling(net.architecture, page.shape[:2], memory_budget=memory, tile=args.tile)
     for path, files in zip(args.images, outputs, strict=True):
         _segment_file(net, path, files, args, options)
@@ -205,23 +207,17 @@ def _readable(image: np.ndarray, path: Path, net: Any) -> np.ndarray:
     return image
 
 
-def _pages(image: np.ndarray) -> list[np.ndarray]:
-    """The images of a stack, each (H, W) or (H, W, channels); one if it is none."""
-    colour = image.shape[-1] <= 4 and image.ndim > 2
-    return [image] if image.ndim == (3 if colour else 2) else list(image)
-
-
 def _segment_file(
     net: Any, path: Path, files: Outputs, args: argparse.Namespace, options: dict[str, Any]
 ) -> None:
     import numpy as np
 
-    from unet_np.images import read_image
+    from unet_np.images import pages, read_image
     from unet_np.predict import segment
 
     image = read_image(path, argument="image")
-    pages = _pages(image)
-    stacked = pages[0] is not image
+    slices = pages(image)
+    stacked = slices[0] is not image
     # With two classes the second map says nothing that the first does not.
     classes = slice(None) if args.all_classes or net.architecture.num_classes > 2 else slice(1, 2)
     probabilities: list[np.ndarray] = []
@@ -229,10 +225,10 @@ def _segment_file(
     with progress_bar(None, path.name, "tile", args.quiet) as bar:
 
         def show(done: int, total: int) -> None:
-            bar.total = total * len(pages)
+            bar.total = total * len(slices)
             bar.update(total * len(labels) + done - bar.n)
 
-        for page in pages:
+        for page in slices:
             result = segment(net, page, progress=show, **options)
             probabilities.append(result.probabilities[classes])
             labels.append(result.labels)

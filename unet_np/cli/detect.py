@@ -1,0 +1,197 @@
+"""``unet-np detect``: images and weights of task detect to tables of objects and pictures."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unet_np.cli._common import (
+    bytes_of,
+    check_output,
+    choose_threads,
+    example,
+    load_network,
+    progress_bar,
+)
+from unet_np.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_DESCRIPTION = """\
+Find objects in images of any size with a network that was trained with `unet-np train --task
+detect`: grey or colour, single images or stacks, as PNG, JPEG or TIFF.
+
+Each input gives
+  OUT.csv           a line for each object: slice, row and column of its middle, score from 0 to 1,
+                    and its box: first row and column, and those after its last
+  OUT-overlay.png   the image with the boxes (orange) and middles (blue); of a stack one picture
+                    for each slice, OUT-overlay-0.png, OUT-overlay-1.png, ...
+Without -o, OUT is NAME-objects for the image NAME, in the current folder."""
+
+_EXAMPLE = """
+unet-np train --task detect --data hela --base-channels 16 --out runs/detect
+unet-np detect image.tif --weights runs/detect
+unet-np detect plate/*.png -o results/ --weights runs/detect --threshold 0.5 --radius 10"""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The files that one input gives; of a stack, each slice has a picture."""
+
+    table: Path
+    picture: Path
+
+    def pictures(self, count: int, stacked: bool) -> list[Path]:
+        """The paths of the pictures of `count` slices."""
+        if not stacked:
+            return [self.picture]
+        return [self.picture.with_stem(f"{self.picture.stem}-{i}") for i in range(count)]
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command and its arguments."""
+    parser = subparsers.add_parser(
+        "detect", help="find objects in images", description=_DESCRIPTION, **example(_EXAMPLE)
+    )
+    add = parser.add_argument
+    add("images", nargs="+", metavar="IMAGE", type=Path, help="PNG, JPEG or TIFF; may be a stack")
+    add("--weights", type=Path, metavar="FILE", required=True, help="of a training, or its folder")
+    add("-o", "--out", metavar="OUT", help="a .csv for one image, or a folder")
+    add("--threshold", type=float, default=0.3, metavar="X", help="lowest score (default 0.3)")
+    add(
+        "--radius",
+        type=float,
+        metavar="PX",
+        help="of two objects closer than this the surer one stays (default: a quarter of its size)",
+    )
+    add("--no-overlay", action="store_true", help="write the table only")
+    add("--tile", type=int, metavar="N", help="input size of a tile (default: what fits --memory)")
+    add("--memory", default="1G", metavar="SIZE", help="for feature maps (default %(default)s)")
+    add("--threads", type=int, metavar="N", help="default: all cores")
+    add("--backend", choices=("numpy", "cupy", "auto"), help="default: auto, or UNET_NP_BACKEND")
+    add("-q", "--quiet", action="store_true", help="print errors only")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Detect in every image; everything that can be checked is checked before the first."""
+    outputs = plan_outputs(args.images, args.out)
+    _check_ranges(args)
+    memory = bytes_of(args.memory)
+    choose_threads(args.threads)
+
+    from unet_np.images import pages, read_image
+    from unet_np.predict import check_task, prepare
+    from unet_np.tiling import make_tiling
+
+    net = load_network(args.weights, args.backend)
+    check_task(net, "detect")
+    options = {"memory_budget": memory, "tile": args.tile}
+    written: set[Path] = set()
+    for path, files in zip(args.images, outputs, strict=True):
+        image = read_image(path, argument="image")
+        found = pages(image)
+        prepare(found[0], net.architecture.in_channels)
+        make_tiling(net.architecture, found[0].shape[:2], **options)
+        stacked = found[0] is not image
+        pictures = [] if args.no_overlay else files.pictures(len(found), stacked)
+        _check_paths([files.table, *pictures], args, written)
+    for path, files in zip(args.images, outputs, strict=True):
+        _detect_file(net, path, files, args, options)
+    return 0
+
+
+def plan_outputs(images: Sequence[Path], out: str | None) -> list[Outputs]:
+    """The output files of each image.
+
+    Raises
+    ------
+    InputError
+        If `out` names one file and there are several images, or no CSV.
+
+    Examples
+    --------
+    >>> plan_outputs([Path("a.png")], "out.csv")[0].picture.name
+    'out-overlay.png'
+    >>> [str(o.table) for o in plan_outputs([Path("a.png"), Path("b.png")], "found")]
+    ['found/a-objects.csv', 'found/b-objects.csv']
+    """
+    file = out if out and Path(out).suffix and not Path(out).is_dir() and out[-1] != "/" else None
+    if file and len(images) > 1:
+        raise InputError(f"--out: got {out} for {len(images)} images, expected a folder")
+    if file and Path(file).suffix.lower() != ".csv":
+        raise InputError(f"--out: got {out}, expected a name that ends in .csv, or a folder")
+    planned = []
+    for image in images:
+        table = Path(file) if file else Path(out or ".", f"{image.stem}-objects.csv")
+        planned.append(Outputs(table, table.with_name(f"{table.stem}-overlay.png")))
+    return planned
+
+
+def _check_ranges(args: argparse.Namespace) -> None:
+    if not 0 < args.threshold <= 1:
+        raise InputError(f"--threshold: got {args.threshold}, expected 0 < threshold <= 1")
+    if args.radius is not None and not 0 <= args.radius < float("inf"):
+        raise InputError(f"--radius: got {args.radius}, expected a number >= 0")
+
+
+def _check_paths(paths: Sequence[Path], args: argparse.Namespace, written: set[Path]) -> None:
+    """Refuse outputs that fall on an input or on each other, or cannot be written."""
+    inputs = {path.resolve() for path in (*args.images, args.weights)}
+    for path in paths:
+        if path.resolve() in inputs:
+            raise InputError(f"--out: got {path}, which is an input, expected another file")
+        if path.resolve() in written:
+            raise InputError(f"--out: {path} would be written twice; expected other names")
+        written.add(path.resolve())
+        check_output(path, "--out")
+
+
+def _detect_file(
+    net: Any, path: Path, files: Outputs, args: argparse.Namespace, options: dict[str, Any]
+) -> None:
+    from unet_np.detect import detect
+    from unet_np.images import pages, read_image
+
+    image = read_image(path, argument="image")
+    slices = pages(image)
+    found: list[Any] = []
+    with progress_bar(None, path.name, "tile", args.quiet) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total * len(slices)
+            bar.update(total * len(found) + done - bar.n)
+
+        for page in slices:
+            found.append(detect(net, page, args.threshold, args.radius, progress=show, **options))
+    stacked = slices[0] is not image
+    pictures = [] if args.no_overlay else files.pictures(len(slices), stacked)
+    _write(slices, found, files.table, pictures)
+    if not args.quiet:
+        count = sum(len(objects.scores) for objects in found)
+        names = ", ".join(str(name) for name in (files.table, *pictures[:2]))
+        more = f" and {len(pictures) - 2} more pictures" if len(pictures) > 2 else ""
+        print(f"{path.name}: {count} objects; wrote {names}{more}")
+
+
+def _write(
+    slices: Sequence[np.ndarray], found: Sequence[Any], table: Path, pictures: Sequence[Path]
+) -> None:
+    """Write every file of one image, or, if one cannot be written, none."""
+    from unet_np.detect import csv_lines, overlay
+    from unet_np.files import atomic_write
+    from unet_np.images import write_png
+
+    try:
+        with ExitStack() as stack:
+            place = stack.enter_context(atomic_write(table))
+            place.write_text("\n".join(csv_lines(found)) + "\n", encoding="ascii")
+            for page, objects, picture in zip(slices, found, pictures, strict=False):
+                write_png(stack.enter_context(atomic_write(picture)), overlay(page, objects))
+    except OSError as error:
+        reason = error.strerror or f"{error}; is the disk full?"
+        raise OSError(f"{table} could not be written ({reason})") from error
