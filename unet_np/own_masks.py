@@ -95,9 +95,9 @@ def read_meaning(names: Sequence[str], masks: Sequence[np.ndarray], kind: str = 
     kind : {"auto", "mask", "classes", "cells"}
         ``mask``: the lowest value is background, every other one is cell. ``classes``: the values,
         in order, are classes 0, 1, 2, ... ``cells``: 0 is background and each value one cell.
-        ``auto`` decides: two values are a mask; 0, 128 and 255 (or 127), masks of one value each,
-        and few values whose regions are scattered or the same in every mask are classes;
-        numbers that mostly are one connected region each are cells.
+        ``auto`` decides: two values are a mask; 0, 128 and 255 (or 127) are classes, and so are
+        masks of one value each; numbers most of which are one connected region are cells; others
+        are classes, if there are no more than 16.
 
     Returns
     -------
@@ -156,13 +156,9 @@ def _guess(
         return "mask"
     if values.tolist() in ([0, 127, 255], [0, 128, 255]) or all(len(v) == 1 for v in counted):
         return "classes"
-    several = [v.tolist() for v in counted if len(v) > 1]
-    few = len(values) <= MAX_CLASSES
-    if few and len(several) > 2 and several.count(several[0]) == len(several):
-        return "classes"
     if _one_region_each(masks) >= 0.5:
         return "cells"
-    if few:
+    if len(values) <= MAX_CLASSES:
         return "classes"
     worst = max(range(len(masks)), key=lambda i: len(counted[i]))
     raise InputError(

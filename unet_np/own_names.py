@@ -59,10 +59,10 @@ def list_images(folder: Path, argument: str) -> list[Path]:
 def pair_names(images: Sequence[Path], masks: Sequence[Path]) -> list[tuple[Path, Path]]:
     """Each image with its mask.
 
-    Names need not be equal: upper and lower case, the ending, and words such as ``_mask``,
-    ``-labels``, ``_seg``, ``_gt`` or ``img_`` do not count. Where that leaves a file alone, the
-    numbers in the names decide, as in ``t000.tif`` and ``man_seg000.tif``, if they are the
-    same on both sides. One image and one mask always go together.
+    Names need not be equal: upper and lower case, leading zeros, the ending, and words such as
+    ``_mask``, ``-labels``, ``_seg``, ``_gt`` or ``img_`` do not count. Where no name has a partner
+    then, the numbers in the names decide, as in ``t000.tif`` and ``man_seg000.tif``. One image
+    and one mask always go together.
 
     Parameters
     ----------
@@ -92,11 +92,11 @@ cell1_mask.png; nearest is cel1_mask.png
     """
     if len(images) == len(masks) == 1:
         return [(images[0], masks[0])]
-    by_words = _by_key(images, masks, _words)
-    by_numbers = _by_key(images, masks, _numbers)
-    for left, right in (by_words, by_numbers):
-        if left and right and left.keys() == right.keys():
-            return sorted((left[key], right[key]) for key in left)
+    left, right = _by_key(images, masks, _words)
+    if not left.keys() & right.keys():
+        left, right = _by_key(images, masks, _numbers)
+    if left and left.keys() == right.keys():
+        return sorted((left[key], right[key]) for key in left)
     _refuse_doubles(images, "images")
     _refuse_doubles(masks, "masks")
     left, right = ({_words(path): path for path in paths} for paths in (images, masks))
@@ -130,6 +130,7 @@ def split_folder(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 def _all_words(path: Path) -> list[str]:
     # OME writes two endings.
     stem = path.stem.lower().removesuffix(".ome")
+    stem = re.sub(r"\d+", lambda number: number[0].lstrip("0") or "0", stem)
     return [word for word in re.split(r"[\W_]+", stem) if word]
 
 
