@@ -236,6 +236,8 @@ def _begin(
         seed=config.seed,
         backend="cupy" if backend.is_device(xp) else "numpy",
     )
+    if prepared.task is not None and not going_on:
+        prepared.task.begin(net.params)
     if config.start and not going_on:
         start_from(net, config.start)  # before anything is removed: it may lie in that folder
     folder.begin(table.parameters * int(config.dtype[-2:]) // 8, resume, overwrite)
