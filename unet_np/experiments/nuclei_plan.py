@@ -76,7 +76,7 @@ class Plan:
     draws: int = 2
     test: int = 30
     validation: int = 2
-    rates: tuple[float, ...] = (0.003, 0.01, 0.03)
+    rates: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1)
     search_count: int = 4
     quick: bool = False
 
