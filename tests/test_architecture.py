@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unet_np import Architecture, InputError, UNet
+from unet_np.architecture import UPS
 from unet_np.summary import operation, summary
 
 ARCHITECTURES = st.builds(
@@ -17,6 +18,8 @@ ARCHITECTURES = st.builds(
     base_channels=st.integers(1, 64),
     depth=st.integers(1, 5),
     padding=st.integers(0, 1),
+    up=st.sampled_from(UPS),
+    batch_norm=st.booleans(),
 )
 
 
@@ -69,14 +72,12 @@ def test_the_paper_s_sizes() -> None:
 
 
 @settings(max_examples=8)
-@given(st.integers(1, 3), st.integers(0, 1), st.data())
+@given(st.integers(1, 3), st.integers(0, 1), st.sampled_from(UPS), st.data())
 def test_receptive_field_is_where_the_gradient_goes(
-    depth: int, padding: int, data: st.DataObject
+    depth: int, padding: int, up: str, data: st.DataObject
 ) -> None:
     """With all weights 1 nothing cancels: the gradient of one output pixel shows its field."""
-    net = UNet(
-        base_channels=1, depth=depth, padding=padding, dropout=0, dtype="float64", backend="numpy"
-    )
+    net = UNet(1, 2, 1, depth, padding, dropout=0, dtype="float64", backend="numpy", up=up)
     net.set_params({name: np.ones_like(array) for name, array in net.params.items()})
     size = net.architecture.min_input_size + 4 * net.architecture.size_step
     # Increasing to the bottom right, so that no window of a max pool chooses its first pixel;
@@ -119,3 +120,50 @@ def test_summary_refuses_what_the_network_refuses() -> None:
 def test_bad_values(value: object) -> None:
     with pytest.raises(InputError, match=r"^base_channels: got .*, expected an integer >= 1$"):
         Architecture(base_channels=value)
+
+
+@given(st.integers(1, 5), st.integers(0, 1))
+def test_a_classifier_takes_what_leaves_a_pixel(depth: int, padding: int) -> None:
+    net = Architecture(depth=depth, padding=padding, task="classify")
+    for size in range(1, net.min_input_size + 40):
+        current = size
+        for layer in net.layers:
+            if layer.kind == "global_pool":
+                break
+            current = layer.output_size(current)
+            if current < 1:
+                break
+        assert net.is_valid_input(size) == (current >= 1)
+    assert net.shapes((2, 1, 300, 301))[-1][1] == (2, 2)
+    assert net.output_size(301) == 1
+    with pytest.raises(InputError, match=r"^task: got classify, expected a network whose output"):
+        net.receptive_field()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rows"),
+    [
+        ({"up": "nearest"}, ["up-sample 2x2 nearest", "conv 3x3", "crop and concat contract1"]),
+        ({"up": "bilinear"}, ["up-sample 2x2 bilinear", "conv 3x3", "crop and concat contract1"]),
+        ({"batch_norm": True}, ["conv 3x3", "batch norm", "ReLU", "conv 3x3"]),
+        ({"task": "classify"}, ["dropout", "global average pool", "linear"]),
+    ],
+)
+def test_options_in_the_table(arguments: dict[str, object], rows: list[str]) -> None:
+    table = [operation(layer) for layer in Architecture(depth=1, **arguments).layers]
+    assert any(table[i : i + len(rows)] == rows for i in range(len(table)))
+
+
+def test_summary_counts_what_batch_norm_brings() -> None:
+    """The table's numbers are those of the arrays; a classifier ends in (B, classes)."""
+    net = UNet(base_channels=2, depth=1, batch_norm=True, backend="numpy")
+    text = net.summary((1, 1, 28, 28))
+    assert f"{sum(array.size for array in net.params.values()):,} parameters" in text
+    assert "contract1.bn1        batch norm                   1 x 2 x 26 x 26             4" in text
+    last = summary(Architecture(task="classify")).splitlines()[-2]
+    assert last.split() == ["output", "linear", "1", "x", "2", "2,050"]
+
+
+def test_the_paper_s_table_has_no_trace_of_the_options() -> None:
+    kinds = {layer.kind for layer in Architecture().layers}
+    assert kinds == {"conv", "relu", "pool", "upconv", "crop_concat", "dropout"}

@@ -152,7 +152,7 @@ def save_checkpoint(
     path : path-like
         Ends in ``.safetensors``.
     params, velocity : mapping of str to array
-        Of the network and of the optimiser.
+        Of the network (its buffers too, as `UNet.state` has them) and of the optimiser.
     state : mapping
         What JSON can hold: the step, the settings, the length of the metrics file.
 

@@ -65,6 +65,8 @@ nearest valid key is 'base_channels'
     base_channels: int = _setting(64, "channels of the first level")
     depth: int = _setting(4, "number of max poolings")
     padding: int = _setting(0, "of the 3x3 convolutions: 0 (the paper) or 1")
+    up: str = _setting("upconv", "way up: upconv (the paper), nearest or bilinear and a conv 3x3")
+    batch_norm: bool = _setting(False, "batch normalisation before each ReLU; the paper has none")
     dropout: float = _setting(0.5, "probability at the end of the contracting path")
     steps: int = _setting(300, "steps of one batch each")
     batch_size: int = _setting(1, "tiles of a step; the paper has 1")
@@ -145,9 +147,9 @@ nearest valid key is 'base_channels'
 
     def with_channels(self, in_channels: int, num_classes: int) -> Architecture:
         """The network for the data at hand."""
-        task = {} if self.task == "segment" else {"task": self.task}
         sizes = self.base_channels, self.depth, self.padding
-        return Architecture(in_channels, num_classes, *sizes, **task)
+        options = self.up, self.batch_norm, self.task
+        return Architecture(in_channels, num_classes, *sizes, *options)
 
     @property
     def tile_size(self) -> int:

@@ -46,6 +46,7 @@ def start_from(net: UNet, start: str) -> None:
     given = UNet.load(weights_file(start), backend="numpy", dtype=net.dtype)
     check_same_network(start, given.architecture, net.architecture)
     net.set_params({name: backend.asarray(a, net.xp) for name, a in given.params.items()})
+    net.set_buffers({name: backend.asarray(a, net.xp) for name, a in given.buffers.items()})
 
 
 def weights_file(start: str) -> Path:

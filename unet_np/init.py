@@ -20,7 +20,7 @@ from unet_np.backend import STREAMS, Array, asarray, default_rng
 
 # Axes in memory, outermost first, of a weight in PyTorch's axis order. The output channels
 # are innermost: they are the columns of the GEMM, next to each other as in a feature map.
-_MEMORY_ORDER = {"conv": (2, 3, 1, 0), "upconv": (0, 2, 3, 1)}
+_MEMORY_ORDER = {"conv": (2, 3, 1, 0), "upconv": (0, 2, 3, 1), "linear": (1, 0)}
 
 
 def store_weight(kind: str, weight: Array, xp: ModuleType, dtype: Any) -> Array:
@@ -28,11 +28,11 @@ def store_weight(kind: str, weight: Array, xp: ModuleType, dtype: Any) -> Array:
 
     Parameters
     ----------
-    kind : {"conv", "upconv"}
-        The layer's kind, as in `Layer.kind`.
+    kind : str
+        The layer's kind, as in `Layer.kind`. Those that are not named here stay as they are.
     weight : array
         In PyTorch's shape: (K, C, kh, kw) for a convolution, (C, K, 2, 2) for an
-        up-convolution, with C channels in and K channels out.
+        up-convolution, (K, C) for a linear layer, with C channels in and K channels out.
     xp : module
         The library of the result, ``numpy`` or ``cupy``.
     dtype : dtype
@@ -42,7 +42,7 @@ def store_weight(kind: str, weight: Array, xp: ModuleType, dtype: Any) -> Array:
     -------
     array
         A copy of the same shape and values: a view of an array laid out (kh, kw, C, K),
-        for an up-convolution (C, 2, 2, K).
+        for an up-convolution (C, 2, 2, K), for a linear layer (C, K).
 
     Examples
     --------
@@ -53,8 +53,8 @@ def store_weight(kind: str, weight: Array, xp: ModuleType, dtype: Any) -> Array:
     >>> weight.shape, weight.transpose(0, 2, 3, 1).flags.c_contiguous
     ((8, 4, 2, 2), True)
     """
-    order = _MEMORY_ORDER[kind]
-    back = tuple(order.index(axis) for axis in range(4))
+    order = _MEMORY_ORDER.get(kind, tuple(range(weight.ndim)))
+    back = tuple(order.index(axis) for axis in range(weight.ndim))
     stored = asarray(weight, xp).transpose(order).astype(dtype, order="C", copy=True)
     return stored.transpose(back)
 
@@ -62,7 +62,7 @@ def store_weight(kind: str, weight: Array, xp: ModuleType, dtype: Any) -> Array:
 def gaussian_init(
     architecture: Architecture, seed: int, xp: ModuleType = np, dtype: Any = "float32"
 ) -> dict[str, Array]:
-    """Weights drawn from N(0, sqrt(2 / N)), biases zero.
+    """Weights drawn from N(0, sqrt(2 / N)), biases zero; batch normalisation begins as identity.
 
     N is the number of incoming nodes of one neuron (`Layer.fan_in`): 9 x 64 for a 3x3
     convolution of 64 channels, the paper's example. In the 2x2 up-convolution with stride
@@ -99,9 +99,30 @@ def gaussian_init(
     rng = default_rng(np, (seed, STREAMS["init"]))
     params: dict[str, Array] = {}
     for layer in architecture.layers:
-        if layer.weight_shape is None:
-            continue
-        weight = rng.normal(0.0, np.sqrt(2.0 / layer.fan_in), layer.weight_shape)
-        params[f"{layer.name}.weight"] = store_weight(layer.kind, weight, xp, dtype)
-        params[f"{layer.name}.bias"] = xp.zeros(layer.out_channels, dtype)
+        if layer.weight_shape is not None:
+            weight = rng.normal(0.0, np.sqrt(2.0 / layer.fan_in), layer.weight_shape)
+            params[f"{layer.name}.weight"] = store_weight(layer.kind, weight, xp, dtype)
+        elif layer.kind == "batch_norm":
+            params[f"{layer.name}.weight"] = xp.ones(layer.out_channels, dtype)
+        if "bias" in layer.parameter_shapes:
+            params[f"{layer.name}.bias"] = xp.zeros(layer.out_channels, dtype)
     return params
+
+
+def initial_buffers(
+    architecture: Architecture, xp: ModuleType = np, dtype: Any = "float32"
+) -> dict[str, Array]:
+    """The running statistics of batch normalisation before any training: means 0, variances 1.
+
+    Examples
+    --------
+    >>> initial_buffers(Architecture())
+    {}
+    >>> list(initial_buffers(Architecture(batch_norm=True)))[:2]
+    ['contract1.bn1.mean', 'contract1.bn1.var']
+    """
+    return {
+        f"{layer.name}.{name}": xp.full(shape, float(name == "var"), dtype)
+        for layer in architecture.layers
+        for name, shape in layer.buffer_shapes.items()
+    }

@@ -13,6 +13,10 @@ _KINDS = {
     "upconv": "up-conv",
     "crop_concat": "crop and concat",
     "dropout": "dropout",
+    "batch_norm": "batch norm",
+    "upsample": "up-sample",
+    "global_pool": "global average pool",
+    "linear": "linear",
 }
 
 
@@ -26,7 +30,8 @@ def operation(layer: Layer) -> str:
     """
     size = f" {layer.kernel}x{layer.kernel}" if layer.kernel else ""
     skip = f" {layer.skip.split('.')[0]}" if layer.skip else ""
-    return f"{_KINDS[layer.kind]}{size}{skip}"
+    mode = f" {layer.mode}" if layer.mode else ""
+    return f"{_KINDS[layer.kind]}{size}{mode}{skip}"
 
 
 def default_input_shape(architecture: Architecture) -> Shape:

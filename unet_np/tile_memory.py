@@ -53,8 +53,8 @@ def _live_elements(
     live = []
     for layer, (_, channels, h, w) in rows:
         size = batch * channels * h * w
-        # ReLU and dropout at test time change nothing of the size and are done in place.
-        if layer.kind not in ("relu", "dropout"):
+        # ReLU, dropout and batch normalisation at test time are done in place.
+        if layer.kind not in ("relu", "dropout", "batch_norm"):
             live.append(previous + size + sum(waiting.values()))
         previous = size
         if layer.kind == "crop_concat":

@@ -24,7 +24,7 @@ def to_torch(net: UNet) -> Any:
     Returns
     -------
     torch.nn.Module
-        On the CPU, of the network's dtype, in eval mode (dropout off).
+        On the CPU, of the network's dtype, in eval mode (dropout off, running statistics).
 
     Raises
     ------
@@ -42,8 +42,25 @@ def to_torch(net: UNet) -> Any:
     with torch.device("meta"):
         module = torch_unet.UNet(**net.architecture.to_dict(), dropout=net.dropout)
     state = {
-        name: torch.from_numpy(np.array(backend.to_numpy(array), order="C"))
-        for name, array in net.params.items()
+        torch_name(name): torch.from_numpy(np.array(backend.to_numpy(array), order="C"))
+        for name, array in net.state.items()
     }
+    for name in list(state):
+        if name.endswith(".running_mean"):
+            # PyTorch counts batches for an averaging that is not used here.
+            counter = name.replace("running_mean", "num_batches_tracked")
+            state[counter] = torch.zeros((), dtype=torch.int64)
     module.load_state_dict(state, assign=True)
     return module.eval()
+
+
+def torch_name(name: str) -> str:
+    """What PyTorch calls a parameter or a buffer: only running statistics have other names.
+
+    Examples
+    --------
+    >>> torch_name("contract1.bn1.var"), torch_name("output.bias")
+    ('contract1.bn1.running_var', 'output.bias')
+    """
+    block, _, last = name.rpartition(".")
+    return f"{block}.running_{last}" if last in ("mean", "var") else name

@@ -1,41 +1,67 @@
-"""The paper's U-Net as a PyTorch module, in one file that needs nothing but PyTorch.
+"""U-Net as a PyTorch module, in one file that needs nothing but PyTorch.
 
-The names in its state dict are those of ``unet_np``: ``contract1.conv1.weight`` and so on.
+Without options it is the paper's network. The names in its state dict are those of ``unet_np``,
+``contract1.conv1.weight`` and so on; only the running statistics of batch normalisation have
+PyTorch's own (``running_mean`` for ``mean``, ``running_var`` for ``var``).
 """
 
 import torch
 from torch import nn
 
 
-class BaseConvBlock(nn.Module):
+class Convolutions(nn.Module):
+    """Two 3x3 convolutions, with batch normalisation if asked for."""
+
+    def __init__(self, in_channels: int, out_channels: int, padding: int, batch_norm: bool):
+        super().__init__()
+        bias = not batch_norm
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=padding, bias=bias)
+        self.bn1 = nn.BatchNorm2d(out_channels) if batch_norm else nn.Identity()
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=padding, bias=bias)
+        self.bn2 = nn.BatchNorm2d(out_channels) if batch_norm else nn.Identity()
+
+    def convolve(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, in_channels, H, W) to (B, out_channels, H - 4, W - 4), if padding is 0."""
+        x = self.bn1(self.conv1(x)).relu()
+        return self.bn2(self.conv2(x)).relu()
+
+
+class BaseConvBlock(Convolutions):
     """(conv 3x3, ReLU) x 2."""
 
-    def __init__(self, in_channels: int, out_channels: int, padding: int):
-        super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=padding)
-        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=padding)
-
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, in_channels, H, W) to (B, out_channels, H - 4, W - 4), if padding is 0."""
-        return self.conv2(self.conv1(x).relu()).relu()
+        """As `convolve`."""
+        return self.convolve(x)
 
 
-class UpSampleBlock(nn.Module):
-    """Up-conv 2x2, crop and concatenate, (conv 3x3, ReLU) x 2."""
+class UpSampleBlock(Convolutions):
+    """Up-conv 2x2 or up-sampling and conv 3x3, crop and concatenate, (conv 3x3, ReLU) x 2."""
 
-    def __init__(self, out_channels: int, padding: int):
-        super().__init__()
-        self.conv1 = nn.Conv2d(2 * out_channels, out_channels, 3, padding=padding)
-        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=padding)
-        self.upconv = nn.ConvTranspose2d(2 * out_channels, out_channels, 2, stride=2)
+    def __init__(self, out_channels: int, padding: int, up: str, batch_norm: bool):
+        super().__init__(2 * out_channels, out_channels, padding, batch_norm)
+        self.up, self.padding = up, padding
+        if up == "upconv":
+            self.upconv = nn.ConvTranspose2d(2 * out_channels, out_channels, 2, stride=2)
+        else:
+            self.upsample_conv = nn.Conv2d(2 * out_channels, out_channels, 3, padding=padding)
+
+    def larger(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, 2 C, H, W) to (B, C, 2H, 2W), or a few pixels less without padding."""
+        if self.up == "upconv":
+            return self.upconv(x)
+        if self.up == "nearest":
+            return self.upsample_conv(nn.functional.interpolate(x, scale_factor=2.0))
+        x = nn.functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+        # Without padding the outermost pixels, for which the edge was repeated, are left out.
+        return self.upsample_conv(x if self.padding else x[:, :, 1:-1, 1:-1])
 
     def forward(self, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
-        """Joins the cropped feature maps of the contracting path and the up-convolved ones."""
-        up = self.upconv(x)
+        """Joins the cropped feature maps of the contracting path and those from below."""
+        up = self.larger(x)
         height, width = up.shape[2:]
         top, left = (skip.shape[2] - height) // 2, (skip.shape[3] - width) // 2
         x = torch.cat([skip[:, :, top : top + height, left : left + width], up], 1)
-        return self.conv2(self.conv1(x).relu()).relu()
+        return self.convolve(x)
 
 
 class UNet(nn.Module):
@@ -49,21 +75,30 @@ class UNet(nn.Module):
         depth: int = 4,
         padding: int = 0,
         dropout: float = 0.5,
+        up: str = "upconv",
+        batch_norm: bool = False,
+        task: str = "segment",
     ):
         super().__init__()
-        self.depth = depth
+        self.depth, self.task = depth, task
         for level in range(1, depth + 2):
             channels = base_channels * 2 ** (level - 1)
             into = in_channels if level == 1 else channels // 2
-            self.add_module(f"contract{level}", BaseConvBlock(into, channels, padding))
+            self.add_module(f"contract{level}", BaseConvBlock(into, channels, padding, batch_norm))
+        self.dropout = nn.Dropout(dropout)
+        if task == "classify":
+            self.output: nn.Module = nn.Linear(base_channels * 2**depth, num_classes)
+            return
         for level in range(depth, 0, -1):
-            block = UpSampleBlock(base_channels * 2 ** (level - 1), padding)
+            block = UpSampleBlock(base_channels * 2 ** (level - 1), padding, up, batch_norm)
             self.add_module(f"expand{level}", block)
         self.output = nn.Conv2d(base_channels, num_classes, 1)
-        self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, in_channels, H, W) to logits (B, num_classes, H - 184, W - 184), as in the paper."""
+        """(B, in_channels, H, W) to logits (B, num_classes, H - 184, W - 184), as in the paper.
+
+        For task "classify" the logits are (B, num_classes).
+        """
         skips = []
         for level in range(1, self.depth + 2):
             if level > 1:
@@ -72,6 +107,8 @@ class UNet(nn.Module):
             if level >= self.depth:
                 x = self.dropout(x)
             skips.append(x)
+        if self.task == "classify":
+            return self.output(x.mean((2, 3)))
         skips.pop()
         for level in range(self.depth, 0, -1):
             block = self.get_submodule(f"expand{level}")

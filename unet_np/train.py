@@ -115,7 +115,7 @@ class _Run:
             "threads": backend.thread_count(),
             "backend": self.xp.__name__,
         }
-        save_checkpoint(self.folder.checkpoint, self.net.params, self.optimiser.velocity, state)
+        save_checkpoint(self.folder.checkpoint, self.net.state, self.optimiser.velocity, state)
         with writing(self.folder.weights):
             self.net.save(self.folder.weights)
 
@@ -125,7 +125,7 @@ class _Run:
         check_same(state, self.config, self.samples.checksum, self.xp.__name__)
         # How work is shared out decides the order of sums, and so their last bits.
         backend.set_thread_count(state["threads"])
-        copy_into(self.net.params, params, "checkpoint")
+        copy_into(self.net.state, params, "checkpoint")
         copy_into(self.optimiser.velocity, velocity, "checkpoint")
         self.step, self.metrics_bytes = state["step"], state["metrics_bytes"]
         if self.step and self.folder.times.exists():

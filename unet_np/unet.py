@@ -13,7 +13,7 @@ from unet_np import backend, ops
 from unet_np.architecture import Architecture, Layer
 from unet_np.backend import STREAMS, Array
 from unet_np.errors import InputError
-from unet_np.init import gaussian_init, store_weight
+from unet_np.init import gaussian_init, initial_buffers, store_weight
 from unet_np.summary import summary
 from unet_np.weights import read_weights, write_weights
 
@@ -43,6 +43,13 @@ class UNet:
         Of the initial weights and of the dropout.
     backend : {"auto", "numpy", "cupy"}
         The array library; see `unet_np.backend.get`.
+    up : {"upconv", "nearest", "bilinear"}
+        The paper's up-convolution, or up-sampling by 2 and a 3x3 convolution.
+    batch_norm : bool
+        Whether a batch normalisation stands between each 3x3 convolution and its ReLU.
+    task : {"segment", "classify", "detect"}
+        What the output is: logits of each pixel, logits (B, num_classes) of each image, or
+        the 3 channels heat map, height and width. See `Architecture`.
 
     Attributes
     ----------
@@ -53,6 +60,10 @@ class UNet:
         ``contract1.conv1.weight``, ..., ``output.bias``.
     grads : OrderedDict
         The same names; filled by `backward`, emptied by the next forward pass for training.
+    buffers : OrderedDict
+        What a forward pass for training changes and no gradient does: the running statistics
+        of batch normalisation, ``contract1.bn1.mean``, ``contract1.bn1.var``, ... Empty
+        without.
 
     Raises
     ------
@@ -83,8 +94,13 @@ class UNet:
         dtype: Any = "float32",
         seed: int = 0,
         backend: str | None = "auto",
+        up: str = "upconv",
+        batch_norm: bool = False,
+        task: str = "segment",
     ) -> None:
-        self.architecture = Architecture(in_channels, num_classes, base_channels, depth, padding)
+        self.architecture = Architecture(
+            in_channels, num_classes, base_channels, depth, padding, up, batch_norm, task
+        )
         if not 0 <= dropout < 1:
             raise InputError(f"dropout: got {dropout}, expected 0 <= dropout < 1")
         if str(dtype) not in DTYPES and getattr(dtype, "__name__", "") not in DTYPES:
@@ -99,6 +115,10 @@ class UNet:
             gaussian_init(self.architecture, seed, self.xp, self.dtype)
         )
         self.grads: OrderedDict[str, Array] = OrderedDict()
+        self.buffers: OrderedDict[str, Array] = OrderedDict(
+            initial_buffers(self.architecture, self.xp, self.dtype)
+        )
+        self._training = self._keeping = False
         self._caches: dict[str, Any] = {}
         self._dropout_calls = 0
 
@@ -112,7 +132,7 @@ class UNet:
         x : array (B, in_channels, H, W)
             Of the network's library; cast to its dtype.
         train : bool
-            Whether dropout is on.
+            Whether dropout is on, and batch normalisation takes the statistics of this batch.
         rng : generator, optional
             For the dropout; by default made from the seed and the number of calls so far.
         keep : bool, optional
@@ -122,7 +142,7 @@ class UNet:
         Returns
         -------
         array (B, num_classes, H - margin, W - margin)
-            Logits, of the network's dtype.
+            Logits, of the network's dtype; (B, num_classes) for task ``classify``.
 
         Raises
         ------
@@ -137,6 +157,7 @@ class UNet:
             raise InputError(f"x: got dtype {x.dtype}, expected real numbers")
         x = x.astype(self.dtype, copy=False)
         keep = train if keep is None else keep
+        self._training, self._keeping = train, keep
         self._caches = {}
         if keep:
             self.grads.clear()  # as large as the parameters, and no longer true
@@ -170,12 +191,31 @@ class UNet:
             return ops.conv_transpose2d(x, *self._weights(layer))
         if layer.kind == "crop_concat":
             return ops.crop_concat(skips.pop(layer.skip), x)
-        if rng is None or not self.dropout:
-            return x, None
-        return ops.dropout(x, self.dropout, rng)
+        if layer.kind == "dropout":
+            if rng is None or not self.dropout:
+                return x, None
+            return ops.dropout(x, self.dropout, rng)
+        return self._forward_later_layer(layer, x)
+
+    def _forward_later_layer(self, layer: Layer, x: Array) -> tuple[Array, Any]:
+        """What the paper's network does not have."""
+        if layer.kind == "batch_norm":
+            # In place too: what a convolution gives is read by nobody else.
+            mean, var = (self.buffers[f"{layer.name}.{name}"] for name in ("mean", "var"))
+            weight, bias = self._weights(layer)
+            how = {"train": self._training, "keep": self._keeping, "overwrite": True}
+            return ops.batch_norm(x, weight, bias, mean, var, **how)
+        if layer.kind == "upsample":
+            return ops.upsample(x, layer.mode, layer.padding)
+        if layer.kind == "global_pool":
+            return ops.global_average_pool(x)
+        return ops.linear(x, *self._weights(layer))
 
     def _weights(self, layer: Layer) -> tuple[Array, Array]:
-        return self.params[f"{layer.name}.weight"], self.params[f"{layer.name}.bias"]
+        weight = self.params[f"{layer.name}.weight"]
+        if layer.bias:
+            return weight, self.params[f"{layer.name}.bias"]
+        return weight, self.xp.zeros(layer.out_channels, self.dtype)
 
     def backward(self, grad_logits: Array, need_grad_x: bool = True) -> Array | None:
         """Gradients of everything, from the gradient of the logits; fills `grads`.
@@ -244,7 +284,24 @@ class UNet:
         if layer.kind == "crop_concat":
             skip_grads[layer.skip], grad_up = ops.crop_concat_backward(grad, cache)
             return grad_up
-        return grad if cache is None else ops.dropout_backward(grad, cache)
+        if layer.kind == "dropout":
+            return grad if cache is None else ops.dropout_backward(grad, cache)
+        return self._backward_later_layer(layer, grad, cache, grads)
+
+    def _backward_later_layer(
+        self, layer: Layer, grad: Array, cache: Any, grads: dict[str, Array]
+    ) -> Array:
+        """Of what the paper's network does not have."""
+        if layer.kind == "upsample":
+            return ops.upsample_backward(grad, cache)
+        if layer.kind == "global_pool":
+            return ops.global_average_pool_backward(grad, cache)
+        if layer.kind == "batch_norm":
+            result = ops.batch_norm_backward(grad, cache, out=grad)
+        else:
+            result = ops.linear_backward(grad, cache)
+        grad_x, grads[f"{layer.name}.weight"], grads[f"{layer.name}.bias"] = result
+        return grad_x
 
     def summary(self, input_shape: tuple[int, int, int, int] | None = None) -> str:
         """The network as text: each layer with kernel, output shape and parameters.
@@ -279,28 +336,57 @@ class UNet:
         InputError
             If a name is missing or unknown, a shape differs, or a number is not finite.
         """
-        for name in [*self.params, *params]:
-            if name not in params:
-                raise InputError(f"weights: got no {name}, expected all {len(self.params)} arrays")
-            if name not in self.params:
-                raise InputError(f"weights: got {name}, expected only names such as output.weight")
-            got, expected = tuple(params[name].shape), self.params[name].shape
-            if got != expected:
-                raise InputError(f"weights: got {name} of shape {got}, expected {expected}")
+        self._check_arrays(params, self.params)
         kinds = {f"{layer.name}.weight": layer.kind for layer in self.architecture.layers}
         stored = OrderedDict()
         for name in self.params:
             array = backend.asarray(params[name], self.xp)
-            if not self.xp.isfinite(array).all():
-                raise InputError(f"weights: got NaN or infinity in {name}, expected finite numbers")
-            if name in kinds:
-                stored[name] = store_weight(kinds[name], array, self.xp, self.dtype)
-            else:
-                stored[name] = array.astype(self.dtype)
+            stored[name] = store_weight(kinds.get(name, "bias"), array, self.xp, self.dtype)
         self.params = stored
 
+    def set_buffers(self, buffers: dict[str, Array]) -> None:
+        """Copy running statistics into the network: all of them or, on an error, none.
+
+        Parameters
+        ----------
+        buffers : dict
+            Name to array of the shape in `buffers`; any float dtype, any of the two libraries.
+
+        Raises
+        ------
+        InputError
+            As `set_params`, and if a variance is negative.
+        """
+        self._check_arrays(buffers, self.buffers)
+        stored = OrderedDict(
+            (name, backend.asarray(buffers[name], self.xp).astype(self.dtype, copy=True))
+            for name in self.buffers
+        )
+        for name, array in stored.items():
+            if name.endswith(".var") and (array < 0).any():
+                raise InputError(f"weights: got a negative number in {name}, expected variances")
+        self.buffers = stored
+
+    def _check_arrays(self, given: dict[str, Array], own: OrderedDict[str, Array]) -> None:
+        for name in [*own, *given]:
+            if name not in given:
+                raise InputError(f"weights: got no {name}, expected all {len(own)} arrays")
+            if name not in own:
+                raise InputError(f"weights: got {name}, expected only names such as output.weight")
+            got, expected = tuple(given[name].shape), own[name].shape
+            if got != expected:
+                raise InputError(f"weights: got {name} of shape {got}, expected {expected}")
+        for name in own:
+            if not self.xp.isfinite(backend.asarray(given[name], self.xp)).all():
+                raise InputError(f"weights: got NaN or infinity in {name}, expected finite numbers")
+
+    @property
+    def state(self) -> OrderedDict[str, Array]:
+        """Parameters and buffers, name to array: all that a file of the network holds."""
+        return OrderedDict([*self.params.items(), *self.buffers.items()])
+
     def save(self, path: str | os.PathLike[str], dtype: Any = None) -> None:
-        """Write the parameters and the architecture to a safetensors file, atomically.
+        """Write parameters, buffers and architecture to a safetensors file, atomically.
 
         Parameters
         ----------
@@ -319,7 +405,7 @@ class UNet:
         metadata = {"architecture": self.architecture.to_dict(), "dropout": self.dropout}
         arrays = {
             name: backend.to_numpy(array).astype(dtype or self.dtype)
-            for name, array in self.params.items()
+            for name, array in self.state.items()
         }
         write_weights(path, arrays, {"unet_np": json.dumps(metadata, sort_keys=True)})
 
@@ -348,12 +434,13 @@ class UNet:
         MissingExtraError
             If safetensors is not installed.
         """
-        params, metadata = read_weights(path)
+        arrays, metadata = read_weights(path)
         try:
             described = json.loads(metadata["unet_np"])
-            sizes = {name: int(value) for name, value in described["architecture"].items()}
+            # Files from before a setting was there have the paper's value of it.
+            options = dict(described["architecture"])
             net = cls(
-                **sizes, dropout=described["dropout"], dtype=dtype, seed=seed, backend=backend
+                **options, dropout=described["dropout"], dtype=dtype, seed=seed, backend=backend
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             if isinstance(error, InputError):
@@ -361,7 +448,9 @@ class UNet:
             raise InputError(
                 f"weights: got {path} without a U-Net's description, expected a file of UNet.save"
             ) from None
-        net.set_params(params)
+        buffers = {name: arrays.pop(name) for name in net.buffers if name in arrays}
+        net.set_params(arrays)
+        net.set_buffers(buffers)
         return net
 
     def to_torch(self) -> Any:

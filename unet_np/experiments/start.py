@@ -90,4 +90,4 @@ def begin(config: TrainConfig, dataset: Dataset, overwrite: bool = False) -> Non
         "threads": backend.thread_count(),
     }
     velocity = {key: xp.zeros_like(value) for key, value in net.params.items()}
-    save_checkpoint(folder.checkpoint, net.params, velocity, state)
+    save_checkpoint(folder.checkpoint, net.state, velocity, state)
