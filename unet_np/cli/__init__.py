@@ -28,6 +28,7 @@ COMMANDS = {
     "detect": "find objects: centres, boxes and scores",
     "classify": "classify images or their patches",
     "evaluate": "compare a segmentation with the truth",
+    "export": "write a trained network for ONNX or PyTorch",
     "experiment": "run an experiment of the paper",
     "bench": "measure speed and memory",
 }
