@@ -25,13 +25,14 @@ export PYTHONUTF8 := 1
 export JUPYTER_PREFER_ENV_PATH := 1
 export JUPYTER_PLATFORM_DIRS := 1
 
-.PHONY: help install book pages serve links test lint types unit nbval notebooks bench clean
+.PHONY: help install book pages pdf serve links test lint types unit nbval notebooks bench clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make book       build the book into _build/html"
 	@echo "make serve      serve the built book on http://localhost:$(PORT)"
 	@echo "make test       all checks: ruff, mypy, pytest, and every notebook against its stored outputs"
+	@echo "make pdf        print the book into _build/pdf; needs Chromium or Chrome"
 	@echo "make pages      build the book, then test its pages in a browser"
 	@echo "make notebooks  run the notebooks again and store their outputs (NOTEBOOKS=... for some of them)"
 	@echo "make bench      speed and memory against PyTorch, into results/bench-cpu.json (minutes)"
@@ -61,6 +62,9 @@ book: $(INSTALLED) _build/.package
 # Part of `make test` too, for a book that is built; a browser must be installed.
 pages: book
 	$(PY) -m pytest -q -n $(JOBS) --dist worksteal tests/test_pages.py
+
+pdf: book
+	@$(PY) tools/pdf.py
 
 serve:
 	@test -f _build/html/index.html || $(MAKE) book
