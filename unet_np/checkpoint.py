@@ -44,7 +44,7 @@ class RunFolder:
 
     @property
     def weights(self) -> Path:
-        """The last weights, as `UNet.save` writes them."""
+        """The weights as `UNet.save` writes them: the last, or with ``patience`` the best."""
         return Path(self.path, "weights.safetensors")
 
     @property

@@ -92,6 +92,9 @@ nearest valid key is 'base_channels'
         default_factory=dict, metadata={"help": "settings of Augmentation, a table in TOML"}
     )
     validate_every: int = _setting(50, "steps between validations")
+    patience: int = _setting(
+        0, "stop after N validations without a lower loss, and keep the best weights; 0: never"
+    )
     checkpoint_every: int = _setting(50, "steps between checkpoints")
     out: str = _setting("runs/unet", "folder of the run")
     backend: str = _setting("auto", "numpy, cupy or auto")
@@ -110,6 +113,7 @@ nearest valid key is 'base_channels'
 
     def _check_ranges(self) -> None:
         minima = {"steps": 1, "validate_every": 1, "checkpoint_every": 1, "seed": 0, "threads": 0}
+        minima["patience"] = 0
         minima["batch_size"] = 1
         for name, minimum in minima.items():
             if getattr(self, name) < minimum:

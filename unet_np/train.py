@@ -18,6 +18,7 @@ from unet_np.backend import STREAMS, default_rng
 from unet_np.checkpoint import RunFolder, copy_into, load_checkpoint, save_checkpoint, writing
 from unet_np.config import TrainConfig
 from unet_np.data import Dataset
+from unet_np.early_stopping import EarlyStopping
 from unet_np.errors import InputError
 from unet_np.files import atomic_write
 from unet_np.fine_tuning import start_from
@@ -49,19 +50,25 @@ class TrainResult:
     Attributes
     ----------
     net : UNet
-        The trained network.
+        The trained network: with ``patience`` the best one, else that of the last step.
     step : int
         Steps done.
     last : dict
         The last row of the metrics; empty if no step was left to do.
     folder : RunFolder
         The files of the run.
+    best_step : int
+        The step of the lowest validation loss; 0 without validation.
+    stopped_early : bool
+        Whether ``patience`` ended it.
     """
 
     net: UNet
     step: int
     last: dict[str, Any]
     folder: RunFolder
+    best_step: int = 0
+    stopped_early: bool = False
 
 
 @dataclass
@@ -75,6 +82,7 @@ class _Run:
     optimiser: SGD
     xp: ModuleType
     validation: list[Tile]
+    early: EarlyStopping
     step: int = 0
     metrics_bytes: int = 0
     times_bytes: int = 0
@@ -93,14 +101,21 @@ class _Run:
         row = {"step": self.step, "learning_rate": rate, "loss": loss, "gradient_norm": norm}
         if self._due(self.config.validate_every):
             row |= validate(self.net, self.validation, self.samples.task)
+            if "validation_loss" in row:
+                self.early.update(self.step, row["validation_loss"])
         return row
 
     def _due(self, every: int) -> bool:
         return self.step % every == 0 or self.step == self.config.steps
 
     def save_if_due(self, log: CsvLog) -> None:
-        """A checkpoint where the settings ask for one."""
-        if self._due(self.config.checkpoint_every):
+        """A checkpoint where the settings ask for one, at a new best and at an early end.
+
+        With one at each new best, the file of weights never is of a later step than the
+        checkpoint, and a resumed run need not find it again.
+        """
+        best = bool(self.early.patience) and self.early.keeps(self.step)
+        if best or self.early.stops or self._due(self.config.checkpoint_every):
             self.save(log)
 
     def save(self, log: CsvLog) -> None:
@@ -114,10 +129,15 @@ class _Run:
             "data": self.samples.checksum,
             "threads": backend.thread_count(),
             "backend": self.xp.__name__,
+            "early_stopping": self.early.state(),
         }
         save_checkpoint(self.folder.checkpoint, self.net.state, self.optimiser.velocity, state)
-        with writing(self.folder.weights):
-            self.net.save(self.folder.weights)
+        self._save_weights()
+
+    def _save_weights(self) -> None:
+        if self.early.keeps(self.step):
+            with writing(self.folder.weights):
+                self.net.save(self.folder.weights)
 
     def restore(self) -> None:
         """Continue from the checkpoint of the folder."""
@@ -130,8 +150,15 @@ class _Run:
         self.step, self.metrics_bytes = state["step"], state["metrics_bytes"]
         if self.step and self.folder.times.exists():
             self.times_bytes = self.folder.times.stat().st_size
-        with writing(self.folder.weights):
-            self.net.save(self.folder.weights)  # killed after a checkpoint, these may be older
+        self.early = EarlyStopping.of(self.config.patience, state.get("early_stopping", {}))
+        self._save_weights()  # killed after a checkpoint, these may be older
+
+    def result(self, last: dict[str, Any]) -> TrainResult:
+        """What is handed back at the end."""
+        early, net = self.early, self.net
+        if early.patience:
+            net = UNet.load(self.folder.weights, _name(self.xp), net.dtype, self.config.seed)
+        return TrainResult(net, self.step, last, self.folder, early.best_step, early.stops)
 
 
 def train(
@@ -194,7 +221,8 @@ def train(
         times = enter(CsvLog(run.folder.times, ("step", "seconds"), run.times_bytes))
         board = enter(TensorBoard(run.folder.tensorboard, run.step, config.tensorboard))
         report = enter(progress_bar(progress, run.step, config.steps))
-        tiles = enter(prefetch(prepared.tile, run.step, config.steps))
+        end = run.step if run.early.stops else config.steps
+        tiles = enter(prefetch(prepared.tile, run.step, end))
         if run.step == 0:
             run.save(log)  # a run killed at any moment from here on can be resumed
         begun = time.perf_counter()
@@ -206,12 +234,14 @@ def train(
                 board.write(last)
             run.save_if_due(log)
             report(last)
+            if run.early.stops:
+                break
             if stopped.is_set() and run.step < config.steps:
                 run.save(log)
                 raise TrainingInterrupted(
                     f"stopped after step {run.step} of {config.steps}; --resume goes on from there"
                 )
-    return TrainResult(run.net, run.step, last, run.folder)
+    return run.result(last)
 
 
 def load_data(config: TrainConfig) -> Dataset:
@@ -227,6 +257,11 @@ def _begin(
     config: TrainConfig, prepared: Samples, xp: ModuleType, resume: bool, overwrite: bool
 ) -> _Run:
     table = config.with_channels(prepared.in_channels, prepared.num_classes)
+    if config.patience and not prepared.validation_slices:
+        raise InputError(
+            f"patience: got {config.patience} and no images held out, expected 0, or a validation "
+            "of some of them"
+        )
     folder = RunFolder(config.out)
     going_on = resume and folder.checkpoint.exists()
     net = UNet(
@@ -234,7 +269,7 @@ def _begin(
         dropout=config.dropout,
         dtype=config.dtype,
         seed=config.seed,
-        backend="cupy" if backend.is_device(xp) else "numpy",
+        backend=_name(xp),
     )
     if prepared.task is not None and not going_on:
         prepared.task.begin(net.params)
@@ -242,7 +277,8 @@ def _begin(
         start_from(net, config.start)  # before anything is removed: it may lie in that folder
     folder.begin(table.parameters * int(config.dtype[-2:]) // 8, resume, overwrite)
     optimiser = SGD(net.params, config.learning_rate, config.momentum, config.weight_decay)
-    run = _Run(config, folder, prepared, net, optimiser, xp, prepared.validation_tiles())
+    early = EarlyStopping(config.patience)
+    run = _Run(config, folder, prepared, net, optimiser, xp, prepared.validation_tiles(), early)
     if going_on:
         run.restore()
     with atomic_write(folder.config) as temporary:
@@ -251,6 +287,10 @@ def _begin(
         with atomic_write(folder.classes) as temporary:
             temporary.write_text("\n".join(prepared.class_names) + "\n", "utf-8")
     return run
+
+
+def _name(xp: ModuleType) -> str:
+    return "cupy" if backend.is_device(xp) else "numpy"
 
 
 def check_same(state: dict[str, Any], config: TrainConfig, checksum: int, library: str) -> None:
@@ -264,6 +304,8 @@ def check_same(state: dict[str, Any], config: TrainConfig, checksum: int, librar
     free = set(MAY_CHANGE)
     if config.schedule in ("poly", "cosine"):
         free.remove("steps")  # they reach 0 at the last step
+    if config.patience and state["config"].get("patience"):
+        free.add("patience")  # more of it goes on with a run that stopped
     for key, value in config.to_dict().items():
         # A run from before a setting was there had its default.
         before = state["config"].get(key, getattr(TrainConfig, key, None))
