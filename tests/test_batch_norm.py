@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -13,8 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oracles import directional_error, leaf, relative_error
 
-from unet_np import InputError, backend
+from unet_np import InputError, UNet, backend
+from unet_np.checkpoint import RunFolder
+from unet_np.config import TrainConfig
 from unet_np.ops import batch_norm, batch_norm_backward
+from unet_np.train import train
 
 
 def problem(shape: tuple[int, ...], seed: int = 0) -> tuple[np.ndarray, ...]:
@@ -149,6 +153,35 @@ def test_float32_far_from_zero() -> None:
     exact /= np.sqrt(exact.var(axis=(0, 2, 3), keepdims=True) + 1e-5)
     assert y.dtype == mean.dtype == var.dtype == np.float32
     assert np.abs(y - exact).max() <= 1e-3
+
+
+def test_a_resumed_training_is_bit_for_bit_the_same(tmp_path: Path) -> None:
+    """The running statistics are part of the checkpoint."""
+    config = TrainConfig(
+        base_channels=2,
+        depth=1,
+        up="bilinear",
+        batch_norm=True,
+        steps=6,
+        input_size=44,
+        weight_map=False,
+        tensorboard=False,
+        checkpoint_every=3,
+        validate_every=1,
+        threads=1,
+    )
+    whole = train(config.replace(out=tmp_path / "whole"), progress=False)
+    parts = config.replace(out=tmp_path / "parts")
+    first = train(parts.replace(steps=3), progress=False).net
+    resumed = train(parts, resume=True, progress=False)
+    for name, array in whole.net.state.items():
+        assert np.array_equal(resumed.net.state[name], array), name
+        assert not np.array_equal(first.state[name], array), name
+    assert RunFolder(tmp_path / "whole").metrics.read_bytes() == resumed.folder.metrics.read_bytes()
+    loaded = UNet.load(resumed.folder.weights, backend="numpy")
+    assert loaded.architecture == config.architecture
+    for name, array in whole.net.buffers.items():
+        assert np.array_equal(loaded.buffers[name], array)
 
 
 @pytest.mark.parametrize(

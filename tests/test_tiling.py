@@ -19,7 +19,7 @@ from unet_np.tiling import SYMMETRIES, make_tiling, predict_tiled, turn
 DEPTHS = st.integers(1, 5)
 
 
-def make_net(depth, padding=0, classes=2, channels=1, dtype="float64"):
+def make_net(depth, padding=0, classes=2, channels=1, dtype="float64", **options):
     return UNet(
         in_channels=channels,
         num_classes=classes,
@@ -29,6 +29,7 @@ def make_net(depth, padding=0, classes=2, channels=1, dtype="float64"):
         dtype=dtype,
         seed=depth,
         backend="numpy",
+        **options,
     )
 
 
@@ -88,6 +89,40 @@ def test_tiles_equal_one_pass_with_padding(depth, size, tile):
     assert len(make_tiling(net.architecture, size, tile=tile)) > 1
     tiled = predict_tiled(net, image, tile=tile)
     np.testing.assert_allclose(tiled, whole_pass(net, image), rtol=0, atol=1e-12)
+
+
+def with_statistics(net):
+    """Running statistics far from 0 and 1, as after training."""
+    rng = np.random.default_rng(1)
+    for name, array in net.buffers.items():
+        array[...] = rng.uniform(0.5, 2, array.shape) * (1 if name.endswith(".var") else 0.3)
+    return net
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize("up", ["upconv", "nearest", "bilinear"])
+@pytest.mark.parametrize(
+    ("depth", "padding", "size", "tiles"),
+    [
+        (1, 0, (23, 40), 2),
+        (2, 0, (50, 71), 1),
+        (2, 1, (150, 83), 1),
+        (3, 0, (100, 130), 4),
+    ],
+)
+def test_tiles_equal_one_pass_with_every_way_up(depth, padding, size, tiles, up, batch_norm):
+    net = with_statistics(make_net(depth, padding, up=up, batch_norm=batch_norm))
+    image, table = random_image(size), net.architecture
+    around = sum(overlap(table)) if padding else table.margin
+    tile = table.nearest_input_sizes(around + (tiles + 2) * table.size_step)[-1]
+    assert len(make_tiling(table, size, tile=tile)) > 1
+    tiled = predict_tiled(net, image, tile=tile)
+    np.testing.assert_allclose(tiled, whole_pass(net, image), rtol=0, atol=1e-12)
+
+
+def test_batch_norm_at_test_time_takes_no_memory():
+    paper = forward_bytes(Architecture(), (572, 572))
+    assert forward_bytes(Architecture(batch_norm=True), (572, 572)) == paper
 
 
 def test_tiles_off_the_pooling_grid_would_show():

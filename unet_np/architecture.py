@@ -260,9 +260,9 @@ class Architecture:
         if self.up == "upconv":
             yield Layer(f"{block}.upconv", block, "upconv", into, out, 2)
             return
-        name, padding = f"{block}.upsample", self.padding
-        yield Layer(name, block, "upsample", into, into, 2, padding, mode=self.up)
-        yield Layer(f"{name}_conv", block, "conv", into, out, 3, padding)
+        padding = self.padding
+        yield Layer(f"{block}.upsample", block, "upsample", into, into, 2, padding, mode=self.up)
+        yield Layer(f"{block}.conv0", block, "conv", into, out, 3, padding)
 
     @property
     def parameters(self) -> int:

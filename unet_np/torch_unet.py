@@ -43,17 +43,17 @@ class UpSampleBlock(Convolutions):
         if up == "upconv":
             self.upconv = nn.ConvTranspose2d(2 * out_channels, out_channels, 2, stride=2)
         else:
-            self.upsample_conv = nn.Conv2d(2 * out_channels, out_channels, 3, padding=padding)
+            self.conv0 = nn.Conv2d(2 * out_channels, out_channels, 3, padding=padding)
 
     def larger(self, x: torch.Tensor) -> torch.Tensor:
         """(B, 2 C, H, W) to (B, C, 2H, 2W), or a few pixels less without padding."""
         if self.up == "upconv":
             return self.upconv(x)
         if self.up == "nearest":
-            return self.upsample_conv(nn.functional.interpolate(x, scale_factor=2.0))
+            return self.conv0(nn.functional.interpolate(x, scale_factor=2.0))
         x = nn.functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
         # Without padding the outermost pixels, for which the edge was repeated, are left out.
-        return self.upsample_conv(x if self.padding else x[:, :, 1:-1, 1:-1])
+        return self.conv0(x if self.padding else x[:, :, 1:-1, 1:-1])
 
     def forward(self, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
         """Joins the cropped feature maps of the contracting path and those from below."""

@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from unet_np.architecture import Architecture, Layer
+from unet_np.architecture import TASKS, UPS, Architecture, Layer
 from unet_np.cli._common import example, load_network
 from unet_np.errors import InputError
 from unet_np.summary import summary
@@ -50,6 +50,9 @@ def add_parser(subparsers: Any) -> None:
             metavar="N",
             help=f"{text} (default {getattr(defaults, name)})",
         )
+    add("--up", choices=UPS, help="way up: the paper's upconv (default), or one and a conv 3x3")
+    add("--batch-norm", action="store_true", default=None, help="batch norm before each ReLU")
+    add("--task", choices=TASKS, help="segment (default), classify or detect")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -69,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _architecture(args: argparse.Namespace) -> Architecture:
-    names = ("in_channels", "num_classes", "base_channels", "depth", "padding")
+    names = tuple(Architecture().to_dict())
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if args.weights is None:
         return Architecture(**given)
@@ -104,14 +107,25 @@ def _operations(layers: Sequence[Layer]) -> str:
         "crop_concat": "crop and concatenate {2}",
         "dropout": "dropout",
         "relu": "ReLU",
+        "batch_norm": "batch norm",
+        "upsample": "up-sample {0}x{0} {3}",
+        "global_pool": "global average pool",
+        "linear": "linear",
     }
     words = [
-        texts[layer.kind].format(layer.kernel, layer.padding, layer.skip.split(".")[0])
+        texts[layer.kind].format(layer.kernel, layer.padding, layer.skip.split(".")[0], layer.mode)
         for layer in layers
     ]
     text = ", ".join(words)
-    convolution = texts["conv"].format(3, layers[-1].padding) + ", ReLU"
-    return text.replace(f"{convolution}, {convolution}", f"({convolution}) x 2")
+    for between in (", ", ", batch norm, "):
+        convolution = texts["conv"].format(3, _padding(layers)) + between + "ReLU"
+        text = text.replace(f"{convolution}, {convolution}", f"({convolution}) x 2")
+    return text
+
+
+def _padding(layers: Sequence[Layer]) -> int:
+    """Of the block's last 3x3 convolution; 0 without one."""
+    return next((layer.padding for layer in reversed(layers) if layer.kernel == 3), 0)
 
 
 def _channels(layers: Sequence[Layer]) -> str:
@@ -122,6 +136,8 @@ def sizes(architecture: Architecture) -> str:
     """Which input sizes work and what they give."""
     first, step = architecture.min_input_size, architecture.size_step
     usual = architecture.nearest_input_sizes(572)[-1]
+    if not architecture.has_map:
+        return f"input sizes: {first} and every one above; the output is one vector for an image"
     some = [first, first + step, first + 2 * step, usual]
     pairs = ", ".join(f"{n} -> {architecture.output_size(n)}" for n in dict.fromkeys(sorted(some)))
     return (
