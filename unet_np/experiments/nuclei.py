@@ -51,7 +51,8 @@ def run(plan: Plan, places: Places, overwrite: bool = False) -> dict[str, Any]:
     plan : Plan
         What to do.
     places : Places
-        Where files go. ``nuclei.json`` is written after each draw.
+        Where files go. ``nuclei.json`` is written after each number of images, and the
+        pictures after each draw.
     overwrite : bool
         Begin anew.
 
@@ -74,13 +75,14 @@ def run(plan: Plan, places: Places, overwrite: bool = False) -> dict[str, Any]:
     fixed = {"zero_shot": zero_shots(bench), "baselines": baselines(bench)}
     trials: list[dict[str, Any]] = []
     result: dict[str, Any] = {}
-    for draw in range(plan.draws):
-        for count, (start, augment) in product(plan.counts, ARMS):
+    for draw, count in product(range(plan.draws), plan.counts):
+        for start, augment in ARMS:
             trial = Trial(start, augment, count, draw, rates[start])
             trials.append(run_trial(bench, trial))
         result = _result(bench, tried, rates, fixed, trials)
         runner.write_json(places.result("nuclei"), result)
-        _draw(bench, result, places)
+        if count == plan.counts[-1]:
+            _draw(bench, result, places)
     places.say("\n".join(table_lines(result)))
     return result
 
@@ -200,7 +202,7 @@ def _result(
         },
         "search": tried,
         "rates": {start or "scratch": rate for start, rate in rates.items()},
-        "draws_done": 1 + max(trial["draw"] for trial in trials),
+        "draws_done": len(trials) // (len(ARMS) * len(plan.counts)),
         "summary": summary(trials),
         **fixed,
         "trials": trials,

@@ -74,9 +74,9 @@ class Plan:
     config: TrainConfig
     counts: tuple[int, ...] = (1, 2, 4, 8, 16)
     draws: int = 2
-    test: int = 30
+    test: int = 20
     validation: int = 2
-    rates: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1)
+    rates: tuple[float, ...] = (0.01, 0.03, 0.1)
     search_count: int = 4
     quick: bool = False
 
@@ -119,7 +119,7 @@ class Plan:
         --------
         >>> split = plan().split(90)
         >>> len(split.test), len(split.validation), [len(draw) for draw in split.draws]
-        (30, 2, [16, 16])
+        (20, 2, [16, 16])
         """
         if count < self.needed:
             raise InputError(
@@ -162,7 +162,7 @@ def plan(quick: bool = False, **settings: Any) -> Plan:
         Settings of `TrainConfig` in the place of the plan's; None is left out.
     """
     config = TrainConfig(
-        data="dsb2018", base_channels=16, input_size=300, steps=300, momentum=0.9, warmup=30,
+        data="dsb2018", base_channels=16, input_size=300, steps=150, momentum=0.9, warmup=20,
         schedule="poly", learning_rate=0.01, validate_every=50, checkpoint_every=100,
         tensorboard=False,
     )  # fmt: skip
