@@ -56,19 +56,24 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train; returns the exit code."""
     # Imported late: --help need not wait for the network.
-    from unet_np.train import TrainingInterrupted, train
+    from unet_np.train import TrainingInterrupted, load_data, train
 
     if args.resume and args.overwrite:
         raise InputError("overwrite: got --overwrite with --resume, expected one of the two")
     config = settings(args)
+    dataset = load_data(config)
+    if dataset.note and not args.quiet:
+        print(dataset.note)
     try:
-        result = train(config, args.resume, args.overwrite, progress=not args.quiet)
+        result = train(config, args.resume, args.overwrite, not args.quiet, dataset)
     except TrainingInterrupted as stop:
         print(f"unet-np train: {stop}", file=sys.stderr)
         return 130
     if not args.quiet:
         figures = ", ".join(f"{key} {value:.4g}" for key, value in result.last.items())
         print(f"{figures or f'step {result.step}, nothing left to do'}")
+        if result.stopped_early:
+            print(f"stopped early: the lowest validation loss is that of step {result.best_step}")
         print(f"weights: {result.folder.weights}")
     return 0
 
