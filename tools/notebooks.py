@@ -4,7 +4,8 @@
     python tools/notebooks.py book/intro.ipynb    # one of them
 
 Cell ids are kept, execution times are not recorded, and the metadata is the same for all
-notebooks, so that a diff shows what changed in the book and nothing else.
+notebooks, so that a diff shows what changed in the book and nothing else. The first cell of code
+installs the package where there is none, as on Colab; the book's pages do not show it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import time
 from pathlib import Path
 
 import nbformat
+import yaml
 from nbclient import NotebookClient
 
 from unet_np.files import atomic_write
@@ -26,10 +28,17 @@ METADATA = {
 }
 # The metadata of a cell that the book reads; all else is an editor's.
 CELL_KEYS = ("tags", "mystnb", "slideshow")
+INSTALL = """# Where the package is not installed, as on Colab, this installs it.
+import importlib.util
+
+if importlib.util.find_spec("unet_np") is None:
+    %pip install --quiet "unet-np[io,plot] @ git+REPOSITORY"
+"""
 
 
 def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """The notebook without what its editor or its kernel's version put into it."""
+    begin_with_installation(notebook)
     notebook.metadata = nbformat.from_dict(METADATA)
     notebook.nbformat_minor = 5
     for cell in notebook.cells:
@@ -42,10 +51,29 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return notebook
 
 
+def begin_with_installation(notebook: nbformat.NotebookNode) -> None:
+    """Put the cell that installs the package before all other code, if it is not there."""
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    if not code:
+        return
+    if code[0].id != "install":
+        first = nbformat.v4.new_code_cell(id="install", metadata={"tags": ["remove-cell"]})
+        notebook.cells.insert(notebook.cells.index(code[0]), first)
+        for number, cell in enumerate([first, *code], start=1):
+            cell.execution_count = number
+            for output in cell.outputs:
+                if "execution_count" in output:
+                    output.execution_count = number
+        code = [first, *code]
+    config = yaml.safe_load((BOOK.parent / "_config.yml").read_text(encoding="utf-8"))
+    code[0].source = INSTALL.replace("REPOSITORY", config["repository"]["url"]).rstrip()
+
+
 def run(path: Path) -> bool:
     """Run a notebook in its own folder and store it; whether the file changed."""
     before = path.read_text(encoding="utf-8")
     notebook = nbformat.reads(before, as_version=4)
+    begin_with_installation(notebook)
     NotebookClient(
         notebook,
         timeout=600,
