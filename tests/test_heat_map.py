@@ -11,7 +11,13 @@ from oracles import directional_error, leaf, relative_error
 
 from unet_np import InputError, backend, heat_map
 from unet_np.heat_map import Objects, decode, find_objects, object_ids, peaks, suppress, targets
-from unet_np.ops.focal import detection_loss, focal_loss, log_sigmoid, sigmoid, smooth_l1
+from unet_np.ops.heat import (
+    detection_loss,
+    heat_cross_entropy,
+    log_sigmoid,
+    sigmoid,
+    smooth_l1,
+)
 
 
 def rectangles(shape, boxes):
@@ -217,25 +223,28 @@ def problem(seed, shape=(2, 7, 9)):
     return rng.normal(scale=3, size=shape), heat, rng.integers(0, 3, shape) / 2.0
 
 
-def torch_focal(logits, heat, weights, alpha, beta):
-    """The two lines as they stand in the paper, with PyTorch's logsigmoid."""
-    p = torch.sigmoid(logits)
-    y, w = torch.from_numpy(heat), torch.from_numpy(weights)
-    right = (1 - p) ** alpha * torch.nn.functional.logsigmoid(logits)
-    wrong = (1 - y) ** beta * p**alpha * torch.nn.functional.logsigmoid(-logits)
-    count = max(int(((y == 1) & (w > 0)).sum()), 1)
-    return -(w * torch.where(y == 1, right, wrong)).sum() / count
-
-
-@given(st.integers(0, 99), st.sampled_from([1.0, 2.0, 3.5]), st.sampled_from([0.0, 1.0, 4.0]))
-def test_focal_loss_agrees_with_torch(seed, alpha, beta):
+@given(st.integers(0, 99), st.sampled_from([0.0, 1.0, 10.0]))
+def test_cross_entropy_agrees_with_torch(seed, w0):
     logits, heat, weights = problem(seed)
     tensor = leaf(logits)
-    expected = torch_focal(tensor, heat, weights, alpha, beta)
+    each = torch.nn.functional.binary_cross_entropy_with_logits(
+        tensor, torch.from_numpy(heat), torch.from_numpy(weights * (1 + w0 * heat)), reduction="sum"
+    )
+    expected = each / max((weights > 0).sum(), 1)
     expected.backward()
-    loss, grad = focal_loss(logits, heat, weights, alpha, beta)
+    loss, grad = heat_cross_entropy(logits, heat, weights, w0)
     assert float(loss) == pytest.approx(expected.item(), rel=1e-12)
     assert relative_error(grad, tensor.grad) < 1e-12
+
+
+def test_the_loss_is_least_where_the_map_is_right():
+    _, heat, weights = problem(3)
+    heat = heat.clip(0.01, 0.99)
+    right = np.log(heat / (1 - heat))
+    loss, grad = heat_cross_entropy(right, heat, weights)
+    assert np.abs(grad).max() < 1e-15
+    for step in (-0.1, 0.1):
+        assert heat_cross_entropy(right + step, heat, weights)[0] > loss
 
 
 def test_smooth_l1_agrees_with_torch():
@@ -272,7 +281,7 @@ def test_finite_differences(seed):
 def test_the_loss_is_finite_at_any_logit():
     for value in (-1e4, 1e4):
         for y in (0.0, 0.5, 1.0):
-            loss, grad = focal_loss(np.full((1, 1, 1), value), np.full((1, 1, 1), y))
+            loss, grad = heat_cross_entropy(np.full((1, 1, 1), value), np.full((1, 1, 1), y))
             assert np.isfinite(loss)
             assert np.isfinite(grad).all()
     assert sigmoid(np.array([-1e4, 1e4])).tolist() == [0, 1]
@@ -284,18 +293,18 @@ def test_what_is_unknown_costs_nothing():
     logits, heat, _ = problem(0)
     weights = np.ones_like(logits)
     weights[:, 3:] = 0
-    loss, grad = focal_loss(logits, heat, weights)
+    loss, grad = heat_cross_entropy(logits, heat, weights)
     assert not grad[:, 3:].any()
     logits[:, 3:] = 50
-    assert focal_loss(logits, heat, weights)[0] == loss
+    assert heat_cross_entropy(logits, heat, weights)[0] == loss
     nothing = smooth_l1(np.ones((1, 2, 3, 3)), np.zeros((1, 2, 3, 3)), np.zeros((1, 3, 3)))
     assert nothing[0] == 0
     assert not nothing[1].any()
 
 
 def test_a_tile_without_objects_has_a_loss():
-    loss, grad = focal_loss(np.zeros((1, 4, 4)), np.zeros((1, 4, 4)))
-    assert float(loss) == pytest.approx(16 * 0.25 * np.log(2))
+    loss, grad = heat_cross_entropy(np.zeros((1, 4, 4)), np.zeros((1, 4, 4)))
+    assert float(loss) == pytest.approx(np.log(2))
     assert (grad > 0).all()
 
 
@@ -314,10 +323,16 @@ def test_the_loss_on_any_backend(xp):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda z: focal_loss(z[0], z[0]), r"logits: got shape \(4, 4\), expected \(B, H, W\)"),
-        (lambda z: focal_loss(z, z[:, :2]), r"heat: got shape \(1, 2, 4\), expected \(1, 4, 4\)"),
-        (lambda z: focal_loss(z, z, z[:, :2]), "weights: got shape"),
-        (lambda z: focal_loss(z, z, alpha=0), "alpha, beta: got 0, 4.0, expected at least 1 and 0"),
+        (
+            lambda z: heat_cross_entropy(z[0], z[0]),
+            r"logits: got shape \(4, 4\), expected \(B, H, W\)",
+        ),
+        (
+            lambda z: heat_cross_entropy(z, z[:, :2]),
+            r"heat: got shape \(1, 2, 4\), expected \(1, 4, 4\)",
+        ),
+        (lambda z: heat_cross_entropy(z, z, z[:, :2]), "weights: got shape"),
+        (lambda z: heat_cross_entropy(z, z, w0=-1), "w0: got -1, expected a number >= 0"),
         (lambda z: smooth_l1(z, z, z), r"values: got shape \(1, 4, 4\), expected \(B, C, H, W\)"),
         (lambda z: smooth_l1(z[None], z[None, :, :2], z), "targets: got shape"),
         (lambda z: smooth_l1(z[None], z[None], z[:, :2]), "weights: got shape"),

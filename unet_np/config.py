@@ -84,9 +84,9 @@ nearest valid key is 'base_channels'
     seed: int = _setting(0, "seed of everything random")
     weight_map: bool = _setting(True, "weigh pixels by equation 2")
     weight_variant: str = _setting("paper", "formula of the weight map: paper or falk2019")
-    w0: float = _setting(10.0, "height of the weight map between cells")
+    w0: float = _setting(10.0, "height of the weight map between cells; detect: at a centre")
     sigma: float = _setting(5.0, "width of the weight map in pixels")
-    heat_sigma: float = _setting(0.1, "detect: width of a Gaussian as a share of its object")
+    heat_sigma: float = _setting(0.15, "detect: width of a Gaussian as a share of its object")
     augment: bool = _setting(True, "augment the tiles")
     augmentation: dict[str, Any] = field(
         default_factory=dict, metadata={"help": "settings of Augmentation, a table in TOML"}

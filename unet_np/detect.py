@@ -62,7 +62,7 @@ def detection_maps(net: Network, image: np.ndarray, **options: Any) -> np.ndarra
 def detect(
     net: Network,
     image: np.ndarray,
-    threshold: float = 0.3,
+    threshold: float = 0.5,
     radius: float | None = None,
     **options: Any,
 ) -> Detections:

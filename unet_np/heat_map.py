@@ -204,7 +204,7 @@ def typical_size(ids: np.ndarray) -> tuple[float, float]:
 def targets(
     objects: Objects,
     shape: tuple[int, int],
-    share: float = 0.1,
+    share: float = 0.15,
     typical: tuple[float, float] = (16.0, 16.0),
 ) -> Targets:
     """The maps that a network should give for some objects.
@@ -231,9 +231,9 @@ def targets(
     Examples
     --------
     >>> one = Objects(np.array([[1.0, 2.0]]), np.array([[8.0, 8.0]]))
-    >>> maps = targets(one, (3, 5))
-    >>> maps.heat[1].round(2).tolist()
-    [0.14000000059604645, 0.6100000143051147, 1.0, 0.6100000143051147, 0.14000000059604645]
+    >>> maps = targets(one, (3, 5), share=0.1)
+    >>> maps.heat[1].astype(float).round(2).tolist()
+    [0.14, 0.61, 1.0, 0.61, 0.14]
     >>> float(np.exp(maps.log_sizes[0, 1, 2])), int((maps.size_weights > 0).sum())
     (8.0, 5)
     """
@@ -285,7 +285,7 @@ def _spot(
     return (places[0], places[1]), np.outer(down, across).astype(np.float32)
 
 
-def peaks(heat: Array, threshold: float = 0.3) -> tuple[np.ndarray, np.ndarray]:
+def peaks(heat: Array, threshold: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
     """Pixels that none of their eight neighbours exceeds, the highest first.
 
     Parameters
@@ -353,7 +353,7 @@ def suppress(points: np.ndarray, scores: np.ndarray, radius: float | np.ndarray)
     return np.array(kept, int)
 
 
-def decode(maps: Array, threshold: float = 0.3, radius: float | None = None) -> Detections:
+def decode(maps: Array, threshold: float = 0.5, radius: float | None = None) -> Detections:
     """Objects from the three maps that a network gives.
 
     Parameters

@@ -224,7 +224,7 @@ def prepare(config: TrainConfig, dataset: Dataset, xp: ModuleType) -> Samples:
 def choose_task(config: TrainConfig, dataset: Dataset) -> Task | None:
     """What differs from segmentation, from the training slices; None for segmentation."""
     if config.task == "detect":
-        return Detect.of(dataset, config.heat_sigma)
+        return Detect.of(dataset, config.heat_sigma, config.w0)
     if config.task == "classify":
         return Classify.of(dataset, config.weight_map)
     return None

@@ -31,10 +31,10 @@ DETECT_CHANNELS = 3
 PRIOR = 0.01
 """Height of the heat map with which a detecting network begins: most pixels are no centre."""
 
-SMALL = 0.01
+SMALL = 0.1
 """What the drawn weights of the last layer of a detecting network are multiplied by."""
 
-VALIDATION_THRESHOLD = 0.3
+VALIDATION_THRESHOLD = 0.5
 """Lowest peak that counts in the validation of a detection."""
 
 
@@ -171,10 +171,13 @@ class Detect:
         Median height and width of the objects, in pixels.
     share : float
         Standard deviation of an object's Gaussian as a share of its size.
+    w0 : float
+        What the pixel of a centre weighs more than one far from all.
     """
 
     typical: tuple[float, float]
-    share: float
+    share: float = 0.15
+    w0: float = 10.0
 
     columns = ("validation_loss", "validation_f1")
 
@@ -187,7 +190,7 @@ class Detect:
         return dataset if dataset.markers is None else replace(dataset, unknown=None)
 
     @classmethod
-    def of(cls, dataset: Dataset, share: float) -> Detect:
+    def of(cls, dataset: Dataset, share: float = 0.15, w0: float = 10.0) -> Detect:
         """For a data set.
 
         Raises
@@ -198,7 +201,7 @@ class Detect:
         ids = all_object_ids(dataset)
         if not ids.any():
             raise InputError("data: got no object, expected at least one to detect")
-        return cls(typical_size(ids), share)
+        return cls(typical_size(ids), share, w0)
 
     def truth(self, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
         """The numbers of the objects."""
@@ -240,8 +243,8 @@ class Detect:
         return targets(find_objects(ids), (ids.shape[0], ids.shape[1]), self.share, self.typical)
 
     def energy(self, outputs: Array, labels: Array, weights: Array) -> tuple[Any, Array]:
-        """Focal loss of the heat and smooth L1 of the logarithms of the sizes."""
-        return detection_loss(outputs, labels, weights)
+        """Cross entropy of the heat and smooth L1 of the logarithms of the sizes."""
+        return detection_loss(outputs, labels, weights, self.w0)
 
     def validate(self, forward: Callable[[Array], Array], tiles: Iterable[Any]) -> dict[str, float]:
         """Mean loss of the tiles, and F1 of the peaks within a quarter of the typical size."""
@@ -249,7 +252,7 @@ class Detect:
         radius = max(float(np.sqrt(self.typical[0] * self.typical[1])) / 4, 1.0)
         for tile in tiles:
             outputs = forward(tile.image)
-            losses.append(float(detection_loss(outputs, tile.labels, tile.weights)[0]))
+            losses.append(float(self.energy(outputs, tile.labels, tile.weights)[0]))
             truth.append(np.argwhere(backend.to_numpy(tile.labels[0, 0]) == 1))
             found.append(peaks(sigmoid(outputs[0, 0]), VALIDATION_THRESHOLD)[0])
             unknown.append(backend.to_numpy(tile.weights[0, 0]) == 0)

@@ -36,7 +36,7 @@ Without -o, OUT is NAME-objects for the image NAME, in the current folder."""
 _EXAMPLE = """
 unet-np train --task detect --data hela --base-channels 16 --out runs/detect
 unet-np detect image.tif --weights runs/detect
-unet-np detect plate/*.png -o results/ --weights runs/detect --threshold 0.5 --radius 10"""
+unet-np detect plate/*.png -o results/ --weights runs/detect --threshold 0.6 --radius 10"""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def add_parser(subparsers: Any) -> None:
     add("images", nargs="+", metavar="IMAGE", type=Path, help="PNG, JPEG or TIFF; may be a stack")
     add("--weights", type=Path, metavar="FILE", required=True, help="of a training, or its folder")
     add("-o", "--out", metavar="OUT", help="a .csv for one image, or a folder")
-    add("--threshold", type=float, default=0.3, metavar="X", help="lowest score (default 0.3)")
+    add("--threshold", type=float, default=0.5, metavar="X", help="lowest score (default 0.5)")
     add(
         "--radius",
         type=float,

@@ -8,13 +8,13 @@ from unet_np.ops.activation import dropout, dropout_backward, relu, relu_backwar
 from unet_np.ops.batchnorm import batch_norm, batch_norm_backward
 from unet_np.ops.conv import conv2d, conv2d_backward
 from unet_np.ops.crop import center_crop, crop_concat, crop_concat_backward
-from unet_np.ops.focal import detection_loss, focal_loss, sigmoid, smooth_l1
 from unet_np.ops.head import (
     global_average_pool,
     global_average_pool_backward,
     linear,
     linear_backward,
 )
+from unet_np.ops.heat import detection_loss, heat_cross_entropy, sigmoid, smooth_l1
 from unet_np.ops.loss import softmax, softmax_backward, weighted_cross_entropy
 from unet_np.ops.pool import max_pool2d, max_pool2d_backward
 from unet_np.ops.upconv import conv_transpose2d, conv_transpose2d_backward
@@ -33,9 +33,9 @@ __all__ = [
     "detection_loss",
     "dropout",
     "dropout_backward",
-    "focal_loss",
     "global_average_pool",
     "global_average_pool_backward",
+    "heat_cross_entropy",
     "linear",
     "linear_backward",
     "max_pool2d",

@@ -1,4 +1,4 @@
-"""The loss of a detecting network: focal loss of a heat map, smooth L1 of sizes; by hand."""
+"""The loss of a detecting network: cross entropy of a heat map, smooth L1 of sizes; by hand."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from unet_np.backend import Array, array_module
 from unet_np.errors import InputError
 
-ALPHA, BETA, DELTA = 2.0, 4.0, 0.1
+W0, DELTA, SIZE_SHARE = 10.0, 0.1, 0.1
 
 
 def sigmoid(logits: Array) -> Array:
@@ -30,26 +30,19 @@ def sigmoid(logits: Array) -> Array:
     return xp.where(logits >= 0, 1, small) / (1 + small)
 
 
-def focal_loss(
-    logits: Array,
-    heat: Array,
-    weights: Array | None = None,
-    alpha: float = ALPHA,
-    beta: float = BETA,
+def heat_cross_entropy(
+    logits: Array, heat: Array, weights: Array | None = None, w0: float = W0
 ) -> tuple[Any, Array]:
-    """Focal loss of a heat map with one pixel for each object (Zhou, Wang and Kraehenbuehl 2019).
+    """Weighted cross entropy of a heat map, and its gradient.
 
-    With p = sigmoid(a) and the true map y, a pixel costs::
+    The energy of eq. 1 for two classes, where the truth y of a pixel is no class but a number
+    from 0 to 1. With p = sigmoid(a), a pixel costs::
 
-        y = 1:  -(1 - p)^alpha log p                      the pixel of a centre
-        y < 1:  -(1 - y)^beta p^alpha log(1 - p)          all others
+        -(1 + w0 y) (y log p + (1 - y) log(1 - p))
 
-    and the loss is the sum over the pixels, divided by the number of centres (by 1 if there is
-    none). The power of alpha makes the many easy pixels cheap, that of beta forgives high values
-    close to a centre. The gradients of the two lines are::
-
-        dE/da = (1 - p)^alpha (alpha p log p - (1 - p))
-        dE/da = (1 - y)^beta p^alpha (p - alpha (1 - p) log(1 - p))
+    and the loss is the mean over the pixels that count. It is least at p = y. Few pixels are near
+    a centre; w0 makes them weigh as much as the many others, as in eq. 2. The gradient is
+    dE/da = (1 + w0 y) (p - y), divided by the number of pixels.
 
     Parameters
     ----------
@@ -58,9 +51,9 @@ def focal_loss(
     heat : array (B, H, W)
         y, from 0 to 1.
     weights : array (B, H, W), optional
-        Of each pixel, at least 0; a centre of weight 0 counts neither above nor below.
-    alpha, beta : float
-        At least 1 and at least 0.
+        Of each pixel, at least 0; one of weight 0 does not count.
+    w0 : float
+        At least 0.
 
     Returns
     -------
@@ -71,33 +64,27 @@ def focal_loss(
     Raises
     ------
     InputError
-        If shapes disagree, or alpha or beta is out of its range.
+        If shapes disagree or w0 is negative.
 
     Examples
     --------
     >>> import numpy as np
-    >>> loss, grad = focal_loss(np.zeros((1, 1, 1)), np.ones((1, 1, 1)))
-    >>> round(float(loss), 4), grad.round(4).item()
-    (0.1733, -0.2983)
+    >>> loss, grad = heat_cross_entropy(np.zeros((1, 1, 1)), np.ones((1, 1, 1)))
+    >>> round(float(loss), 4), grad.item()
+    (7.6246, -5.5)
     """
-    given = [] if weights is None else [weights]
-    xp = array_module(logits, heat, *given)
+    xp = array_module(logits, heat, *([] if weights is None else [weights]))
     _check(logits, 3, "logits", "(B, H, W)")
     for name, array in (("heat", heat), ("weights", weights)):
         if array is not None and array.shape != logits.shape:
             raise InputError(f"{name}: got shape {array.shape}, expected {logits.shape}")
-    if alpha < 1 or beta < 0:
-        raise InputError(f"alpha, beta: got {alpha}, {beta}, expected at least 1 and 0")
-    centre = heat == 1
+    if not w0 >= 0:
+        raise InputError(f"w0: got {w0}, expected a number >= 0")
+    y = heat.astype(logits.dtype)
     w = xp.ones_like(logits) if weights is None else weights.astype(logits.dtype)
-    count = xp.maximum((centre & (w > 0)).sum(), 1).astype(logits.dtype)
-    # q is the probability of the wrong answer: 1 - p at a centre, p elsewhere.
-    signed = xp.where(centre, -logits, logits)
-    q, log_right = sigmoid(signed), log_sigmoid(-signed)
-    factor = w * xp.where(centre, 1, (1 - heat.astype(logits.dtype)) ** beta) / count
-    loss = -(factor * q**alpha * log_right).sum()
-    grad = factor * q**alpha * (q - alpha * (1 - q) * log_right)
-    return loss, xp.where(centre, -grad, grad).astype(logits.dtype)
+    w = w * (1 + w0 * y) / xp.maximum((w > 0).sum(), 1).astype(logits.dtype)
+    cost = y * log_sigmoid(logits) + (1 - y) * log_sigmoid(-logits)
+    return -(w * cost).sum(), (w * (sigmoid(logits) - y)).astype(logits.dtype)
 
 
 def log_sigmoid(logits: Array) -> Array:
@@ -168,9 +155,13 @@ def smooth_l1(
 
 
 def detection_loss(
-    outputs: Array, targets: Array, weights: Array, size_share: float = 1.0
+    outputs: Array,
+    targets: Array,
+    weights: Array,
+    w0: float = W0,
+    size_share: float = SIZE_SHARE,
 ) -> tuple[Any, Array]:
-    """Focal loss of the heat map plus smooth L1 of the logarithms of height and width.
+    """Cross entropy of the heat map plus smooth L1 of the logarithms of height and width.
 
     Parameters
     ----------
@@ -180,6 +171,8 @@ def detection_loss(
         Heat, logarithms of height and width (`unet_np.heat_map.targets`).
     weights : array (B, 2, H, W)
         Of the heat, and of the two sizes.
+    w0 : float
+        As in `heat_cross_entropy`.
     size_share : float
         What the second loss is multiplied by.
 
@@ -199,7 +192,7 @@ def detection_loss(
     >>> outputs, targets = np.zeros((1, 3, 4, 4)), np.zeros((1, 3, 4, 4))
     >>> loss, grad = detection_loss(outputs, targets, np.ones((1, 2, 4, 4)))
     >>> round(float(loss), 3), grad.shape
-    (2.773, (1, 3, 4, 4))
+    (0.693, (1, 3, 4, 4))
     """
     xp = array_module(outputs, targets, weights)
     if outputs.ndim != 4 or outputs.shape[1] != 3:
@@ -211,7 +204,7 @@ def detection_loss(
     ):
         if array.shape != expected:
             raise InputError(f"{name}: got shape {array.shape}, expected {expected}")
-    heat_loss, heat_grad = focal_loss(outputs[:, 0], targets[:, 0], weights[:, 0])
+    heat_loss, heat_grad = heat_cross_entropy(outputs[:, 0], targets[:, 0], weights[:, 0], w0)
     size_loss, size_grad = smooth_l1(outputs[:, 1:], targets[:, 1:], weights[:, 1])
     grad = xp.concatenate([heat_grad[:, None], size_share * size_grad], axis=1)
     return heat_loss + size_share * size_loss, grad.astype(outputs.dtype)
