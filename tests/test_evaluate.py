@@ -7,7 +7,7 @@ import pytest
 
 from unet_np import metrics
 from unet_np.cli import main
-from unet_np.cli.evaluate import probabilities, read_stack
+from unet_np.cli.evaluate import probabilities, read_both
 from unet_np.errors import InputError
 from unet_np.images import write_png, write_tiff
 
@@ -74,7 +74,8 @@ def test_numbered_cells_are_scored_by_seg(tmp_path, monkeypatch):
 def test_a_folder_is_a_stack_in_the_order_of_the_names(tmp_path):
     for number in (0, 1, 2):
         write_png(tmp_path / f"{number}.png", np.full((4, 5), number, np.uint8))
-    assert read_stack(tmp_path, "labels")[:, 0, 0].tolist() == [0, 1, 2]
+    for slices in read_both(tmp_path, tmp_path, "probabilities")[:2]:
+        assert slices[:, 0, 0].tolist() == [0, 1, 2]
 
 
 def test_eight_and_sixteen_bits_are_probabilities():
@@ -102,7 +103,7 @@ def test_the_table_is_printed(stack, capsys):
         (["maps.tif", "labels.tif", "--json", "maps.tif"], "which is an input"),
         (["maps.tif", "labels.tif", "--threshold", "2"], "threshold"),
         (["empty", "labels.tif"], "expected images in it"),
-        (["mixed", "labels.tif"], "as the first"),
+        (["mixed", "labels.tif"], "2 slices of 2 sizes, expected 2 slices of 24 x 24"),
     ],
 )
 def test_mistakes_are_one_line(stack, tmp_path, capsys, arguments, message):
@@ -120,5 +121,5 @@ def test_mistakes_are_one_line(stack, tmp_path, capsys, arguments, message):
 
 def test_a_stack_of_vectors_is_refused(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros(3))
-    with pytest.raises(InputError, match="labels"):
-        read_stack(tmp_path / "a.npy", "labels")
+    with pytest.raises(InputError, match=r"prediction: .* is not an image"):
+        read_both(tmp_path / "a.npy", tmp_path / "a.npy", "probabilities")

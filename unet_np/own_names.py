@@ -15,7 +15,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 
 _MASK_WORD = re.compile(
     "masks?|labels?|gt|groundtruth|truth|seg|segmentations?|annotated|annotations?|instances?|"
-    "binary|cp|man|manual|target"
+    "binary|cp|man|manual|target|probability|probabilities|prediction|predictions|pred"
 )
 _IMAGE_WORD = re.compile("images?|imgs?|im|raw|input")
 
@@ -112,6 +112,17 @@ cell1_mask.png; nearest is cel1_mask.png
         f"images: got none for the mask {alone.name}, expected as many images as masks; "
         f"{_nearest(alone, [left[key] for key in left if key not in right] or images)}"
     )
+
+
+def share_a_name(images: Sequence[Path], masks: Sequence[Path]) -> bool:
+    """Whether any two names mean the same, as `pair_names` reads them.
+
+    Examples
+    --------
+    >>> share_a_name([Path("a.png")], [Path("b.png"), Path("a_mask.tif")])
+    True
+    """
+    return bool({_words(path) for path in images} & {_words(path) for path in masks})
 
 
 def split_folder(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:

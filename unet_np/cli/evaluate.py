@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unet_np.cli._common import check_output, example
 from unet_np.errors import InputError
@@ -12,11 +13,23 @@ from unet_np.errors import InputError
 if TYPE_CHECKING:
     import numpy as np
 
-_SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
+_PADDABLE = ("iou", "dice", "seg_measure")  # background around both changes nothing
+_KINDS = ("probabilities", "instances")
+
+
+class Pair(NamedTuple):
+    """Prediction and labels, (N, H, W) each, and whether all slices have one size."""
+
+    prediction: np.ndarray
+    labels: np.ndarray
+    one_size: bool
+
 
 _DESCRIPTION = """\
 Score a prediction against labels, as the challenges' own programs do. Both are an image, a stack,
-or a folder whose images, sorted by name, are the slices.
+or a folder of images. Two folders go together by name, as in `unet-np train`, or else in order. Of
+what `unet-np segment` wrote NAME-instances.tif serves seg_measure and NAME-probabilities.tif the
+rest. Images of different sizes have iou, dice and seg_measure.
 
   probabilities   float in 0 to 1, or 8 or 16 bits, which are divided by 255 or 65535
   labels          0 is membrane or background, anything else is cell
@@ -29,6 +42,7 @@ the challenge by default; --threshold fixes one that was chosen elsewhere."""
 _EXAMPLE = """
 unet-np evaluate out.tif labels.tif
 unet-np evaluate out.tif labels.tif --metrics rand_error v_rand --threshold 0.5 --json scores.json
+unet-np evaluate results/ masks/ --metrics iou seg_measure
 unet-np evaluate out-instances.tif masks.tif --metrics seg_measure --per-slice"""
 
 
@@ -59,20 +73,25 @@ def run(args: argparse.Namespace) -> int:
         check_output(args.json, "--json")
         if args.json.resolve() in (args.prediction.resolve(), args.labels.resolve()):
             raise InputError(f"--json: got {args.json}, which is an input, expected another file")
-    prediction, labels = (
-        read_stack(args.prediction, "prediction"),
-        read_stack(args.labels, "labels"),
-    )
-    if prediction.shape != labels.shape:
-        raise InputError(
-            f"prediction: got {_size(prediction)}, expected {_size(labels)} as the labels"
-        )
-    metrics = args.metrics or default_metrics(prediction, labels)
+    pairs: dict[str, Pair] = {}
+
+    def pair(kind: str) -> Pair:
+        if kind not in pairs:
+            pairs[kind] = read_both(args.prediction, args.labels, kind)
+        return pairs[kind]
+
+    metrics = args.metrics or _default(args.prediction, pair)
     thresholds = args.threshold
     if thresholds is not None and len(thresholds) == 1:
         thresholds = thresholds[0]
     scores: dict[str, Any] = {}
     for name in metrics:
+        prediction, labels, one_size = pair("instances" if name == "seg_measure" else _KINDS[0])
+        if not one_size and name not in _PADDABLE:
+            raise InputError(
+                f"--metrics: got {name} for images of different sizes, expected one of "
+                f"{', '.join(_PADDABLE)}"
+            )
         if name == "seg_measure":
             scores |= evaluate(numbered(labels, "labels"), numbered(prediction, "prediction"), name)
         else:
@@ -85,37 +104,88 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def read_stack(path: Path, argument: str) -> np.ndarray:
-    """The slices of a file or of a folder, (N, H, W).
+def _default(path: Path, pair: Callable[[str], Pair]) -> tuple[str, ...]:
+    """Metrics where the user names none."""
+    kind = _KINDS[1] if path.is_dir() and _of_segment(path, _KINDS[1]) else _KINDS[0]
+    prediction, labels, one_size = pair(kind)
+    chosen = default_metrics(prediction, labels)
+    return chosen if one_size or chosen == ("seg_measure",) else ("iou", "dice")
+
+
+def _of_segment(folder: Path, kind: str) -> list[Path]:
+    return sorted(file for file in folder.glob(f"*-{kind}.tif") if file.name[0] != ".")
+
+
+def read_both(prediction: Path, labels: Path, kind: str) -> Pair:
+    """Prediction and labels slice by slice, and whether all are of one size.
+
+    Smaller slices lie in the upper left corner of the largest height and width, 0 around them.
+
+    Parameters
+    ----------
+    prediction, labels : pathlib.Path
+        Files or folders.
+    kind : {"probabilities", "instances"}
+        Which files are read of a folder that ``unet-np segment`` wrote.
 
     Raises
     ------
     InputError
-        If there are none, they are no grey images, or differ in size.
+        If there are no images, they are not grey, names do not pair, or sizes differ.
     """
-    import numpy as np
+    from unet_np.own_names import list_images
 
+    files = [prediction], [labels]
+    if prediction.is_dir():
+        files = _of_segment(prediction, kind) or list_images(prediction, "prediction"), files[1]
+    if labels.is_dir():
+        files = files[0], list_images(labels, "labels")
+    if prediction.is_dir() and labels.is_dir():
+        files = _paired(*files)
+    sides = [
+        [page for file in paths for page in _pages(file, argument)]
+        for paths, argument in zip(files, ("prediction", "labels"), strict=True)
+    ]
+    got, expected = (_size(pages) for pages in sides)
+    if [page.shape for page in sides[0]] != [page.shape for page in sides[1]]:
+        raise InputError(f"prediction: got {got}, expected {expected} as the labels")
+    one_size = len({page.shape for page in sides[0]}) == 1
+    return Pair(_stack(sides[0]), _stack(sides[1]), one_size)
+
+
+def _paired(predictions: list[Path], labels: list[Path]) -> tuple[list[Path], list[Path]]:
+    """By name; in order where no name has a partner."""
+    from unet_np.own_names import pair_names, share_a_name
+
+    if len(predictions) == len(labels) and not share_a_name(predictions, labels):
+        return predictions, labels
+    try:
+        pairs = pair_names(predictions, labels)
+    except InputError as error:
+        text = str(error).replace("masks: ", "labels: ", 1).replace("images: ", "prediction: ", 1)
+        raise InputError(text) from None
+    return [first for first, _ in pairs], [second for _, second in pairs]
+
+
+def _pages(file: Path, argument: str) -> list[np.ndarray]:
     from unet_np.images import read_image, to_grey
 
-    files = [path]
-    if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix.lower() in _SUFFIXES)
-        if not files:
-            raise InputError(f"{argument}: got the folder {path}, expected images in it")
-    stacks = []
-    for file in files:
-        image = read_image(file, argument=argument)
-        # A label map keeps its numbers; a picture that was stored in colour has grey ones.
-        grey = to_grey(image) if image.ndim == 3 and image.shape[-1] in (3, 4) else image
-        if grey.ndim not in (2, 3):
-            raise InputError(f"{argument}: got {file} of shape {image.shape}, expected (N, H, W)")
-        stacks.append(grey if grey.ndim == 3 else grey[None])
-        if stacks[-1].shape[1:] != stacks[0].shape[1:]:
-            raise InputError(
-                f"{argument}: got {file} of {_size(stacks[-1])}, expected {_size(stacks[0])} "
-                "as the first"
-            )
-    return np.concatenate(stacks)
+    image = read_image(file, argument=argument)
+    # A label map keeps its numbers; a picture that was stored in colour has grey ones.
+    grey = to_grey(image) if image.ndim == 3 and image.shape[-1] in (3, 4) else image
+    if grey.ndim not in (2, 3):
+        raise InputError(f"{argument}: got {file} of shape {image.shape}, expected (N, H, W)")
+    return list(grey) if grey.ndim == 3 else [grey]
+
+
+def _stack(pages: list[np.ndarray]) -> np.ndarray:
+    import numpy as np
+
+    height, width = (max(page.shape[axis] for page in pages) for axis in (0, 1))
+    stack = np.zeros((len(pages), height, width), np.result_type(*pages))
+    for place, page in zip(stack, pages, strict=True):
+        place[: page.shape[0], : page.shape[1]] = page
+    return stack
 
 
 def probabilities(prediction: np.ndarray) -> np.ndarray:
@@ -205,9 +275,12 @@ def _metric_names() -> tuple[str, ...]:
     return METRIC_NAMES
 
 
-def _size(stack: np.ndarray) -> str:
-    count, height, width = stack.shape
-    return f"{count} slices of {height} x {width}"
+def _size(pages: list[np.ndarray]) -> str:
+    sizes = {page.shape for page in pages}
+    shown = (
+        f"{pages[0].shape[0]} x {pages[0].shape[1]}" if len(sizes) == 1 else f"{len(sizes)} sizes"
+    )
+    return f"{len(pages)} slices of {shown}"
 
 
 def _write_json(args: argparse.Namespace, scores: dict[str, Any]) -> None:

@@ -39,7 +39,7 @@ _EXAMPLE = """
 unet-np segment slice.tif -o out.tif
 unet-np segment cells.tif --model hela --instances
 unet-np segment slice.tif -o out.tif --weights runs/em/weights.safetensors
-unet-np segment plate/*.png -o results/ --weights cells.safetensors --averaging 7"""
+unet-np segment plate/ -o results/ --weights cells.safetensors --averaging 7"""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def add_parser(subparsers: Any) -> None:
         **example(_EXAMPLE),
     )
     add = parser.add_argument
-    add("images", nargs="+", metavar="IMAGE", type=Path, help="PNG, JPEG or TIFF; may be a stack")
+    add("images", nargs="+", metavar="IMAGE", type=Path, help="PNG, JPEG, TIFF or a folder of them")
     add("--weights", type=Path, metavar="FILE", help="what `unet-np train` wrote")
     add("--model", metavar="NAME", help="without --weights: em (default), u373 or hela")
     add("-o", "--out", metavar="OUT", help="a .tif for one image, or a folder")
@@ -86,6 +86,7 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Segment every image; everything that can be checked is checked before the first."""
     args.weights = choose_weights(args.weights, args.model)
+    args.images = listed(args.images)
     outputs = plan_outputs(args.images, args.out, args.labels)
     _check_paths(args, outputs)
     memory = bytes_of(args.memory)
@@ -132,6 +133,15 @@ def choose_weights(weights: Path | None, model: str | None) -> Path:
     if model is not None:
         raise InputError(f"--model: got {model} with --weights, expected one of the two")
     return weights
+
+
+def listed(paths: Sequence[Path]) -> list[Path]:
+    """The images, with those of each folder in its place."""
+    from unet_np.own_names import list_images
+
+    return [
+        file for path in paths for file in (list_images(path, "image") if path.is_dir() else [path])
+    ]
 
 
 def plan_outputs(images: Sequence[Path], out: str | None, labels: Path | None) -> list[Outputs]:
