@@ -10,7 +10,8 @@ from typing import Any
 from unet_np.cli._common import check_output, choose_threads, example
 from unet_np.errors import InputError
 
-NAMES = ("em", "u373", "hela", "nuclei")
+NAMES = ("em", "u373", "hela", "nuclei", "detect", "classify")
+TASKS = {"detect": "detection", "classify": "classification"}
 
 _DESCRIPTION = """\
 Run an experiment of the paper on real data: train, predict and score on slices that the network
@@ -20,6 +21,8 @@ has not seen.
   u373   Table 2: trained on sequence 01 and tested on 02 (fold 0), and the other way (fold 1)
   hela   likewise
   nuclei images from elsewhere: zero-shot, fine-tuned and from scratch on 1 to 16 images
+  detect centres and boxes of HeLa cells (01 to 02) and of nuclei
+  classify  is a pixel of the EM stack membrane or cell: the sliding window before the U-Net
 
 Each fold writes RESULTS/NAME-FOLD.json with pictures beside it, and RESULTS/NAME.json is the table
 of the folds that there are. The trainings lie under RUNS. A fold that is finished is not run
@@ -76,6 +79,8 @@ def run(args: argparse.Namespace) -> int:
     choose_threads(args.threads)
     if args.name == "nuclei":
         return _run_nuclei(args)
+    if args.name in TASKS:
+        return _run_task(args)
     keys = ("steps", "base_channels", "input_size", "averaging", "seed", "learning_rate")
     settings = {key: getattr(args, key) for key in keys}
     chosen = experiments.recipe(args.name, args.quick, **settings)
@@ -108,6 +113,24 @@ def _run_nuclei(args: argparse.Namespace) -> int:
     return 0
 
 
+def _run_task(args: argparse.Namespace) -> int:
+    import importlib
+
+    from unet_np.train import TrainingInterrupted
+
+    module = importlib.import_module(f"unet_np.experiments.{TASKS[args.name]}")
+    keys = ("steps", "base_channels", "input_size", "seed", "learning_rate")
+    chosen = module.recipe(args.quick, **{key: getattr(args, key) for key in keys})
+    places = _places(args)
+    check_output(places.result(args.name), "--results")
+    try:
+        module.run(chosen, places, args.overwrite)
+    except TrainingInterrupted as stop:
+        print(f"unet-np experiment: {stop}", file=sys.stderr)
+        return 130
+    return 0
+
+
 def _check(args: argparse.Namespace) -> None:
     if args.resume and args.overwrite:
         raise InputError("overwrite: got --overwrite with --resume, expected one of the two")
@@ -121,6 +144,9 @@ def _check(args: argparse.Namespace) -> None:
         if getattr(args, name) not in (None, False):
             flag = "--" + name.replace("_", "-")
             raise InputError(f"{flag}: got the experiment nuclei, expected em, u373 or hela")
+    for name in ("fold", "search", "export", "averaging") if args.name in TASKS else ():
+        if getattr(args, name) not in (None, False):
+            raise InputError(f"--{name}: got the experiment {args.name}, expected em, u373 or hela")
     if args.averaging not in (None, 1, 7, 8):
         raise InputError(f"--averaging: got {args.averaging}, expected 1, 7 or 8")
 
