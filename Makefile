@@ -25,7 +25,7 @@ export PYTHONUTF8 := 1
 export JUPYTER_PREFER_ENV_PATH := 1
 export JUPYTER_PLATFORM_DIRS := 1
 
-.PHONY: help install book pages pdf serve links test lint types unit nbval notebooks bench clean
+.PHONY: help install book pages pdf serve launch links test lint types unit nbval notebooks bench clean
 .DEFAULT_GOAL := help
 
 help:
@@ -34,6 +34,7 @@ help:
 	@echo "make test       all checks: ruff, mypy, pytest, and every notebook against its stored outputs"
 	@echo "make pdf        print the book into _build/pdf; needs Chromium or Chrome"
 	@echo "make pages      build the book, then test its pages in a browser"
+	@echo "make launch     run every notebook with the installed package alone, as Colab does"
 	@echo "make notebooks  run the notebooks again and store their outputs (NOTEBOOKS=... for some of them)"
 	@echo "make bench      speed and memory against PyTorch, into results/bench-cpu.json (minutes)"
 	@echo "make clean      delete what the commands above made, .venv excepted"
@@ -71,11 +72,17 @@ serve:
 	@echo "http://localhost:$(PORT)/ (Ctrl-C stops)"
 	@$(PY) -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
 
+# Every notebook from the package alone, in a folder of its own; `make test` does so with some.
+launch: $(INSTALLED)
+	UNET_NP_LAUNCH=all $(PY) -m pytest -q -n $(JOBS) --dist worksteal tests/test_launch.py
+
 # Needs the network, unlike everything else.
 links: $(INSTALLED)
 	$(BIN)/jupyter-book build . -q --builder linkcheck
 
-test: lint types unit nbval
+# The book comes before the tests, which then read its pages in a browser.
+test: export UNET_NP_REQUIRE_BOOK := 1
+test: lint types book unit nbval
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -1,7 +1,8 @@
 """The built pages as a reader has them: accessible, whole, and without the network.
 
 They are those in `_build/html`, or in the folder that UNET_NP_HTML names; without them every
-test here skips. `make pages` builds the book and runs these tests.
+test here skips, or fails under UNET_NP_REQUIRE_BOOK=1, which `make test` sets after building the
+book. `make pages` builds the book and runs these tests alone.
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ PAGES = sorted(
     for path in HTML.rglob("*.html")
     if not path.relative_to(HTML).parts[0].startswith("_")
 )
-NOT_BUILT = "the book is not built: make book"
 # Pages that Sphinx makes by itself, and the page that leads to the first one.
 GENERATED = {"genindex.html", "search.html", "py-modindex.html", "index.html"}
 
@@ -41,10 +41,15 @@ def is_outdated() -> bool:
     return newest > (HTML / "search.html").stat().st_mtime
 
 
+problem = ""
 if not PAGES:
-    pytest.skip(NOT_BUILT, allow_module_level=True)
-if "UNET_NP_HTML" not in os.environ and is_outdated():
-    pytest.skip("the built book is older than its sources: make pages", allow_module_level=True)
+    problem = "the book is not built: make book"
+elif "UNET_NP_HTML" not in os.environ and is_outdated():
+    problem = "the built book is older than its sources: make pages"
+if problem and os.environ.get("UNET_NP_REQUIRE_BOOK") == "1":
+    pytest.fail(f"UNET_NP_REQUIRE_BOOK=1, and {problem}", pytrace=False)
+if problem:
+    pytest.skip(problem, allow_module_level=True)
 
 every_page = pytest.mark.parametrize("name", PAGES)
 
