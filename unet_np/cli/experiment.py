@@ -10,8 +10,8 @@ from typing import Any
 from unet_np.cli._common import check_output, choose_threads, example
 from unet_np.errors import InputError
 
-NAMES = ("em", "u373", "hela", "nuclei", "detect", "classify")
-TASKS = {"detect": "detection", "classify": "classification"}
+NAMES = ("em", "u373", "hela", "nuclei", "detect", "classify", "border")
+TASKS = {"detect": "detection", "classify": "classification", "border": "border"}
 
 _DESCRIPTION = """\
 Run an experiment of the paper on real data: train, predict and score on slices that the network
@@ -23,6 +23,7 @@ has not seen.
   nuclei images from elsewhere: zero-shot, fine-tuned and from scratch on 1 to 16 images
   detect centres and boxes of HeLa cells (01 to 02) and of nuclei
   classify  is a pixel of the EM stack membrane or cell: the sliding window before the U-Net
+  border padding 1 against none: errors by distance to the border of a tile, on the EM stack
 
 Each fold writes RESULTS/NAME-FOLD.json with pictures beside it, and RESULTS/NAME.json is the table
 of the folds that there are. The trainings lie under RUNS. A fold that is finished is not run

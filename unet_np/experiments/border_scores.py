@@ -1,0 +1,119 @@
+"""Errors and changes by distance to a border, for the border study."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+EDGES = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+"""Distances at which the bins begin; the last one ends the last bin."""
+
+WAYS = ("valid", "tiles", "overlap", "whole", "mirrored")
+"""No padding and overlap-tile; padding 1 in four ways of cutting."""
+
+
+def scores(
+    maps: dict[str, np.ndarray], truth: np.ndarray, thresholds: dict[str, float], side: int
+) -> dict[str, Any]:
+    """Errors and changes of each way, by distance to the border of a tile and of the slice.
+
+    Parameters
+    ----------
+    maps : dict
+        By way, (N, H, W) probabilities.
+    truth : numpy.ndarray
+        (N, H, W) bool.
+    thresholds : dict
+        Of ``valid`` and ``same``.
+    side : int
+        Of the tiles side by side.
+    """
+    wrong = {
+        way: (probability > thresholds["valid" if way == "valid" else "same"]) != truth
+        for way, probability in maps.items()
+    }
+    inside = distance_to_border(truth.shape[1:], side)
+    outside = distance_to_border(truth.shape[1:], None)
+    ways = {}
+    for way in WAYS:
+        ways[way] = {
+            "wrong": _rounded(wrong[way].mean()),
+            "wrong_by_slice": [_rounded(one.mean()) for one in wrong[way]],
+            "wrong_by_distance": by_distance(wrong[way], inside),
+        }
+        if way != "valid":
+            ways[way] |= changes(maps[way], maps["whole"], thresholds["same"], inside)
+    return {
+        "distance": bins(inside),
+        "ways": ways,
+        "image_border": {
+            "distance": bins(outside),
+            "wrong_by_distance": {
+                way: by_distance(wrong[way], outside) for way in ("valid", "whole", "mirrored")
+            },
+        },
+    }
+
+
+def changes(
+    maps: np.ndarray, whole: np.ndarray, threshold: float, distance: np.ndarray
+) -> dict[str, Any]:
+    """How a way of predicting differs from the prediction of whole slices by the same network."""
+    difference = np.abs(maps - whole)
+    flipped = (maps > threshold) != (whole > threshold)
+    return {
+        "largest_change": _rounded(difference.max()),
+        "change_by_distance": by_distance(difference, distance),
+        "flipped": _rounded(flipped.mean()),
+        "flipped_by_distance": by_distance(flipped, distance),
+    }
+
+
+def distance_to_border(shape: tuple[int, ...], side: int | None) -> np.ndarray:
+    """Pixels between each pixel and the border of its tile; 0 at the border.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (H, W).
+    side : int or None
+        Of the tiles, which begin at (0, 0); None for the image as one tile.
+
+    Examples
+    --------
+    >>> distance_to_border((1, 6), None).tolist(), distance_to_border((6, 6), 3)[1].tolist()
+    ([[0, 0, 0, 0, 0, 0]], [0, 1, 0, 0, 1, 0])
+    """
+    axes = []
+    for size in shape:
+        place = np.arange(size) % (side or size)
+        axes.append(np.minimum(place, (side or size) - 1 - place))
+    return np.minimum(axes[0][:, None], axes[1][None])
+
+
+def bins(distance: np.ndarray) -> list[list[int]]:
+    """First and last distance of each bin that holds pixels.
+
+    Examples
+    --------
+    >>> bins(np.arange(5))
+    [[0, 0], [1, 1], [2, 2], [3, 3], [4, 5]]
+    """
+    return [[a, b - 1] for a, b in _ranges() if ((distance >= a) & (distance < b)).any()]
+
+
+def by_distance(values: np.ndarray, distance: np.ndarray) -> list[float]:
+    """Mean of (N, H, W) values in each of the `bins`."""
+    return [
+        _rounded(values[:, (distance >= a) & (distance <= b)].mean()) for a, b in bins(distance)
+    ]
+
+
+def _ranges() -> list[tuple[int, int]]:
+    return list(pairwise(EDGES))
+
+
+def _rounded(value: Any) -> float:
+    return float(f"{float(value):.5g}")
