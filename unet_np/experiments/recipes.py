@@ -193,7 +193,7 @@ RECIPES = {
     "hela": Recipe(
         "hela",
         "hela",
-        TrainConfig(steps=1200, learning_rate=0.001, **_COMMON),
+        TrainConfig(steps=600, learning_rate=0.001, **_COMMON),
         averaging=1,
         synthetic="synthetic-cells",
     ),
