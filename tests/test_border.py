@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ def test_every_pixel_of_a_tile_is_in_one_bin() -> None:
     inside = [[a, b] for a, b in border_scores.bins(distance)]
     assert inside[0] == [0, 0]
     assert inside[-1][1] == 127
-    assert all(after[0] == before[1] + 1 for before, after in zip(inside, inside[1:], strict=False))
+    assert all(after[0] == before[1] + 1 for before, after in pairwise(inside))
     counts = [((distance >= a) & (distance <= b)).sum() for a, b in inside]
     values = np.random.default_rng(0).random((2, 256, 256))
     mean = np.average(by_distance(values, distance), weights=counts)

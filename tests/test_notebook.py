@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from unet_np.architecture import Architecture, Layer
+from unet_np.architecture import Architecture
 from unet_np.errors import InputError
+from unet_np.layer import Layer
 from unet_np.notebook import Table, check, is_right, source
 
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unet_np import backend
-from unet_np.architecture import Layer
 from unet_np.errors import require
 from unet_np.files import atomic_write
+from unet_np.layer import Layer
 from unet_np.ops.batchnorm import EPSILON
 
 if TYPE_CHECKING:

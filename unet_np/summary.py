@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from unet_np.architecture import Architecture, Layer, Shape
+from unet_np.architecture import Architecture
+from unet_np.layer import Layer, Shape
 
 PAPER_TILE = 572
 

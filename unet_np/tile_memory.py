@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from unet_np.architecture import Architecture, Layer, Shape
+from unet_np.architecture import Architecture
 from unet_np.errors import InputError
+from unet_np.layer import Layer, Shape
 from unet_np.tile_plan import tile_sizes
 
 

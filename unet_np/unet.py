@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from unet_np import backend, ops
-from unet_np.architecture import Architecture, Layer
+from unet_np.architecture import Architecture
 from unet_np.backend import STREAMS, Array
 from unet_np.errors import InputError
 from unet_np.init import gaussian_init, initial_buffers, store_weight
+from unet_np.layer import Layer
 from unet_np.summary import summary
 from unet_np.weights import read_weights, write_weights
 
