@@ -54,8 +54,14 @@ _build/.package: $(PACKAGE) requirements.txt
 	@mkdir -p _build
 	@touch $@
 
+# Chapters get their numbers when pages are read, so another order of them reads all pages anew.
+_build/.toc: _toc.yml _config.yml
+	@rm -rf _build/.doctrees
+	@mkdir -p _build
+	@touch $@
+
 # Sphinx shows a warning once, when it reads a page, so a failed build forgets what it has read.
-book: $(INSTALLED) _build/.package
+book: $(INSTALLED) _build/.package _build/.toc
 	@UNET_NP_BACKEND=$${UNET_NP_BACKEND:-numpy} $(BIN)/jupyter-book build . -q -n -W --keep-going \
 		|| { rm -rf _build/.doctrees _build/html/.doctrees _build/html/.buildinfo; exit 1; }
 	@echo "The book is built. Open $(CURDIR)/_build/html/index.html, or run: make serve"
