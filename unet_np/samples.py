@@ -320,8 +320,7 @@ def _truth(config: TrainConfig, dataset: Dataset, xp: ModuleType, task: Task | N
     assert dataset.labels is not None
     if task is not None:
         found, certain = task.truth(dataset)
-        stacks = _normalised(dataset), found, certain, certain
-        return Truth(*(asarray(array, xp) for array in stacks), sizes=dataset.sizes)
+        return _on_device((_normalised(dataset), found, certain, certain), dataset, xp)
     labels, instances = dataset.labels, _instances(dataset)
     if dataset.instances is not None and int(labels.max()) <= 1:
         # Where cells touch, the border that the weight map stresses has to be there first.
@@ -341,7 +340,12 @@ def _truth(config: TrainConfig, dataset: Dataset, xp: ModuleType, task: Task | N
         weights = np.stack(parallel_map(one, instances))
     known = known.astype(np.float32)
     arrays = _normalised(dataset), labels, weights * known, known
-    return Truth(*(asarray(array, xp) for array in arrays), sizes=dataset.sizes)
+    return _on_device(arrays, dataset, xp)
+
+
+def _on_device(arrays: tuple[np.ndarray, ...], dataset: Dataset, xp: ModuleType) -> Truth:
+    images, labels, weights, known = (asarray(array, xp) for array in arrays)
+    return Truth(images, labels, weights, known, dataset.sizes)
 
 
 def _normalised(dataset: Dataset) -> np.ndarray:
