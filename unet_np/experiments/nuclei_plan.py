@@ -58,7 +58,7 @@ class Plan:
     config : TrainConfig
         Of every training; start, rate, augmentation, images and folder are filled in.
     counts : tuple of int
-        Numbers of images to learn from.
+        Numbers of images to learn from; the ends first, so that a part is a curve already.
     draws : int
         How often everything is done, with other training images each time.
     test, validation : int
@@ -72,7 +72,7 @@ class Plan:
     """
 
     config: TrainConfig
-    counts: tuple[int, ...] = (1, 2, 4, 8, 16)
+    counts: tuple[int, ...] = (1, 16, 4, 2, 8)
     draws: int = 2
     test: int = 20
     validation: int = 2
