@@ -90,6 +90,12 @@ def test_the_networks_of_the_package(tmp_path, dataset):
     [
         ({"base_channels": 4}, "with base_channels 2, expected 4; --base-channels 2 goes with it"),
         ({"depth": 2, "input_size": 68}, "with depth 1, expected 2; --depth 1 goes with it"),
+        ({"up": "nearest"}, "with up upconv, expected nearest; --up upconv goes with it"),
+        (
+            {"batch_norm": True},
+            "with batch_norm False, expected True; --no-batch-norm goes with it",
+        ),
+        ({"task": "detect"}, "with task segment, expected detect; --task segment goes with it"),
         ({"padding": 1, "input_size": 32}, "with padding 0, expected 1; --padding 0 goes with it"),
     ],
 )
@@ -125,6 +131,17 @@ def test_a_run_may_begin_from_its_own_weights(config, dataset):
     again = config.replace(start=own, steps=1, learning_rate=1e-12)
     found = train(again, overwrite=True, progress=False, dataset=dataset).net.params
     np.testing.assert_allclose(found["output.weight"], expected, atol=1e-9)
+
+
+def test_running_statistics_go_along(tmp_path):
+    old = UNet(base_channels=2, depth=1, batch_norm=True, backend="numpy")
+    old.forward(np.random.default_rng(0).normal(3, 2, (1, 1, 36, 36)), train=True)
+    old.save(tmp_path / "old.safetensors")
+    net = UNet(base_channels=2, depth=1, batch_norm=True, backend="numpy")
+    start_from(net, str(tmp_path / "old.safetensors"))
+    for name, array in old.buffers.items():
+        np.testing.assert_array_equal(net.buffers[name], array)
+    assert any(array.any() for name, array in net.buffers.items() if name.endswith("mean"))
 
 
 def test_names(monkeypatch):

@@ -107,11 +107,17 @@ def check_same_network(start: str, given: Architecture, wanted: Architecture) ->
     ...
     unet_np.errors.InputError: start: got mine with num_classes 3, expected 2, which the data have
     """
-    ours = wanted.to_dict()
-    for key, got in given.to_dict().items():
+    ours, theirs = wanted.to_dict(), given.to_dict()
+    # The task decides the classes, so it is the one to name.
+    for key in sorted(theirs, key=lambda name: name != "task"):
+        got = theirs[key]
         if got == ours[key]:
             continue
-        reason = f"; --{key.replace('_', '-')} {got} goes with it"
-        if key in ("in_channels", "num_classes"):
+        flag = "--" + key.replace("_", "-")
+        if isinstance(got, bool):
+            reason = f"; {flag if got else flag.replace('--', '--no-')} goes with it"
+        elif key in ("in_channels", "num_classes"):
             reason = ", which the data have"
+        else:
+            reason = f"; {flag} {got} goes with it"
         raise InputError(f"start: got {start} with {key} {got}, expected {ours[key]}{reason}")
