@@ -251,6 +251,12 @@ def check_result(result, counts, draws):
             assert [len(some) for some in line["draws"][metric]] == [draws] * len(counts)
     split, test = result["split"], set(result["split"]["test"])
     assert not test & {name for part in (split["validation"], *split["draws"]) for name in part}
+    numbers = result["nuclei"]
+    assert [len(some) for some in numbers["draws"]] == [len(draw) for draw in split["draws"]]
+    for trial in result["trials"]:
+        assert sum(group["number"] for group in trial["kinds"].values()) >= sum(numbers["test"])
+        outcomes = ("found", "split", "merged", "missed")
+        assert sum(trial["nuclei"][name] for name in outcomes) == sum(numbers["test"])
     assert len(result["trials"]) == draws * len(counts) * len(nuclei.ARMS)
     for trial in result["trials"]:
         assert not test & set(trial["training"])

@@ -197,8 +197,9 @@ def _result(
         "rules": scoring.RULES,
         "min_area": bench.min_area,
         "nuclei": {
-            part: [len(np.unique(one[one > 0])) for one in bench.cells(getattr(bench.split, part))]
-            for part in ("test", "validation")
+            "test": bench.numbers(bench.split.test),
+            "validation": bench.numbers(bench.split.validation),
+            "draws": [bench.numbers(draw) for draw in bench.split.draws],
         },
         "search": tried,
         "rates": {start or "scratch": rate for start, rate in rates.items()},

@@ -51,6 +51,10 @@ class Bench:
         assert self.dataset.instances is not None
         return self.dataset.instances[list(indices)]
 
+    def numbers(self, indices: Sequence[int]) -> list[int]:
+        """How many nuclei each of some images has."""
+        return [len(np.unique(one[one > 0])) for one in self.cells(indices)]
+
     def maps(self, predict: Predict, part: str) -> np.ndarray:
         """Probabilities of the ``test`` or ``validation`` images."""
         return np.stack([predict(self.dataset.images[i]) for i in getattr(self.split, part)])
