@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from unet_np import UNet
 from unet_np.cli import main
 from unet_np.images import read_image, write_png, write_tiff
 
@@ -133,3 +134,29 @@ def test_three_classes(tmp_path):
     one = str(tmp_path / "images" / "0.tif")
     assert main(["segment", one, "--weights", out, "-o", str(tmp_path / "0.tif"), "-q"]) == 0
     assert read_image(tmp_path / "0.tif").shape == (3, 40, 48)
+
+
+def test_a_tile_far_larger_than_the_images_is_remarked(trip, tmp_path, capsys):
+    places = ["--images", str(trip / "images"), "--masks", str(trip / "masks")]
+    more = ["--steps", "1", "--no-weight-map", "--no-tensorboard", "--out", str(tmp_path / "run")]
+    sizes = ["--base-channels", "2", "--depth", "1", "--input-size", "100"]
+    assert main(["train", *places, *sizes, *more]) == 0
+    second = capsys.readouterr().out.splitlines()[1]
+    assert second == (
+        "input_size: the tile of 100 pixels gives 84, more than the images have (48 x 48); 64 fits"
+    )
+
+
+def test_grey_weights_to_begin_with_and_images_in_colour(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    write_png(tmp_path / "a.png", rng.integers(0, 255, (40, 40, 3), np.uint8))
+    write_png(tmp_path / "a_mask.png", np.eye(40, dtype=bool))
+    UNet(base_channels=2, depth=1, backend="numpy").save(tmp_path / "grey.safetensors")
+    places = ["--images", str(tmp_path / "a.png"), "--masks", str(tmp_path / "a_mask.png")]
+    more = ["--start", str(tmp_path / "grey.safetensors"), "--out", str(tmp_path / "run"), "-q"]
+    sizes = ["--base-channels", "2", "--depth", "1", "--input-size", "36", "--steps", "1"]
+    assert main(["train", *places, *sizes, *more]) == 2
+    assert capsys.readouterr().err.endswith(
+        "with in_channels 1, expected 3, which the data have; --colour grey makes grey of them\n"
+    )
+    assert main(["train", *places, *sizes, *more, "--colour", "grey", "--no-tensorboard"]) == 0

@@ -118,6 +118,8 @@ def check_same_network(start: str, given: Architecture, wanted: Architecture) ->
             reason = f"; {flag if got else flag.replace('--', '--no-')} goes with it"
         elif key in ("in_channels", "num_classes"):
             reason = ", which the data have"
+            if (key, got) == ("in_channels", 1):
+                reason += "; --colour grey makes grey of them"
         else:
             reason = f"; {flag} {got} goes with it"
         raise InputError(f"start: got {start} with {key} {got}, expected {ours[key]}{reason}")

@@ -6,24 +6,31 @@ import argparse
 import sys
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unet_np.cli._common import example
 from unet_np.config import TrainConfig
 from unet_np.errors import InputError
 
+if TYPE_CHECKING:
+    from unet_np.data import Dataset
+
 _DESCRIPTION = """\
 Train as the paper does: one large augmented tile a step, momentum 0.99, weighted cross entropy.
 
-OUT then holds weights.safetensors (the last weights), checkpoint.safetensors (from which --resume
-goes on, bit for bit, even after kill -9), metrics.csv, times.csv and config.toml. Ctrl-C finishes
-the step and saves. Settings come from --config, a TOML file such as OUT/config.toml, and from
-flags, which go first."""
+OUT then holds weights.safetensors (the last weights, with --patience the best),
+checkpoint.safetensors (from which --resume goes on, bit for bit, even after kill -9), metrics.csv,
+times.csv and config.toml. Ctrl-C finishes the step and saves. Settings come from --config, a TOML
+file such as OUT/config.toml, and from flags, which go first.
+
+--images and --masks are folders or files, 8 or 16 bits or float, grey or colour, of any sizes; a
+mask has the name of its image, or a_mask for a. Its values are 0 and another, classes, or numbers
+of cells; the first line that is printed says how they were read."""
 
 _EXAMPLE = """
 unet-np train --data isbi2012 --base-channels 16 --steps 300 --seed 5 --out runs/em
 unet-np train --out runs/em --resume
-unet-np train --images photos/ --masks masks/ --base-channels 16 --out runs/mine
+unet-np train --images photos/ --masks masks/ --base-channels 16 --patience 5 --out runs/mine
 unet-np train --images photos/ --masks masks/ --base-channels 16 --start u373 --out runs/tuned"""
 
 _SHOWN = {"str": "TEXT", "int": "N", "float": "X"}
@@ -62,8 +69,8 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("overwrite: got --overwrite with --resume, expected one of the two")
     config = settings(args)
     dataset = load_data(config)
-    if dataset.note and not args.quiet:
-        print(dataset.note)
+    for remark in () if args.quiet else remarks(config, dataset):
+        print(remark)
     try:
         result = train(config, args.resume, args.overwrite, not args.quiet, dataset)
     except TrainingInterrupted as stop:
@@ -76,6 +83,29 @@ def run(args: argparse.Namespace) -> int:
             print(f"stopped early: the lowest validation loss is that of step {result.best_step}")
         print(f"weights: {result.folder.weights}")
     return 0
+
+
+def remarks(config: TrainConfig, dataset: Dataset) -> list[str]:
+    """What a user should know before the first step: how files were read, and a tile too large.
+
+    Examples
+    --------
+    >>> from unet_np.data import load
+    >>> print(*remarks(TrainConfig(), load("synthetic-em", count=1, size=200)))
+    input_size: the tile of 572 pixels gives 388, more than the images have (200 x 200); 396 fits
+    """
+    found = [dataset.note] if dataset.note else []
+    net, largest = config.architecture, max(dataset.shape)
+    size, output = config.tile_size, config.architecture.output_size(config.tile_size)
+    fitting = net.nearest_input_sizes(largest + net.margin)[-1]
+    # Half as much again is nothing to speak of: what lies outside is mirrored.
+    if net.has_map and 2 * output > 3 * largest and fitting < size:
+        shape = " x ".join(str(side) for side in dataset.shape)
+        found.append(
+            f"input_size: the tile of {size} pixels gives {output}, more than the images have "
+            f"({shape}); {fitting} fits"
+        )
+    return found
 
 
 def settings(args: argparse.Namespace) -> TrainConfig:
