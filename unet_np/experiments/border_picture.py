@@ -53,6 +53,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
             [0, 1, 2, 4, 8, 16, 32, 64, 128], ["0", "1", "2", "4", "8", "16", "32", "64", "128"]
         )
         axes.minorticks_off()
+        axes.set_xlim(-0.3, 140)
         axes.legend(fontsize=7, frameon=False)
     with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=150)
