@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from unet_np import UNet, backend, ops
 from unet_np.architecture import Architecture
-from unet_np.init import gaussian_init, store_weight
+from unet_np.init import gaussian_init, initial_buffers, store_weight
 
 
 def test_every_weight_has_its_standard_deviation_and_every_bias_is_zero(xp):
@@ -33,6 +33,40 @@ def test_the_papers_example():
     assert layer.fan_in == 9 * 64
     upconv = next(layer for layer in Architecture().layers if layer.name == "expand4.upconv")
     assert upconv.fan_in == 1024
+
+
+@pytest.mark.parametrize("options", [{"batch_norm": True}, {"task": "classify"}, {"up": "nearest"}])
+def test_options_have_their_arrays(options, xp):
+    architecture = Architecture(base_channels=8, depth=2, **options)
+    params = gaussian_init(architecture, 3, xp, "float64")
+    buffers = initial_buffers(architecture, xp, "float64")
+    for layer in architecture.layers:
+        for name, shape in layer.parameter_shapes.items():
+            array = backend.to_numpy(params.pop(f"{layer.name}.{name}"))
+            assert array.shape == shape
+            if layer.kind == "batch_norm":
+                assert (array == (name == "weight")).all()
+        for name, shape in layer.buffer_shapes.items():
+            array = backend.to_numpy(buffers.pop(f"{layer.name}.{name}"))
+            assert array.shape == shape
+            assert (array == (name == "var")).all()
+    assert not params
+    assert not buffers
+
+
+def test_batch_norm_changes_no_drawn_weight():
+    plain = gaussian_init(Architecture(base_channels=2, depth=1), 1)
+    other = gaussian_init(Architecture(base_channels=2, depth=1, batch_norm=True), 1)
+    for name, array in plain.items():
+        if name.endswith("weight"):
+            np.testing.assert_array_equal(other[name], array)
+
+
+def test_linear_weights_lie_with_their_outputs_side_by_side():
+    weight = np.random.default_rng(0).normal(size=(3, 5))
+    stored = store_weight("linear", weight, np, "float64")
+    np.testing.assert_array_equal(stored, weight)
+    assert stored.T.flags.c_contiguous
 
 
 def test_seed_and_dtype():
