@@ -106,8 +106,8 @@ def smooth_l1(
     """Weighted mean of the smooth absolute difference, and its gradient.
 
     With d = values - targets, a number costs d^2 / (2 delta) where abs(d) < delta and
-    abs(d) - delta / 2 elsewhere, so that its gradient, clip(d / delta, -1, 1), has no jump. The loss
-    is the sum of weight times cost over the sum of the weights (0 if no weight is above 0).
+    abs(d) - delta / 2 elsewhere, so that its gradient, clip(d / delta, -1, 1), has no jump. The
+    loss is the sum of weight times cost over the sum of the weights (0 if no weight is above 0).
 
     Parameters
     ----------
