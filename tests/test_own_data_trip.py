@@ -120,7 +120,7 @@ def test_the_command_tells_how_it_read_the_folder(trip, tmp_path, capsys):
     assert first.endswith(" numbered cells, 4 on average in a mask")
 
 
-def test_three_classes(tmp_path):
+def test_three_classes(tmp_path, capsys):
     for number in range(3):
         image, mask = slide(number, (40, 48))
         write_tiff(tmp_path / "images" / f"{number}.tif", image)
@@ -134,6 +134,29 @@ def test_three_classes(tmp_path):
     one = str(tmp_path / "images" / "0.tif")
     assert main(["segment", one, "--weights", out, "-o", str(tmp_path / "0.tif"), "-q"]) == 0
     assert read_image(tmp_path / "0.tif").shape == (3, 40, 48)
+    results = str(tmp_path / "results")
+    assert main(["segment", str(tmp_path / "images"), "--weights", out, "-o", results, "-q"]) == 0
+    for number in range(3):
+        _, mask = slide(number, (40, 48))
+        # As if the network had found all but a part of class 2.
+        found = np.minimum(mask, 2).astype(np.uint8)
+        found[:20][found[:20] == 2] = 0
+        write_tiff(tmp_path / "results" / f"{number}-labels.tif", found)
+    capsys.readouterr()
+    both = [results, str(tmp_path / "masks")]
+    assert main(["evaluate", *both, "--classes"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    scores = {line[:22].strip(): float(line[22:]) for line in lines}
+    assert scores["iou of class 1"] == scores["dice of class 1"] == 1
+    assert 0 < scores["iou of class 2"] < scores["dice of class 2"] < 1
+    one = [f"{results}/0-labels.tif", str(tmp_path / "masks" / "0.png")]
+    assert main(["evaluate", *one, "--metrics", "iou"]) == 2
+    assert "whole numbers up to 2, expected probabilities; --classes" in capsys.readouterr().err
+    assert main(["evaluate", *both, "--classes", "--metrics", "rand_error"]) == 2
+    assert "--classes: got --metrics rand_error, expected iou or dice" in capsys.readouterr().err
+    write_png(tmp_path / "binary.png", np.eye(40, 48, dtype=bool))
+    assert main(["evaluate", one[0], str(tmp_path / "binary.png"), "--classes"]) == 2
+    assert "labels: got 2 values, expected at least 3" in capsys.readouterr().err
 
 
 def test_a_tile_far_larger_than_the_images_is_remarked(trip, tmp_path, capsys):

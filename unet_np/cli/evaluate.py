@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _PADDABLE = ("iou", "dice", "seg_measure")  # background around both changes nothing
 _KINDS = ("probabilities", "instances")
+_FEW = 16  # an 8-bit map whose highest probability is below 16 / 255 is rather one of classes
 
 
 class Pair(NamedTuple):
@@ -31,6 +32,9 @@ or a folder of images. Two folders go together by name, as in `unet-np train`, o
 what `unet-np segment` wrote NAME-instances.tif serves seg_measure and NAME-probabilities.tif the
 rest. Images of different sizes have iou, dice and seg_measure.
 
+With --classes the prediction is classes 0, 1, 2, ..., such as NAME-labels.tif of `unet-np segment`,
+and the values of the labels, in order, are the same classes: 0, 128 and 255 are 0, 1 and 2.
+
   probabilities   float in 0 to 1, or 8 or 16 bits, which are divided by 255 or 65535
   labels          0 is membrane or background, anything else is cell
   seg_measure     both number the cells: 0 is background
@@ -43,6 +47,7 @@ _EXAMPLE = """
 unet-np evaluate out.tif labels.tif
 unet-np evaluate out.tif labels.tif --metrics rand_error v_rand --threshold 0.5 --json scores.json
 unet-np evaluate results/ masks/ --metrics iou seg_measure
+unet-np evaluate results/ masks/ --classes
 unet-np evaluate out-instances.tif masks.tif --metrics seg_measure --per-slice"""
 
 
@@ -58,6 +63,7 @@ def add_parser(subparsers: Any) -> None:
     add("prediction", type=Path, metavar="PREDICTION", help="file or folder")
     add("labels", type=Path, metavar="LABELS", help="file or folder")
     add("--metrics", nargs="+", metavar="METRIC", help="such as rand_error iou (see below)")
+    add("--classes", action="store_true", help="iou and dice of each class (see above)")
     add("--threshold", nargs="+", type=float, metavar="X", help="one, or several to choose from")
     add("--per-slice", action="store_true", help="print the scores of each slice too")
     add("--json", type=Path, metavar="FILE", help="write the scores, with where they come from")
@@ -67,8 +73,6 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Read, score, print, write."""
-    from unet_np.metrics import evaluate
-
     if args.json:
         check_output(args.json, "--json")
         if args.json.resolve() in (args.prediction.resolve(), args.labels.resolve()):
@@ -79,6 +83,22 @@ def run(args: argparse.Namespace) -> int:
         if kind not in pairs:
             pairs[kind] = read_both(args.prediction, args.labels, kind)
         return pairs[kind]
+
+    if args.classes:
+        metrics = args.metrics or _PADDABLE[:2]
+        scores = class_scores(*pair("labels")[:2], metrics, args.threshold)
+    else:
+        scores = _scores(args, pair)
+    if args.json:
+        _write_json(args, scores)
+    if not args.quiet:
+        print("\n".join(score_lines(scores, args.per_slice)))
+    return 0
+
+
+def _scores(args: argparse.Namespace, pair: Callable[[str], Pair]) -> dict[str, Any]:
+    """Each metric on the files that it is for."""
+    from unet_np.metrics import evaluate
 
     metrics = args.metrics or _default(args.prediction, pair)
     thresholds = args.threshold
@@ -97,11 +117,60 @@ def run(args: argparse.Namespace) -> int:
         else:
             truth, maps = (labels > 0).astype("uint8"), probabilities(prediction)
             scores |= evaluate(truth, maps, name, thresholds)
-    if args.json:
-        _write_json(args, scores)
-    if not args.quiet:
-        print("\n".join(score_lines(scores, args.per_slice)))
-    return 0
+    return scores
+
+
+def class_scores(
+    prediction: np.ndarray, labels: np.ndarray, metrics: Sequence[str], threshold: object = None
+) -> dict[str, Any]:
+    """Scores of each class but 0, of whole numbers.
+
+    Parameters
+    ----------
+    prediction : numpy.ndarray
+        (N, H, W), classes from 0.
+    labels : numpy.ndarray
+        Same shape; the values in order are the classes.
+    metrics : sequence of str
+        iou and dice.
+    threshold : object
+        Must be None: classes have none.
+
+    Raises
+    ------
+    InputError
+        For other metrics or a threshold, and if the labels have fewer values than the prediction
+        has classes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> scores = class_scores(np.array([[[0, 1, 2]]]), np.array([[[0, 128, 255]]]), ["iou"])
+    >>> {name: found["value"] for name, found in scores.items()}
+    {'iou of class 1': 1.0, 'iou of class 2': 1.0}
+    """
+    import numpy as np
+
+    from unet_np.metrics import evaluate
+
+    other = next((name for name in metrics if name not in _PADDABLE[:2]), None)
+    if other is not None or threshold is not None:
+        got = f"--metrics {other}" if other is not None else "--threshold"
+        raise InputError(f"--classes: got {got}, expected iou or dice, without a threshold")
+    classes = numbered(prediction, "prediction")
+    values, places = np.unique(labels, return_inverse=True)
+    highest = int(classes.max())
+    if highest >= len(values):
+        raise InputError(
+            f"labels: got {len(values)} values, expected at least {highest + 1}, for the classes 0 "
+            f"to {highest} of the prediction"
+        )
+    truth, scores = places.reshape(labels.shape), {}
+    for number in range(1, len(values)):
+        pair = (truth == number).astype(np.uint8), (classes == number).astype(np.float32)
+        for name, found in evaluate(*pair, list(metrics), 0.5).items():
+            scores[f"{name} of class {number}"] = {**found, "threshold": None}
+    return scores
 
 
 def _default(path: Path, pair: Callable[[str], Pair]) -> tuple[str, ...]:
@@ -125,7 +194,7 @@ def read_both(prediction: Path, labels: Path, kind: str) -> Pair:
     ----------
     prediction, labels : pathlib.Path
         Files or folders.
-    kind : {"probabilities", "instances"}
+    kind : {"probabilities", "instances", "labels"}
         Which files are read of a folder that ``unet-np segment`` wrote.
 
     Raises
@@ -191,6 +260,11 @@ def _stack(pages: list[np.ndarray]) -> np.ndarray:
 def probabilities(prediction: np.ndarray) -> np.ndarray:
     """Values in [0, 1] of a prediction of any dtype.
 
+    Raises
+    ------
+    InputError
+        If they look like classes.
+
     Examples
     --------
     >>> import numpy as np
@@ -203,6 +277,11 @@ def probabilities(prediction: np.ndarray) -> np.ndarray:
         return prediction
     if prediction.dtype.kind not in "ui" or int(prediction.max()) <= 1:
         return prediction.astype(np.float32)
+    if int(prediction.max()) < _FEW:
+        raise InputError(
+            f"prediction: got whole numbers up to {prediction.max()}, expected probabilities; "
+            "--classes scores classes, --metrics seg_measure numbered cells"
+        )
     # float64 first: 16 bits divided in single precision could miss a threshold by a rounding.
     return (prediction / float(np.iinfo(prediction.dtype).max)).astype(np.float32)
 
