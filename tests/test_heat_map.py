@@ -177,10 +177,10 @@ def test_there_and_back(seed):
 def test_a_radius_may_be_given_or_follows_the_size():
     maps = np.zeros((3, 20, 40), np.float32)
     maps[0, 10, 10], maps[0, 10, 16] = 0.9, 0.8
-    maps[1:] = np.log(20)
-    assert len(decode(maps).scores) == 2  # a quarter of 20 is less than 6
+    maps[1:] = np.log(14)
+    assert len(decode(maps).scores) == 2  # 0.4 of 14 is less than 6
     assert len(decode(maps, radius=6).scores) == 1
-    maps[1:] = np.log(24)
+    maps[1:] = np.log(16)
     assert len(decode(maps).scores) == 1
     assert len(decode(maps).above(0.95).scores) == 0
 

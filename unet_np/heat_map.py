@@ -27,6 +27,9 @@ LEAST_SIGMA = 1.0
 NEAR = 0.5
 """Height and width are learned where an object's Gaussian is at least this."""
 
+APART = 0.4
+"""Two objects are at least this share of the surer one's size apart."""
+
 
 class Objects(NamedTuple):
     """Objects of one image.
@@ -363,7 +366,7 @@ def decode(maps: Array, threshold: float = 0.5, radius: float | None = None) -> 
     threshold : float
         Lower peaks are no objects.
     radius : float, optional
-        Of the suppression, in pixels. By default that of each peak is a quarter of the square
+        Of the suppression, in pixels. By default that of each peak is `APART` times the square
         root of its height times its width.
 
     Returns
@@ -393,7 +396,7 @@ def decode(maps: Array, threshold: float = 0.5, radius: float | None = None) -> 
     logs = backend.to_numpy(maps[1:, at[:, 0], at[:, 1]]).astype(np.float64).T
     # No box is larger than the image; an untrained network's may be too large for a float.
     sizes = np.exp(np.clip(logs, 0, np.log(max(maps.shape[1:]))))
-    within = np.sqrt(sizes.prod(axis=1)) / 4 if radius is None else radius
+    within = APART * np.sqrt(sizes.prod(axis=1)) if radius is None else radius
     kept = suppress(points, scores, within)
     centres = points[kept].astype(np.float64)
     return Detections(centres, scores[kept], boxes_around(centres, sizes[kept]))

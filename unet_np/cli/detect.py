@@ -67,7 +67,7 @@ def add_parser(subparsers: Any) -> None:
         "--radius",
         type=float,
         metavar="PX",
-        help="of two objects closer than this the surer one stays (default: a quarter of its size)",
+        help="of two objects closer than this the surer one stays (default: 0.4 of its size)",
     )
     add("--no-overlay", action="store_true", help="write the table only")
     add("--tile", type=int, metavar="N", help="input size of a tile (default: what fits --memory)")
