@@ -317,7 +317,7 @@ BAD_IMAGES = [
     (truncated_png, "cut.png", "truncated or damaged"),
     (truncated_tiff, "cut.tif", "truncated or damaged"),
     (text, "table.png", "is not an image"),
-    (folder, "folder", "is a folder"),
+    (folder, "folder", "expected images in it"),
     (with_nan, "nan.tif", "NaN or infinite"),
     (with_infinity, "inf.tif", "NaN or infinite"),
     (complex_numbers, "complex.tif", "expected real numbers"),
