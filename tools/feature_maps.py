@@ -1,7 +1,7 @@
 """Make the pictures of the clickable Fig. 1: a few channels of every feature map, on one slice.
 
     python tools/feature_maps.py                         # random weights of seed 0
-    python tools/feature_maps.py --weights net.safetensors
+    python tools/feature_maps.py --weights unet_np/pretrained/em.safetensors
 
 The slice is the first of the EM stack where it is at hand, and a synthetic one otherwise.
 The pictures and what they show go to book/_static/widgets/maps.
@@ -32,7 +32,7 @@ SHOWN = 4  # channels of a map that are shown
 class Watched(UNet):
     """A network that keeps pictures of its feature maps."""
 
-    seen: dict[str, tuple[Image.Image, int]]
+    seen: dict[str, tuple[Image.Image, list[int]]]
 
     def _forward_layer(self, layer: Layer, x: Any, skips: Any, rng: Any) -> tuple[Any, Any]:
         y, cache = super()._forward_layer(layer, x, skips, rng)
@@ -46,7 +46,7 @@ def is_box(layer: Layer) -> bool:
     return layer.kind in ("relu", "pool", "crop_concat") or layer.name == "output"
 
 
-def mosaic(maps: np.ndarray, halves: bool = False) -> tuple[Image.Image, int]:
+def mosaic(maps: np.ndarray, halves: bool = False) -> tuple[Image.Image, list[int]]:
     """Channels far apart in number, side by side; of two halves, as many from each."""
     alive = np.flatnonzero(maps.std(axis=(1, 2)) > 0)
     parts = [alive[alive < len(maps) // 2], alive[alive >= len(maps) // 2]] if halves else [alive]
@@ -56,7 +56,7 @@ def mosaic(maps: np.ndarray, halves: bool = False) -> tuple[Image.Image, int]:
     tiles = [np.asarray(picture(maps[channel])) for channel in chosen]
     gap = np.full((SIDE, 4), 255, np.uint8)
     row = [part for tile in tiles for part in (tile, gap)][:-1]
-    return Image.fromarray(np.hstack(row)), len(chosen)
+    return Image.fromarray(np.hstack(row)), [len(chosen), len(maps)]
 
 
 def picture(channel: np.ndarray) -> Image.Image:
@@ -90,10 +90,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, (made, _) in net.seen.items():
         with atomic_write(MAPS / f"{name}.webp") as temporary:
             made.save(temporary, format="WEBP", quality=50, method=6)
-    trained = "the trained network" if chosen.weights else "random weights before any training"
+    trained = "random weights before any training"
+    if chosen.weights:
+        trained = f"a trained network of {net.architecture.base_channels} base channels"
     about = {
         "words": f"On {words}, with {trained}.",
-        "channels": {name: count for name, (_, count) in net.seen.items()},
+        "shown": {name: counts for name, (_, counts) in net.seen.items()},
     }
     with atomic_write(MAPS / "about.js") as temporary:
         text = json.dumps(about, indent=2)

@@ -140,8 +140,8 @@
     function contents(box) {
       const numbers = box.channels * box.size ** 2;
       const fact = (name, value) => [element("dt", {}, name), element("dd", {}, value)];
-      const count = maps.channels[box.name];
-      const which = box.channels > 1 ? `${count} of the ${box.channels} channels` : "The only channel";
+      const [count, total] = maps.shown[box.name];
+      const which = total > 1 ? `${count} of ${total} channels` : "The only channel";
       return [
         element("strong", {}, box.name),
         element(
