@@ -179,7 +179,12 @@ def progress_bar(progress: bool | Report, done: int, total: int) -> Iterator[Rep
 
         def show(row: dict[str, Any]) -> None:
             # Measured now and then, the validation's figures stay until the next.
-            shown = {"loss": "loss", "validation_pixel_error": "validation error"}
+            shown = {
+                "loss": "loss",
+                "validation_pixel_error": "validation error",
+                "validation_error": "validation error",
+                "validation_f1": "validation F1",
+            }
             figures.update({shown[key]: f"{row[key]:.4f}" for key in shown if key in row})
             bar.set_postfix(figures, refresh=False)
             bar.update()

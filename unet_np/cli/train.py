@@ -25,13 +25,18 @@ file such as OUT/config.toml, and from flags, which go first.
 
 --images and --masks are folders or files, 8 or 16 bits or float, grey or colour, of any sizes; a
 mask has the name of its image, or a_mask for a. Its values are 0 and another, classes, or numbers
-of cells; the first line that is printed says how they were read."""
+of cells; the first line that is printed says how they were read.
+
+--task detect learns where objects are, for unet-np detect; --task classify what a patch's middle
+pixel is, or, with --images alone, a folder that holds a folder for each class, what an image is."""
 
 _EXAMPLE = """
 unet-np train --data isbi2012 --base-channels 16 --steps 300 --seed 5 --out runs/em
 unet-np train --out runs/em --resume
 unet-np train --images photos/ --masks masks/ --base-channels 16 --patience 5 --out runs/mine
-unet-np train --images photos/ --masks masks/ --base-channels 16 --start u373 --out runs/tuned"""
+unet-np train --images photos/ --masks masks/ --base-channels 16 --start u373 --out runs/tuned
+unet-np train --task detect --data hela --batch-norm --learning-rate 0.003 --out runs/detect
+unet-np train --task classify --images folder-of-class-folders/ --depth 3 --out runs/classes"""
 
 _SHOWN = {"str": "TEXT", "int": "N", "float": "X"}
 
