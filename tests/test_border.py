@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from unet_np import UNet
 from unet_np.cli import main
 from unet_np.experiments import border, border_scores
-from unet_np.experiments.border_scores import WAYS, by_distance, distance_to_border
+from unet_np.experiments.border_scores import WAYS, by_distance, distance_to_border, distance_to_cut
 from unet_np.tile_plan import overlap
 
 
@@ -23,15 +23,19 @@ def padded_net(depth: int = 2) -> UNet:
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 15))
-def test_distance_is_that_to_the_nearest_edge(height: int, width: int, side: int) -> None:
-    distance = distance_to_border((height, width), side)
+def test_distances_by_brute_force(height: int, width: int, side: int) -> None:
+    cuts, border = distance_to_cut((height, width), side), distance_to_border((height, width))
+    tile = np.add.outer(np.arange(height) // side * 1000, np.arange(width) // side)
     for row, column in np.ndindex(height, width):
-        r, c = row % side, column % side
-        assert distance[row, column] == min(r, c, side - 1 - r, side - 1 - c)
+        assert border[row, column] == min(row, column, height - 1 - row, width - 1 - column)
+        across = np.flatnonzero(tile[row] != tile[row, column])
+        down = np.flatnonzero(tile[:, column] != tile[row, column])
+        away = [*np.abs(across - column), *np.abs(down - row)]
+        assert cuts[row, column] == (min(away) - 1 if away else height + width)
 
 
-def test_every_pixel_of_a_tile_is_in_one_bin() -> None:
-    distance = distance_to_border((256, 256), 256)
+def test_every_pixel_beside_a_cut_is_in_one_bin() -> None:
+    distance = distance_to_cut((256, 256), 128)
     inside = [[a, b] for a, b in border_scores.bins(distance)]
     assert inside[0] == [0, 0]
     assert inside[-1][1] == 127
@@ -79,7 +83,7 @@ def test_scores_find_what_was_put_in() -> None:
     """Wrong at the border of the tiles and nowhere else."""
     truth = np.random.default_rng(0).random((2, 64, 64)) > 0.5
     good = np.where(truth, 0.9, 0.1)
-    edge = distance_to_border((64, 64), 32) == 0
+    edge = distance_to_cut((64, 64), 32) == 0
     bad = np.where(edge, 1 - good, good)
     maps = dict.fromkeys(WAYS, good) | {"tiles": bad}
     result = border_scores.scores(maps, truth, {"valid": 0.5, "same": 0.5}, 32)

@@ -23,7 +23,7 @@ has not seen.
   nuclei images from elsewhere: zero-shot, fine-tuned and from scratch on 1 to 16 images
   detect centres and boxes of HeLa cells (01 to 02) and of nuclei
   classify  is a pixel of the EM stack membrane or cell: the sliding window before the U-Net
-  border padding 1 against none: errors by distance to the border of a tile, on the EM stack
+  border padding 1 against none: errors by distance to the cuts between tiles, on the EM stack
 
 Each fold writes RESULTS/NAME-FOLD.json with pictures beside it, and RESULTS/NAME.json is the table
 of the folds that there are. The trainings lie under RUNS. A fold that is finished is not run

@@ -1,10 +1,10 @@
-"""What padding 1 costs: errors by distance to the border of a tile, against the paper's way.
+"""What padding 1 costs: errors by distance to the cuts between tiles, against the paper's way.
 
 Two networks learn from the same slices for as many steps: the paper's, without padding, whose
 tiles overlap (Fig. 2), and one with padding 1. The second predicts the test slices in four ways:
 in tiles side by side, in overlapping tiles, whole, and whole with a mirrored border around it.
 Tiles side by side are what a user gets who cuts a large image because the network "keeps the
-size". Scores are by distance to the border of such a tile, for all ways on the same pixels.
+size". Scores are by distance to the cuts between such tiles, for all ways on the same pixels.
 """
 
 from __future__ import annotations
@@ -99,7 +99,9 @@ def run(chosen: Recipe, places: Places, overwrite: bool = False) -> dict[str, An
     truth = _labels(dataset, fold.test)
     same = both["same"].fold_config(fold, folders["same"])
     result = {
-        **runner.header(chosen, dataset, chosen.fold_config(fold, folders["valid"]), places.command),
+        **runner.header(
+            chosen, dataset, chosen.fold_config(fold, folders["valid"]), places.command
+        ),
         "experiment": "border",
         "note": NOTE,
         "same": {"padding": 1, "input_size": same.input_size, "tile": side},

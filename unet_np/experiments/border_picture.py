@@ -1,4 +1,4 @@
-"""The picture of the border study: change and error by distance to the border of a tile."""
+"""The picture of the border study: change and error by distance to the cuts between tiles."""
 
 from __future__ import annotations
 
@@ -46,14 +46,18 @@ def draw(result: dict[str, Any], path: Path) -> None:
         _line(image, way, middles(border["distance"]), _percent(errors))
     tile.set(ylabel="wrong pixels (%)")
     image.set(ylabel="wrong pixels (%)")
-    for axes, of in ((change, "a tile"), (tile, "a tile"), (image, "the slice")):
-        axes.set(xlabel=f"distance to the border of {of} (pixels)")
+    for axes, of in (
+        (change, "a cut between tiles"),
+        (tile, "a cut between tiles"),
+        (image, "the border of the slice"),
+    ):
+        axes.set(xlabel=f"distance to {of} (pixels)")
         axes.set_xscale("symlog", linthresh=4)
         axes.set_xticks(
             [0, 1, 2, 4, 8, 16, 32, 64, 128], ["0", "1", "2", "4", "8", "16", "32", "64", "128"]
         )
         axes.minorticks_off()
-        axes.set_xlim(-0.3, 140)
+        axes.set_xlim(-0.3, 256)
         axes.legend(fontsize=7, frameon=False)
     with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=150)

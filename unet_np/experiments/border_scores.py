@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-EDGES = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+EDGES = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256)
 """Distances at which the bins begin; the last one ends the last bin."""
 
 WAYS = ("valid", "tiles", "overlap", "whole", "mirrored")
@@ -17,7 +17,7 @@ WAYS = ("valid", "tiles", "overlap", "whole", "mirrored")
 def scores(
     maps: dict[str, np.ndarray], truth: np.ndarray, thresholds: dict[str, float], side: int
 ) -> dict[str, Any]:
-    """Errors and changes of each way, by distance to the border of a tile and of the slice.
+    """Errors and changes of each way, by distance to a cut between tiles and to the border of the slice.
 
     Parameters
     ----------
@@ -34,24 +34,24 @@ def scores(
         way: (probability > thresholds["valid" if way == "valid" else "same"]) != truth
         for way, probability in maps.items()
     }
-    inside = distance_to_border(truth.shape[1:], side)
-    outside = distance_to_border(truth.shape[1:], None)
+    cuts = distance_to_cut(truth.shape[1:], side)
+    border = distance_to_border(truth.shape[1:])
     ways = {}
     for way in WAYS:
         ways[way] = {
             "wrong": _rounded(wrong[way].mean()),
             "wrong_by_slice": [_rounded(one.mean()) for one in wrong[way]],
-            "wrong_by_distance": by_distance(wrong[way], inside),
+            "wrong_by_distance": by_distance(wrong[way], cuts),
         }
         if way != "valid":
-            ways[way] |= changes(maps[way], maps["whole"], thresholds["same"], inside)
+            ways[way] |= changes(maps[way], maps["whole"], thresholds["same"], cuts)
     return {
-        "distance": bins(inside),
+        "distance": bins(cuts),
         "ways": ways,
         "image_border": {
-            "distance": bins(outside),
+            "distance": bins(border),
             "wrong_by_distance": {
-                way: by_distance(wrong[way], outside) for way in ("valid", "whole", "mirrored")
+                way: by_distance(wrong[way], border) for way in ("valid", "whole", "mirrored")
             },
         },
     }
@@ -71,26 +71,42 @@ def changes(
     }
 
 
-def distance_to_border(shape: tuple[int, ...], side: int | None) -> np.ndarray:
-    """Pixels between each pixel and the border of its tile; 0 at the border.
+def distance_to_cut(shape: tuple[int, ...], side: int) -> np.ndarray:
+    """Pixels between each pixel and the nearest cut between tiles; 0 beside a cut.
+
+    The border of the image is no cut: the prediction of the whole image meets it too.
 
     Parameters
     ----------
     shape : tuple of int
         (H, W).
-    side : int or None
-        Of the tiles, which begin at (0, 0); None for the image as one tile.
+    side : int
+        Of the tiles, which begin at (0, 0).
 
     Examples
     --------
-    >>> distance_to_border((1, 6), None).tolist(), distance_to_border((6, 6), 3)[1].tolist()
-    ([[0, 0, 0, 0, 0, 0]], [0, 1, 0, 0, 1, 0])
+    >>> distance_to_cut((1, 8), 4).tolist()
+    [[3, 2, 1, 0, 0, 1, 2, 3]]
     """
     axes = []
     for size in shape:
-        place = np.arange(size) % (side or size)
-        axes.append(np.minimum(place, (side or size) - 1 - place))
+        place, nearest = np.arange(size), np.full(size, sum(shape))
+        for cut in range(side, size, side):
+            nearest = np.minimum(nearest, np.where(place < cut, cut - 1 - place, place - cut))
+        axes.append(nearest)
     return np.minimum(axes[0][:, None], axes[1][None])
+
+
+def distance_to_border(shape: tuple[int, ...]) -> np.ndarray:
+    """Pixels between each pixel and the border of the image; 0 at the border.
+
+    Examples
+    --------
+    >>> distance_to_border((3, 4)).tolist()
+    [[0, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0]]
+    """
+    height, width = (np.minimum(np.arange(size), size - 1 - np.arange(size)) for size in shape)
+    return np.minimum(height[:, None], width[None])
 
 
 def bins(distance: np.ndarray) -> list[list[int]]:
