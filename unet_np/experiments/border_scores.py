@@ -17,7 +17,7 @@ WAYS = ("valid", "tiles", "overlap", "whole", "mirrored")
 def scores(
     maps: dict[str, np.ndarray], truth: np.ndarray, thresholds: dict[str, float], side: int
 ) -> dict[str, Any]:
-    """Errors and changes of each way, by distance to a cut between tiles and to the border of the slice.
+    """Errors and changes of each way, by distance to a cut and to the border of the slice.
 
     Parameters
     ----------
