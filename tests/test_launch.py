@@ -105,7 +105,11 @@ def test_first_code_installs_the_package_from_this_repository(path: Path) -> Non
 @every_notebook
 def test_notebook_needs_no_more_than_is_installed(path: Path) -> None:
     extras = PROJECT["optional-dependencies"]
-    there = requirement_names([*PROJECT["dependencies"], *extras["io"], *extras["plot"]])
+    named = re.search(r"unet-np\[([\w,]+)\]", code(path)[0].source)
+    assert named
+    there = requirement_names(
+        [*PROJECT["dependencies"], *(item for name in named[1].split(",") for item in extras[name])]
+    )
     # Colab has PyTorch, and binder/requirements.txt names it.
     there |= {"unet_np", "torch"}
     needed = set()
@@ -127,7 +131,8 @@ def test_binder_has_what_notebooks_need() -> None:
     everything = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     assert set(pins) <= set(everything), "the same versions as everywhere"
     extras = PROJECT["optional-dependencies"]
-    needed = requirement_names([*PROJECT["dependencies"], *extras["io"], *extras["plot"]])
+    chosen = [*PROJECT["dependencies"], *extras["io"], *extras["plot"], *extras["onnx"]]
+    needed = requirement_names(chosen)
     assert needed | {"torch", "ipykernel"} == requirement_names(pins)
 
 

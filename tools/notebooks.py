@@ -11,6 +11,7 @@ installs the package where there is none, as on Colab; the book's pages do not s
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -32,7 +33,7 @@ INSTALL = """# Where the package is not installed, as on Colab, this installs it
 import importlib.util
 
 if importlib.util.find_spec("unet_np") is None:
-    %pip install --quiet "unet-np[io,plot] @ git+REPOSITORY"
+    %pip install --quiet "unet-np[EXTRAS] @ git+REPOSITORY"
 """
 
 
@@ -66,7 +67,11 @@ def begin_with_installation(notebook: nbformat.NotebookNode) -> None:
                     output.execution_count = number
         code = [first, *code]
     config = yaml.safe_load((BOOK.parent / "_config.yml").read_text(encoding="utf-8"))
-    code[0].source = INSTALL.replace("REPOSITORY", config["repository"]["url"]).rstrip()
+    # Only what exports to ONNX needs its two packages.
+    exports = any(re.search(r"^\s*(import|from) onnx", cell.source, re.M) for cell in code)
+    extras = "io,plot,onnx" if exports else "io,plot"
+    text = INSTALL.replace("REPOSITORY", config["repository"]["url"])
+    code[0].source = text.replace("EXTRAS", extras).rstrip()
 
 
 def run(path: Path) -> bool:
