@@ -5,8 +5,8 @@ has approximately unit variance", which drawing from N(0, sqrt(2 / N)) is to ach
 the drawn weights give maps of a standard deviation of up to five, logits as large, and a first
 loss of about ten times that of a blank guess, which the first steps spend on shrinking. So each
 layer's drawn weights are divided by the standard deviation of what they give on one training tile.
-In the search of the learning rate it gives a lower loss (``results/search-em.json``); whether it gives
-better scores in the end has not been measured.
+In the search of the learning rate the loss is then lower (``results/search-em.json``); whether the
+scores are better in the end has not been measured.
 """
 
 from __future__ import annotations
