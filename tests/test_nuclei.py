@@ -289,9 +289,11 @@ def test_a_training_that_explodes_is_a_row_with_its_error(tmp_path, monkeypatch)
 def test_the_command_line(capsys):
     assert main(["experiment", "nuclei", "--fold", "1"]) == 2
     assert main(["experiment", "nuclei", "--ablation"]) == 2
+    assert main(["experiment", "nuclei", "--quick", "--draws", "2"]) == 2
     errors = capsys.readouterr().err.splitlines()
     assert "--fold: got the experiment nuclei, expected em, u373 or hela" in errors[0]
     assert "--ablation: got the experiment nuclei, expected em" in errors[1]
+    assert "--draws: got 2, expected 1 to 1" in errors[2]
 
 
 def test_the_most_crowded_square():

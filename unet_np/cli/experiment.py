@@ -64,6 +64,7 @@ def add_parser(subparsers: Any) -> None:
         ("--seed", "seed of everything random"),
     ):
         add(flag, type=int, metavar="N", help=f"{text} (default: the recipe's)")
+    add("--draws", type=int, metavar="N", help="nuclei: draws of training images (default: all)")
     add("--learning-rate", type=float, metavar="X", help="(default: the recipe's)")
     add("--runs", type=Path, default=Path("runs"), metavar="FOLDER", help="default: runs")
     add("--results", type=Path, metavar="FOLDER", help="default: results; quick: RUNS/quick")
@@ -107,7 +108,7 @@ def _run_nuclei(args: argparse.Namespace) -> int:
     places = _places(args)
     check_output(places.result(args.name), "--results")
     try:
-        nuclei.run(plan, places, args.overwrite)
+        nuclei.run(plan, places, args.overwrite, args.draws)
     except TrainingInterrupted as stop:
         print(f"unet-np experiment: {stop}", file=sys.stderr)
         return 130

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from unet_np import pretrained
-from unet_np.errors import MissingExtraError
+from unet_np.errors import InputError, MissingExtraError
 from unet_np.experiments import nuclei_pictures, runner
 from unet_np.experiments import nuclei_scores as scoring
 from unet_np.experiments.experiment import Places
@@ -43,7 +43,9 @@ ZERO_SHOT = (*AS_THEY_ARE, ("u373", False, 2), ("u373", True, 2))
 METRICS = ("seg_measure", "dice", "f1")
 
 
-def run(plan: Plan, places: Places, overwrite: bool = False) -> dict[str, Any]:
+def run(
+    plan: Plan, places: Places, overwrite: bool = False, draws: int | None = None
+) -> dict[str, Any]:
     """The whole experiment; what is finished is read, what was stopped goes on.
 
     Parameters
@@ -54,6 +56,8 @@ def run(plan: Plan, places: Places, overwrite: bool = False) -> dict[str, Any]:
         Where files go. ``nuclei.json`` and the pictures are written after each number of images.
     overwrite : bool
         Begin anew.
+    draws : int, optional
+        Stop after so many of the plan's draws; the split is that of the whole plan.
 
     Returns
     -------
@@ -63,10 +67,12 @@ def run(plan: Plan, places: Places, overwrite: bool = False) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If there are too few images, or finished trials are of other settings.
+        If there are too few images, the plan has fewer draws, or finished trials are of other settings.
     TrainingError, TrainingInterrupted
         As `unet_np.train.train`.
     """
+    if draws is not None and not 1 <= draws <= plan.draws:
+        raise InputError(f"--draws: got {draws}, expected 1 to {plan.draws}")
     dataset = plan.dataset()
     bench = Bench(plan, dataset, places, overwrite)
     tried = [try_rate(bench, start, rate) for start in STARTS for rate in plan.rates]
@@ -74,7 +80,7 @@ def run(plan: Plan, places: Places, overwrite: bool = False) -> dict[str, Any]:
     fixed = {"zero_shot": zero_shots(bench, AS_THEY_ARE), "baselines": baselines(bench)}
     trials: list[dict[str, Any]] = []
     result: dict[str, Any] = {}
-    for draw, count in product(range(plan.draws), plan.counts):
+    for draw, count in product(range(draws or plan.draws), plan.counts):
         for start, augment in ARMS:
             trial = Trial(start, augment, count, draw, rates[start])
             trials.append(run_trial(bench, trial))

@@ -103,11 +103,10 @@ def draw_best_and_worst(bench: Bench, result: dict[str, Any], path: Path) -> Non
 
 
 def draw_compared(bench: Bench, result: dict[str, Any], path: Path) -> None:
-    """A cut-out of the test image of median score: truth, then networks that learned ever more."""
+    """Part of the test image of median number of nuclei: truth, then networks that learned more."""
     best = best_trial(result)
-    values = best["scores"]["seg_measure"]["slices"]
-    known = sorted((v, i) for i, v in enumerate(values) if v is not None)
-    number = known[len(known) // 2][1]
+    counts = bench.numbers(bench.split.test)
+    number = int(np.argsort(counts, kind="stable")[len(counts) // 2])
     image = bench.dataset.images[bench.split.test[number]]
     window = crowded(bench.cells(bench.split.test)[number])
     small = stretched(image[window])
