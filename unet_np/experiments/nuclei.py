@@ -67,7 +67,8 @@ def run(
     Raises
     ------
     InputError
-        If there are too few images, the plan has fewer draws, or finished trials are of other settings.
+        If there are too few images, the plan has fewer draws, or finished trials are of other
+        settings.
     TrainingError, TrainingInterrupted
         As `unet_np.train.train`.
     """
