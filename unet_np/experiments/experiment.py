@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from unet_np.checkpoint import RunFolder
+from unet_np.config import TrainConfig
 from unet_np.data import Dataset
 from unet_np.errors import InputError, MissingExtraError
 from unet_np.experiments import cells, em, pictures, runner
@@ -145,7 +146,8 @@ def check_same_recipe(old: dict[str, Any], new: dict[str, Any], path: Path) -> N
     """
     free = {"threads", "backend", "checkpoint_every", "tensorboard"}
     for key, value in new["recipe"].items():
-        before = old["recipe"].get(key)
+        # A result from before a setting was there had its default.
+        before = old["recipe"].get(key, getattr(TrainConfig, key, None))
         if key not in free and before != value:
             raise InputError(
                 f"{key}: got {value!r}, expected {before!r}, with which {path} was made; "
