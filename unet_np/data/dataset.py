@@ -87,8 +87,7 @@ class Dataset:
             stack = getattr(self, name)
             if stack is not None and stack.shape != expected:
                 raise InputError(
-                    f"{name}: got shape {stack.shape}, expected {expected}, "
-                    "that of the images"
+                    f"{name}: got shape {stack.shape}, expected {expected}, that of the images"
                 )
         count = len(self.images)
         defaults: dict[str, tuple] = {
