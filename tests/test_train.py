@@ -586,3 +586,12 @@ def test_a_variant_of_the_weight_map_has_its_own_parameters(config, dataset):
     other = prepare(variant.replace(w0=20.0, sigma=6.0), dataset, np)
     assert np.array_equal(weights, own.tile(0).weights)
     assert not np.array_equal(weights, other.tile(0).weights)
+
+
+def test_resume_of_a_folder_without_a_run(tmp_path, capsys):
+    from unet_np.cli import main
+
+    assert main(["train", "--resume", "--out", str(tmp_path / "nosuch")]) == 2
+    message = capsys.readouterr().err
+    assert message.endswith("nosuch, which holds no run, expected one\n")
+    assert not (tmp_path / "nosuch").exists()

@@ -34,7 +34,14 @@ def add_parser(subparsers: Any) -> None:
     add = parser.add_argument
     add("images", nargs="+", metavar="IMAGE", type=Path, help="PNG, JPEG or TIFF; may be a stack")
     add("--weights", type=Path, metavar="FILE", required=True, help="of a training, or its folder")
-    add("-o", "--out", type=Path, default=Path("classes.csv"), metavar="OUT", help="a .csv")
+    add(
+        "-o",
+        "--out",
+        type=Path,
+        default=Path("classes.csv"),
+        metavar="OUT",
+        help="default: classes.csv",
+    )
     add("--patch", type=int, metavar="N", help="side of a patch (default: that of the training)")
     add("--stride", type=int, metavar="N", help="from patch to patch (default: the patch)")
     add("--threads", type=int, metavar="N", help="default: all cores")

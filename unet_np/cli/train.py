@@ -33,7 +33,7 @@ pixel is, or, with --images alone, a folder that holds a folder for each class, 
 _EXAMPLE = """
 unet-np train --data isbi2012 --base-channels 16 --steps 300 --seed 5 --out runs/em
 unet-np train --out runs/em --resume
-unet-np train --images photos/ --masks masks/ --base-channels 16 --patience 5 --out runs/mine
+unet-np train --images photos/ --masks masks/ --base-channels 16 --patience 5 --steps 2000
 unet-np train --images photos/ --masks masks/ --base-channels 16 --start u373 --out runs/tuned
 unet-np train --task detect --data hela --batch-norm --learning-rate 0.003 --out runs/detect
 unet-np train --task classify --images folder-of-class-folders/ --depth 3 --out runs/classes"""
@@ -122,4 +122,7 @@ def settings(args: argparse.Namespace) -> TrainConfig:
     stored = Path(flags.get("out", TrainConfig.out), "config.toml")
     if args.resume and stored.exists():
         return TrainConfig.from_toml(stored, **{"out": str(stored.parent), **flags})
+    if args.resume and not set(flags) - {"out", "threads", "backend"}:
+        # Nothing says what to train: a mistyped folder would begin the paper's network instead.
+        raise InputError(f"--resume: got {stored.parent}, which holds no run, expected one")
     return TrainConfig(**flags)
