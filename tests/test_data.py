@@ -550,7 +550,9 @@ def test_groups_and_summary():
 
 def test_datasets_that_do_not_fit():
     images = np.zeros((2, 4, 5))
-    assert message(data.Dataset, "x", images[0]) == "images: got shape (4, 5), expected (N, H, W)"
+    assert message(data.Dataset, "x", images[0]) == (
+        "images: got shape (4, 5), expected (N, H, W) or (N, C, H, W)"
+    )
     for name in ("labels", "instances", "markers", "unknown"):
         assert message(data.Dataset, "x", images, **{name: images[:1]}) == (
             f"{name}: got shape (1, 4, 5), expected (2, 4, 5), that of the images"

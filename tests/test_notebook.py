@@ -40,7 +40,7 @@ def test_source_leaves_out_docstrings_only() -> None:
     assert "Examples" in full
     assert "Examples" not in short
     assert short.splitlines()[-1] == full.splitlines()[-1]
-    assert source(Architecture.margin).text.startswith("@property\ndef margin(self) -> int:")
+    assert source(Architecture.size_step).text.startswith("@property\ndef size_step(self)")
     assert "Fig. 1" not in source(Layer).text
 
 
