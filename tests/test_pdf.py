@@ -127,6 +127,6 @@ def test_chapters_are_printed(capsys, tmp_path: Path) -> None:
     assert numbers["intro"] == 3
     assert numbers["architecture-table"] > 4
     assert pdf.page_count(printed) > numbers["architecture-table"] + 4
-    assert "architecture-table--equation-eq-margin" in numbers, "a link within the book"
+    assert "architecture-table--fig-u" in numbers, "a link within the book"
     assert b"/Outlines" in printed
     assert [one.name for one in tmp_path.iterdir()] == ["two.pdf"]
