@@ -186,14 +186,14 @@ RECIPES = {
     "u373": Recipe(
         "u373",
         "u373",
-        TrainConfig(steps=800, learning_rate=0.001, **_COMMON),
+        TrainConfig(steps=2500, learning_rate=0.001, **_COMMON),
         averaging=1,
         synthetic="synthetic-cells",
     ),
     "hela": Recipe(
         "hela",
         "hela",
-        TrainConfig(steps=600, learning_rate=0.001, **_COMMON),
+        TrainConfig(steps=4000, learning_rate=0.001, **_COMMON),
         averaging=1,
         synthetic="synthetic-cells",
     ),
