@@ -45,11 +45,24 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     for cell in notebook.cells:
         kept = {key: cell.metadata[key] for key in CELL_KEYS if cell.metadata.get(key)}
         cell.metadata = nbformat.from_dict(kept)
+        if cell.cell_type == "code":
+            cell.outputs = joined(cell.outputs)
         for output in cell.get("outputs", []):
             output.pop("transient", None)
             if "metadata" in output:
                 output.metadata = nbformat.from_dict({})
     return notebook
+
+
+def joined(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """Outputs with each stream in one piece; a busy machine cuts it where it likes."""
+    whole: list[nbformat.NotebookNode] = []
+    for output in outputs:
+        if output.output_type == "stream" and whole and whole[-1].get("name") == output.name:
+            whole[-1].text += output.text
+        else:
+            whole.append(output)
+    return whole
 
 
 def begin_with_installation(notebook: nbformat.NotebookNode) -> None:
