@@ -101,7 +101,20 @@ def test_the_whole_way_on_a_folder_of_classes(folders, capsys):
     for row in rows:
         both = [float(row["p_bright"]), float(row["p_dark"])]
         assert sum(both) == pytest.approx(1, abs=1e-3)
+    assert [row["image"] for row in rows] == images
     assert "0.png: bright, probability" in capsys.readouterr().out
+
+
+def test_a_folder_is_its_images_and_the_weights_are_not_overwritten(net, capsys):
+    net.save("weights.csv")
+    write_png("new/a.png", image_of((20, 20)))
+    write_png("new/b.png", image_of((20, 20)))
+    command = ["classify", "new", "--weights", "weights.csv", "--patch", "20", "-q"]
+    assert main(command) == 0
+    with open("classes.csv", encoding="utf-8") as file:
+        assert [row["image"] for row in csv.DictReader(file)] == ["new/a.png", "new/b.png"]
+    assert main([*command, "-o", "weights.csv"]) == 2
+    assert "--out: got weights.csv, which is an input" in capsys.readouterr().err
 
 
 def test_a_stack_has_a_line_for_each_slice_and_patch(net):

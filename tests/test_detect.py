@@ -9,7 +9,7 @@ import pytest
 
 from unet_np import InputError, data
 from unet_np.cli import main
-from unet_np.detect import csv_lines, detect, detection_maps, overlay
+from unet_np.detect import csv_lines, detect, detection_maps, overlay, within
 from unet_np.heat_map import Detections
 from unet_np.images import read_image, write_png, write_tiff
 from unet_np.predict import segment
@@ -62,7 +62,7 @@ def test_one_image_gives_a_table_and_a_picture(net, weights, capsys):
     assert main(["detect", "cells.png", "--weights", str(weights)]) == 0
     with open("cells-objects.csv", encoding="ascii") as file:
         rows = list(csv.DictReader(file))
-    expected = detect(net, image)
+    expected = within(detect(net, image), image.shape)
     assert list(rows[0]) == COLUMNS
     assert len(rows) == len(expected.scores) > 1
     for row, centre, score, box in zip(rows, *expected, strict=True):
@@ -98,7 +98,19 @@ def test_several_images_threshold_radius_and_no_picture(net, weights, tmp_path):
     ]
     for i in range(2):
         lines = (tmp_path / f"found/{i}-objects.csv").read_text().splitlines()
-        assert lines == csv_lines([detect(net, image_of((60, 60), i), 0.7, 20)])
+        expected = within(detect(net, image_of((60, 60), i), 0.7, 20), (60, 60))
+        assert lines == csv_lines([expected])
+        assert ((expected.boxes >= 0) & (expected.boxes <= 60)).all()
+
+
+def test_a_folder_is_its_images(weights, tmp_path):
+    for name in "ab":
+        write_png(f"plate/{name}.png", image_of((60, 60)))
+    (tmp_path / "plate/notes.txt").write_text("not an image")
+    command = ["detect", "plate", "--weights", str(weights), "--no-overlay", "-q", "-o", "found"]
+    assert main(command) == 0
+    names = sorted(path.name for path in (tmp_path / "found").iterdir())
+    assert names == ["a-objects.csv", "b-objects.csv"]
 
 
 def test_colour_and_a_folder_of_a_run(net, weights):

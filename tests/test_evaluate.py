@@ -78,6 +78,15 @@ def test_a_folder_is_a_stack_in_the_order_of_the_names(tmp_path):
         assert slices[:, 0, 0].tolist() == [0, 1, 2]
 
 
+def test_folders_without_a_common_name_go_in_order_and_it_says_so(tmp_path, capsys):
+    for number in (0, 1):
+        write_png(tmp_path / f"found/{'xy'[number]}.png", np.full((4, 5), number, np.uint8))
+        write_png(tmp_path / f"truth/{'ab'[number]}.png", np.full((4, 5), number, np.uint8))
+    pair = read_both(tmp_path / "found", tmp_path / "truth", "probabilities")
+    assert (pair.prediction == pair.labels).all()
+    assert "in order: x.png with a.png, ..., y.png with b.png" in capsys.readouterr().err
+
+
 def test_eight_and_sixteen_bits_are_probabilities():
     assert probabilities(np.array([51, 255], np.uint8)).tolist() == pytest.approx([0.2, 1])
     assert probabilities(np.array([13107, 65535], np.uint16)).tolist() == pytest.approx([0.2, 1])
@@ -103,11 +112,13 @@ def test_the_table_is_printed(stack, capsys):
         (["maps.tif", "labels.tif", "--json", "maps.tif"], "which is an input"),
         (["maps.tif", "labels.tif", "--threshold", "2"], "threshold"),
         (["empty", "labels.tif"], "expected images in it"),
+        (["classes.tif", "labels.tif"], "a probability of each of 2 classes, expected classes"),
         (["mixed", "labels.tif"], "2 slices of 2 sizes, expected 2 slices of 24 x 24"),
     ],
 )
 def test_mistakes_are_one_line(stack, tmp_path, capsys, arguments, message):
     write_png(tmp_path / "small.png", np.zeros((4, 4), np.uint8))
+    write_tiff(tmp_path / "classes.tif", np.stack([stack[1][0], 1 - stack[1][0]]))
     (tmp_path / "empty").mkdir()
     write_png(tmp_path / "mixed/a.png", np.zeros((4, 4), np.uint8))
     write_png(tmp_path / "mixed/b.png", np.zeros((4, 5), np.uint8))

@@ -16,8 +16,8 @@ from unet_np.architecture import Architecture
 from unet_np.backend import NAMES
 from unet_np.errors import InputError
 from unet_np.optim import Schedule
-from unet_np.own_data import COLOURS
 from unet_np.own_masks import KINDS as MASK_VALUES
+from unet_np.own_pages import COLOURS
 from unet_np.weight_map import DEFAULTS as WEIGHT_MAPS
 
 TASKS = ("segment", "classify", "detect")

@@ -96,6 +96,27 @@ def detect(
     return decode(detection_maps(net, image, **options), threshold, radius)
 
 
+def within(found: Detections, shape: Sequence[int]) -> Detections:
+    """The objects with their boxes cut at the border of the image.
+
+    Parameters
+    ----------
+    found : Detections
+        Of an image.
+    shape : sequence of int
+        Its height and width.
+
+    Examples
+    --------
+    >>> one = Detections(np.array([[1.0, 7.0]]), np.array([0.5]), np.array([[-2.0, 3, 4, 11]]))
+    >>> within(one, (20, 10)).boxes.tolist()
+    [[0.0, 3.0, 4.0, 10.0]]
+    """
+    height, width = shape[0], shape[1]
+    boxes = np.clip(found.boxes, 0, (height, width, height, width))
+    return Detections(found.centres, found.scores, boxes)
+
+
 def csv_lines(found: Sequence[Detections]) -> list[str]:
     """A table of the objects of a stack: a header, and a line for each object.
 

@@ -9,8 +9,8 @@ import numpy as np
 from unet_np.data import Dataset
 from unet_np.errors import InputError
 from unet_np.images import PathLike
-from unet_np.own_data import _channels, _read, _stack
 from unet_np.own_names import list_images
+from unet_np.own_pages import outside, read_pages, stack_pages, to_channels
 
 
 def read_classes(folder: PathLike, colour: str = "auto") -> Dataset:
@@ -21,7 +21,7 @@ def read_classes(folder: PathLike, colour: str = "auto") -> Dataset:
     folder : path-like
         Of the folders. They are numbered from 0 in the order of their names.
     colour : {"auto", "grey", "rgb"}
-        As in `unet_np.own_data.read_pairs`.
+        See `unet_np.own_pages.to_channels`.
 
     Returns
     -------
@@ -55,24 +55,24 @@ def read_classes(folder: PathLike, colour: str = "auto") -> Dataset:
         )
     found = []
     for number, one in enumerate(classes):
-        pages = [page for file in list_images(one, "images") for page in _read(file, "images")]
+        pages = [page for file in list_images(one, "images") for page in read_pages(file, "images")]
         for place, (name, image) in enumerate(pages):
             # Sorted by this share, images of all classes alternate.
             share = (place + 0.5) / len(pages)
             found.append((share, number, f"{one.name}/{name}", image))
     found.sort(key=lambda entry: entry[:3])
-    images = _channels([(name, image) for *_, name, image in found], colour)
+    images = to_channels([(name, image) for *_, name, image in found], colour)
     sizes = tuple((image.shape[-2], image.shape[-1]) for image in images)
-    same = len(set(sizes)) == 1
+    unknown = outside(sizes)
     labels = [np.full(size, entry[1], np.uint8) for size, entry in zip(sizes, found, strict=True)]
     return Dataset(
         "own",
-        _stack(images),
-        _stack(labels),
-        unknown=None if same else _stack([np.zeros(size, bool) for size in sizes], fill=True),
+        stack_pages(images),
+        stack_pages(labels),
+        unknown=unknown,
         ids=tuple(entry[2] for entry in found),
         groups=tuple(classes[entry[1]].name for entry in found),
-        sizes=() if same else sizes,
+        sizes=() if unknown is None else sizes,
         note=f"images: {len(images)} of {len(classes)} classes",
     )
 

@@ -9,14 +9,10 @@ import numpy as np
 
 from unet_np.data import Dataset
 from unet_np.errors import InputError
-from unet_np.images import PathLike, read_image, to_grey
+from unet_np.images import PathLike
 from unet_np.own_masks import as_numbers, read_meaning
 from unet_np.own_names import list_images, pair_names, split_folder
-
-COLOURS = ("auto", "grey", "rgb")
-"""What becomes of images in colour; see `read_pairs`."""
-
-Slices = list[tuple[str, np.ndarray]]
+from unet_np.own_pages import Pages, outside, read_pages, stack_pages, to_channels
 
 
 def read_pairs(
@@ -37,8 +33,7 @@ def read_pairs(
     mask_values : {"auto", "mask", "classes", "cells"}
         What their values mean; see `unet_np.own_masks.read_meaning`.
     colour : {"auto", "grey", "rgb"}
-        ``rgb`` keeps three channels. ``auto`` does so if all images are in colour; grey values
-        that are stored in colour are grey.
+        See `unet_np.own_pages.to_channels`.
 
     Returns
     -------
@@ -61,35 +56,33 @@ def read_pairs(
     >>> data.labels.sum(), data.note
     (np.uint64(8), 'images: 1 of 8 x 8; masks: 0 is background, 255 is cell')
     """
-    if colour not in COLOURS:
-        raise InputError(f"colour: got {colour!r}, expected one of {', '.join(COLOURS)}")
     image_list, mask_list = _pages(Path(images), Path(masks))
     numbers = as_numbers(mask_list)
     for (name, image), (mask_name, _), mask in zip(image_list, mask_list, numbers, strict=True):
         _check_sizes(name, image.shape[:2], mask_name, mask.shape)
     meaning = read_meaning([name for name, _ in mask_list], numbers, mask_values)
-    pixels = _channels(image_list, colour)
+    pixels = to_channels(image_list, colour)
     sizes = tuple((image.shape[-2], image.shape[-1]) for image in pixels)
-    one_size = len(set(sizes)) == 1
+    unknown = outside(sizes)
     return Dataset(
         "own",
-        _stack(pixels),
-        _stack(meaning.labels),
-        None if meaning.instances is None else _stack(meaning.instances),
-        unknown=None if one_size else _stack([np.zeros(s, bool) for s in sizes], fill=True),
+        stack_pages(pixels),
+        stack_pages(meaning.labels),
+        None if meaning.instances is None else stack_pages(meaning.instances),
+        unknown=unknown,
         ids=tuple(name for name, _ in image_list),
-        sizes=() if one_size else sizes,
+        sizes=() if unknown is None else sizes,
         note=f"{_summary(pixels, sizes)}; {meaning.note}",
     )
 
 
-def _pages(images: Path, masks: Path) -> tuple[Slices, Slices]:
+def _pages(images: Path, masks: Path) -> tuple[Pages, Pages]:
     """Every image and its mask, in the same order."""
     folders = images.is_dir(), masks.is_dir()
     if all(folders):
-        pages: tuple[Slices, Slices] = ([], [])
+        pages: tuple[Pages, Pages] = ([], [])
         for image, mask in pair_names(*_list_both(images, masks)):
-            found = _read(image, "images"), _read(mask, "masks")
+            found = read_pages(image, "images"), read_pages(mask, "masks")
             _check_counts(found, image.name, mask.name)
             for side, part in zip(pages, found, strict=True):
                 side.extend(part)
@@ -98,7 +91,7 @@ def _pages(images: Path, masks: Path) -> tuple[Slices, Slices]:
         [
             page
             for file in (list_images(path, name) if is_dir else [path])
-            for page in _read(file, name)
+            for page in read_pages(file, name)
         ]
         for path, name, is_dir in zip((images, masks), ("images", "masks"), folders, strict=True)
     ]
@@ -118,16 +111,7 @@ def _list_both(images: Path, masks: Path) -> tuple[list[Path], list[Path]]:
     return found, marked
 
 
-def _read(file: Path, argument: str) -> Slices:
-    """The pages of a file, each with its name: (H, W) or (H, W, channels)."""
-    array = read_image(file, argument=argument)
-    colour = array.ndim > 2 and array.shape[-1] <= 4
-    if array.ndim == (3 if colour else 2):
-        return [(file.stem, array)]
-    return [(f"{file.stem}-{number}", page) for number, page in enumerate(array)]
-
-
-def _check_counts(pages: tuple[Slices, Slices], image: str, mask: str) -> None:
+def _check_counts(pages: tuple[Pages, Pages], image: str, mask: str) -> None:
     counts = [len(side) for side in pages]
     if counts[0] != counts[1]:
         raise InputError(
@@ -145,40 +129,6 @@ def _check_sizes(
     raise InputError(
         f"masks: got {mask_name} of {got}, expected {expected}, the size of image {name}{turned}"
     )
-
-
-def _channels(images: Slices, colour: str) -> list[np.ndarray]:
-    """(H, W) each, or (3, H, W) each."""
-    grey = [name for name, image in images if not _has_colour(image)]
-    if colour == "rgb":
-        flat = next((name for name, im in images if im.ndim == 2 or im.shape[-1] < 3), None)
-        if flat is not None:
-            raise InputError(
-                f"colour: got rgb and the grey image {flat}, expected images of three channels "
-                "or --colour grey"
-            )
-    elif colour == "grey" or grey:
-        return [to_grey(image) for _, image in images]
-    return [np.moveaxis(image[..., :3], -1, 0) for _, image in images]
-
-
-def _has_colour(image: np.ndarray) -> bool:
-    # JPEG turns grey values stored in colour into ones that differ by a few.
-    if image.ndim == 2 or image.shape[-1] < 3:
-        return False
-    values = image[..., :3].astype(np.float64)
-    spread = values.max() - values.min()
-    return bool((values.max(-1) - values.min(-1)).max() > 0.05 * spread)
-
-
-def _stack(arrays: Sequence[np.ndarray], fill: int = 0) -> np.ndarray:
-    """One array of all, each in the upper left corner of the largest height and width."""
-    height, width = (max(array.shape[axis] for array in arrays) for axis in (-2, -1))
-    dtype = np.result_type(*arrays)
-    stack = np.full((len(arrays), *arrays[0].shape[:-2], height, width), fill, dtype)
-    for place, array in zip(stack, arrays, strict=True):
-        place[..., : array.shape[-2], : array.shape[-1]] = array
-    return stack
 
 
 def _summary(images: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]) -> str:

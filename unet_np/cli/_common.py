@@ -7,7 +7,7 @@ import re
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,40 @@ def check_output(path: Path, argument: str) -> None:
         raise InputError(
             f"{argument}: got {path}, expected a place that can be written to ({error.strerror})"
         ) from None
+
+
+def listed(paths: Sequence[Path]) -> list[Path]:
+    """The images, with those of each folder in its place.
+
+    Raises
+    ------
+    InputError
+        If a folder has no images.
+    """
+    from unet_np.own_names import list_images
+
+    return [
+        file for path in paths for file in (list_images(path, "image") if path.is_dir() else [path])
+    ]
+
+
+def check_outputs(paths: Iterable[Path], inputs: Iterable[Path]) -> None:
+    """Refuse outputs that fall on an input or on each other, or cannot be written.
+
+    Raises
+    ------
+    InputError
+        Naming the first such path.
+    """
+    taken = {path.resolve() for path in inputs}
+    seen: set[Path] = set()
+    for path in paths:
+        if path.resolve() in taken:
+            raise InputError(f"--out: got {path}, which is an input, expected another file")
+        if path.resolve() in seen:
+            raise InputError(f"--out: {path} would be written twice; expected other names")
+        seen.add(path.resolve())
+        check_output(path, "--out")
 
 
 def choose_threads(threads: int | None) -> None:

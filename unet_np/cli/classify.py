@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from unet_np.cli._common import check_output, choose_threads, example, load_network
+from unet_np.cli._common import check_outputs, choose_threads, example, listed, load_network
 from unet_np.errors import InputError
 
 _DESCRIPTION = """\
@@ -19,7 +19,7 @@ each class. With --stride 1 this is the class of every pixel, one pass of the ne
 
 _EXAMPLE = """
 unet-np train --task classify --images folder-of-class-folders/ --out runs/classify
-unet-np classify new/*.png --weights runs/classify
+unet-np classify new/ --weights runs/classify
 unet-np classify slice.tif --weights runs/membrane --stride 16 -o membrane.csv"""
 
 
@@ -32,7 +32,7 @@ def add_parser(subparsers: Any) -> None:
         **example(_EXAMPLE),
     )
     add = parser.add_argument
-    add("images", nargs="+", metavar="IMAGE", type=Path, help="PNG, JPEG or TIFF; may be a stack")
+    add("images", nargs="+", metavar="IMAGE", type=Path, help="PNG, JPEG, TIFF or a folder of them")
     add("--weights", type=Path, metavar="FILE", required=True, help="of a training, or its folder")
     add(
         "-o",
@@ -57,7 +57,8 @@ def run(args: argparse.Namespace) -> int:
             raise InputError(f"--{flag}: got {value}, expected an integer >= 1")
     if args.out.suffix.lower() != ".csv":
         raise InputError(f"--out: got {args.out}, expected a name that ends in .csv")
-    check_output(args.out, "--out")
+    args.images = listed(args.images)
+    check_outputs([args.out], (*args.images, args.weights))
     choose_threads(args.threads)
 
     from unet_np.classify import classify
@@ -78,10 +79,11 @@ def run(args: argparse.Namespace) -> int:
     for path, found in slices:
         for number, page in enumerate(found):
             result = classify(net, page, size, args.stride)
-            lines += _lines(path.name, number, result, names)
+            # With its folder: images of two folders may have one name.
+            lines += _lines(path.as_posix(), number, result, names)
             if not args.quiet:
                 best = int(result.mean.argmax())
-                where = path.name if len(found) == 1 else f"{path.name}, slice {number}"
+                where = str(path) if len(found) == 1 else f"{path}, slice {number}"
                 count = len(result.points)
                 print(
                     f"{where}: {names[best]}, probability {result.mean[best]:.3f}, "

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from unet_np.cli._common import (
     bytes_of,
-    check_output,
+    check_outputs,
     choose_threads,
     example,
+    listed,
     load_network,
     progress_bar,
 )
@@ -28,7 +29,7 @@ detect`: grey or colour, single images or stacks, as PNG, JPEG or TIFF.
 
 Each input gives
   OUT.csv           a line for each object: slice, row and column of its middle, score from 0 to 1,
-                    and its box: first row and column, and those after its last
+                    and its box, cut at the border: first row and column, and those after its last
   OUT-overlay.png   the image with the boxes (orange) and middles (blue); of a stack one picture
                     for each slice, OUT-overlay-0.png, OUT-overlay-1.png, ...
 Without -o, OUT is NAME-objects for the image NAME, in the current folder."""
@@ -36,7 +37,7 @@ Without -o, OUT is NAME-objects for the image NAME, in the current folder."""
 _EXAMPLE = """
 unet-np train --task detect --data hela --base-channels 16 --out runs/detect
 unet-np detect image.tif --weights runs/detect
-unet-np detect plate/*.png -o results/ --weights runs/detect --threshold 0.6 --radius 10"""
+unet-np detect plate/ -o results/ --weights runs/detect --threshold 0.6 --radius 10"""
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def add_parser(subparsers: Any) -> None:
         "detect", help="find objects in images", description=_DESCRIPTION, **example(_EXAMPLE)
     )
     add = parser.add_argument
-    add("images", nargs="+", metavar="IMAGE", type=Path, help="PNG, JPEG or TIFF; may be a stack")
+    add("images", nargs="+", metavar="IMAGE", type=Path, help="PNG, JPEG, TIFF or a folder of them")
     add("--weights", type=Path, metavar="FILE", required=True, help="of a training, or its folder")
     add("-o", "--out", metavar="OUT", help="a .csv for one image, or a folder")
     add("--threshold", type=float, default=0.5, metavar="X", help="lowest score (default 0.5)")
@@ -79,6 +80,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Detect in every image; everything that can be checked is checked before the first."""
+    args.images = listed(args.images)
     outputs = plan_outputs(args.images, args.out)
     _check_ranges(args)
     memory = bytes_of(args.memory)
@@ -91,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
     net = load_network(args.weights, args.backend)
     check_task(net, "detect")
     options = {"memory_budget": memory, "tile": args.tile}
-    written: set[Path] = set()
+    written: list[Path] = []
     for path, files in zip(args.images, outputs, strict=True):
         image = read_image(path, argument="image")
         found = pages(image)
@@ -99,7 +101,8 @@ def run(args: argparse.Namespace) -> int:
         make_tiling(net.architecture, found[0].shape[:2], **options)
         stacked = found[0] is not image
         pictures = [] if args.no_overlay else files.pictures(len(found), stacked)
-        _check_paths([files.table, *pictures], args, written)
+        written += [files.table, *pictures]
+    check_outputs(written, (*args.images, args.weights))
     for path, files in zip(args.images, outputs, strict=True):
         _detect_file(net, path, files, args, options)
     return 0
@@ -139,22 +142,10 @@ def _check_ranges(args: argparse.Namespace) -> None:
         raise InputError(f"--radius: got {args.radius}, expected a number >= 0")
 
 
-def _check_paths(paths: Sequence[Path], args: argparse.Namespace, written: set[Path]) -> None:
-    """Refuse outputs that fall on an input or on each other, or cannot be written."""
-    inputs = {path.resolve() for path in (*args.images, args.weights)}
-    for path in paths:
-        if path.resolve() in inputs:
-            raise InputError(f"--out: got {path}, which is an input, expected another file")
-        if path.resolve() in written:
-            raise InputError(f"--out: {path} would be written twice; expected other names")
-        written.add(path.resolve())
-        check_output(path, "--out")
-
-
 def _detect_file(
     net: Any, path: Path, files: Outputs, args: argparse.Namespace, options: dict[str, Any]
 ) -> None:
-    from unet_np.detect import detect
+    from unet_np.detect import detect, within
     from unet_np.images import pages, read_image
 
     image = read_image(path, argument="image")
@@ -167,7 +158,8 @@ def _detect_file(
             bar.update(total * len(found) + done - bar.n)
 
         for page in slices:
-            found.append(detect(net, page, args.threshold, args.radius, progress=show, **options))
+            objects = detect(net, page, args.threshold, args.radius, progress=show, **options)
+            found.append(within(objects, page.shape))
     stacked = slices[0] is not image
     pictures = [] if args.no_overlay else files.pictures(len(slices), stacked)
     _write(slices, found, files.table, pictures)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -203,6 +204,7 @@ def read_both(prediction: Path, labels: Path, kind: str) -> Pair:
         If there are no images, they are not grey, names do not pair, or sizes differ.
     """
     from unet_np.own_names import list_images
+    from unet_np.own_pages import stack_pages
 
     files = [prediction], [labels]
     if prediction.is_dir():
@@ -215,11 +217,16 @@ def read_both(prediction: Path, labels: Path, kind: str) -> Pair:
         [page for file in paths for page in _pages(file, argument)]
         for paths, argument in zip(files, ("prediction", "labels"), strict=True)
     ]
+    if are_classes(sides[0]):
+        raise InputError(
+            f"prediction: got {prediction} with a probability of each of {len(sides[0])} classes, "
+            "expected classes, NAME-labels.tif of `unet-np segment`, and --classes"
+        )
     got, expected = (_size(pages) for pages in sides)
     if [page.shape for page in sides[0]] != [page.shape for page in sides[1]]:
         raise InputError(f"prediction: got {got}, expected {expected} as the labels")
     one_size = len({page.shape for page in sides[0]}) == 1
-    return Pair(_stack(sides[0]), _stack(sides[1]), one_size)
+    return Pair(stack_pages(sides[0]), stack_pages(sides[1]), one_size)
 
 
 def _paired(predictions: list[Path], labels: list[Path]) -> tuple[list[Path], list[Path]]:
@@ -227,6 +234,11 @@ def _paired(predictions: list[Path], labels: list[Path]) -> tuple[list[Path], li
     from unet_np.own_names import pair_names, share_a_name
 
     if len(predictions) == len(labels) and not share_a_name(predictions, labels):
+        print(
+            f"prediction and labels share no names and go together in order: {predictions[0].name} "
+            f"with {labels[0].name}, ..., {predictions[-1].name} with {labels[-1].name}",
+            file=sys.stderr,
+        )
         return predictions, labels
     try:
         pairs = pair_names(predictions, labels)
@@ -247,14 +259,21 @@ def _pages(file: Path, argument: str) -> list[np.ndarray]:
     return list(grey) if grey.ndim == 3 else [grey]
 
 
-def _stack(pages: list[np.ndarray]) -> np.ndarray:
+def are_classes(pages: Sequence[np.ndarray]) -> bool:
+    """Whether pages are the probabilities of the classes of one image, which add up to 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> map_ = np.array([[0.25, 1.0]])
+    >>> are_classes([map_, 1 - map_]), are_classes([map_, map_]), are_classes([map_])
+    (True, False, False)
+    """
     import numpy as np
 
-    height, width = (max(page.shape[axis] for page in pages) for axis in (0, 1))
-    stack = np.zeros((len(pages), height, width), np.result_type(*pages))
-    for place, page in zip(stack, pages, strict=True):
-        place[: page.shape[0], : page.shape[1]] = page
-    return stack
+    if len(pages) < 2 or len({page.shape for page in pages}) > 1 or pages[0].dtype.kind != "f":
+        return False
+    return bool(np.allclose(np.sum(pages, axis=0), 1, atol=1e-3))
 
 
 def probabilities(prediction: np.ndarray) -> np.ndarray:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from unet_np.cli._common import (
     bytes_of,
-    check_output,
+    check_outputs,
     choose_threads,
     example,
+    listed,
     load_network,
     progress_bar,
 )
@@ -88,7 +89,8 @@ def run(args: argparse.Namespace) -> int:
     args.weights = choose_weights(args.weights, args.model)
     args.images = listed(args.images)
     outputs = plan_outputs(args.images, args.out, args.labels)
-    _check_paths(args, outputs)
+    paths = [path for files in outputs for path in _written(files, args.instances)]
+    check_outputs(paths, (*args.images, args.weights))
     memory = bytes_of(args.memory)
     if args.min_area < 1:
         raise InputError(f"--min-area: got {args.min_area}, expected an integer >= 1")
@@ -135,15 +137,6 @@ def choose_weights(weights: Path | None, model: str | None) -> Path:
     return weights
 
 
-def listed(paths: Sequence[Path]) -> list[Path]:
-    """The images, with those of each folder in its place."""
-    from unet_np.own_names import list_images
-
-    return [
-        file for path in paths for file in (list_images(path, "image") if path.is_dir() else [path])
-    ]
-
-
 def plan_outputs(images: Sequence[Path], out: str | None, labels: Path | None) -> list[Outputs]:
     """The output files of each image.
 
@@ -188,21 +181,6 @@ def plan_outputs(images: Sequence[Path], out: str | None, labels: Path | None) -
 def _written(files: Outputs, instances: bool) -> list[Path]:
     paths = [files.probabilities, files.labels]
     return [*paths, files.instances, files.cells] if instances else paths
-
-
-def _check_paths(args: argparse.Namespace, outputs: Sequence[Outputs]) -> None:
-    """Refuse outputs that fall on an input or on each other, or cannot be written."""
-    inputs = {path.resolve(): path for path in (*args.images, args.weights)}
-    seen: set[Path] = set()
-    for files in outputs:
-        for path in _written(files, args.instances):
-            where = path.resolve()
-            if where in inputs:
-                raise InputError(f"--out: got {path}, which is an input, expected another file")
-            if where in seen:
-                raise InputError(f"--out: {path} would be written twice; expected other names")
-            seen.add(where)
-            check_output(path, "--out")
 
 
 def _readable(image: np.ndarray, path: Path, net: Any) -> np.ndarray:

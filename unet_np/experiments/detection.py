@@ -24,7 +24,7 @@ from unet_np.data import Dataset
 from unet_np.detect import detect, overlay
 from unet_np.errors import InputError
 from unet_np.experiments import nuclei_plan, nuclei_scores, runner
-from unet_np.experiments.experiment import Places, check_same_recipe
+from unet_np.experiments.experiment import Places, kept
 from unet_np.experiments.pictures import montage
 from unet_np.experiments.recipes import Recipe
 from unet_np.heat_map import Detections, Objects, find_objects, typical_size
@@ -134,13 +134,10 @@ def run(chosen: Recipe, places: Places, overwrite: bool = False) -> dict[str, An
         As `unet_np.train.train`; InputError too if a result was made with other settings.
     """
     path = places.result("detect")
-    result = runner.read_json(path)
     parts = quick_parts() if chosen.quick else all_parts()
     head = runner.header(chosen, parts[0].side, chosen.config, places.command)
-    if result is not None and not overwrite:
-        check_same_recipe(result, head, path)
-        places.say(f"{path} is there already; --overwrite begins anew")
-    else:
+    result = None if overwrite else kept(path, head, places)
+    if result is None:
         result = {**head, "rules": RULES, "parts": {}}
         for part in parts:
             places.say(f"detect, {part.name}: {len(part.side)} images to learn from")

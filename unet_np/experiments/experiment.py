@@ -110,10 +110,8 @@ def run_fold(
     path, folder = places.result(f"{chosen.name}-{fold.name}"), places.run(chosen, fold)
     config = chosen.fold_config(fold, folder)
     head = runner.header(chosen, dataset, config, places.command)
-    old = runner.read_json(path)
-    if old is not None and not overwrite:
-        check_same_recipe(old, head, path)
-        places.say(f"{path} is there already; --overwrite begins anew")
+    old = None if overwrite else kept(path, head, places)
+    if old is not None:
         return old
     net = runner.train_fold(chosen, dataset, fold, folder, resume, overwrite, places.progress)
     side, a = _predict(net, chosen, dataset, fold.validation, folder, places)
@@ -134,6 +132,21 @@ def run_fold(
     places.say(f"wrote {path}")
     _draw(result, dataset, fold, maps, path, places)
     return result
+
+
+def kept(path: Path, head: dict[str, Any], places: Places) -> dict[str, Any] | None:
+    """The result that an earlier run of the same recipe wrote, or None.
+
+    Raises
+    ------
+    InputError
+        If it was made with other settings or other data.
+    """
+    old = runner.read_json(path)
+    if old is not None:
+        check_same_recipe(old, head, path)
+        places.say(f"{path} is there already; --overwrite begins anew")
+    return old
 
 
 def check_same_recipe(old: dict[str, Any], new: dict[str, Any], path: Path) -> None:
