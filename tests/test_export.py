@@ -112,8 +112,8 @@ def test_metadata_tell_how_to_use_it(tmp_path):
     found = {entry.key: entry.value for entry in model.metadata_props}
     assert json.loads(found["unet_np"])["architecture"] == net.architecture.to_dict()
     assert found["normalisation"] == "zero mean and unit variance of each channel of each image"
-    assert found["input_sizes"] == "44 + 4 k for k = 0, 1, 2, ..."
-    assert found["margin"] == str(net.architecture.margin)
+    assert found["input_sizes"] == "44 + 4 k for k = 0, 1, 2, ..., and no others"
+    assert found["margin_on_each_side"] == str(net.architecture.margin // 2)
     names = {tensor.name for tensor in model.graph.initializer}
     assert set(net.params) <= names
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 
 import numpy as np
@@ -168,6 +169,23 @@ def test_a_tile_far_larger_than_the_images_is_remarked(trip, tmp_path, capsys):
     assert second == (
         "input_size: the tile of 100 pixels gives 84, more than the images have (48 x 48); 64 fits"
     )
+
+
+def test_a_patience_that_cannot_end_the_run_is_remarked(trip, tmp_path, capsys):
+    places = ["--images", str(trip / "images"), "--masks", str(trip / "masks")]
+    sizes = ["--base-channels", "2", "--depth", "1", "--input-size", "64", "--steps", "3"]
+    out = str(tmp_path / "run")
+    more = ["--patience", "3", "--validate-every", "1", "--no-weight-map", "--no-tensorboard"]
+    assert main(["train", *places, *sizes, *more, "--out", out]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == (
+        "patience: 3 validations after the first, one every 1 steps, are not over by step 3; the "
+        "best weights are kept, but nothing stops early"
+    )
+    with open(tmp_path / "run/metrics.csv") as file:
+        losses = [float(row["validation_loss"]) for row in csv.DictReader(file)]
+    best = 1 + losses.index(min(losses))
+    assert lines[-1] == f"weights: {tmp_path / 'run' / 'weights.safetensors'}, of step {best}"
 
 
 def test_grey_weights_to_begin_with_and_images_in_colour(tmp_path, capsys):

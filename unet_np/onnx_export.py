@@ -166,14 +166,15 @@ def difference(net: UNet, model: bytes, sizes: Sequence[tuple[int, int]] = ()) -
 
 def _metadata(net: UNet) -> dict[str, str]:
     table = net.architecture
-    sizes = f"{table.min_input_size} + {table.size_step} k for k = 0, 1, 2, ..."
+    # Nothing in the file refuses others: pooling drops a row or a column, and maps are shifted.
+    sizes = f"{table.min_input_size} + {table.size_step} k for k = 0, 1, 2, ..., and no others"
     return {
         "unet_np": json.dumps(
             {"architecture": table.to_dict(), "dropout": net.dropout}, sort_keys=True
         ),
         "normalisation": NORMALISATION,
         "input_sizes": sizes,
-        "margin": str(table.margin),
+        "margin_on_each_side": str(table.margin // 2),
     }
 
 

@@ -15,8 +15,9 @@ Write a trained network for tools that know nothing of this package. Both take i
 and unit variance in each channel and give logits; the architecture, the sizes that work and the
 normalisation stand in the ONNX file's metadata and in the text beside the weights.
 
-  --onnx    one file, of any batch, height and width that the network takes. Where ONNX Runtime is
-            installed its logits are compared with this package's before anything is written.
+  --onnx    one file, for any batch and for the heights and widths in its metadata; others are not
+            refused, but their output is not the network's. Where ONNX Runtime is installed its
+            logits are compared with this package's before anything is written.
   --torch   a folder: the state dict as safetensors, the module's source, and how to use them."""
 
 _EXAMPLE = """

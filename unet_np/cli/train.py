@@ -86,12 +86,13 @@ def run(args: argparse.Namespace) -> int:
         print(f"{figures or f'step {result.step}, nothing left to do'}")
         if result.stopped_early:
             print(f"stopped early: the lowest validation loss is that of step {result.best_step}")
-        print(f"weights: {result.folder.weights}")
+        kept = f", of step {result.best_step}" if config.patience else ""
+        print(f"weights: {result.folder.weights}{kept}")
     return 0
 
 
 def remarks(config: TrainConfig, dataset: Dataset) -> list[str]:
-    """What a user should know before the first step: how files were read, and a tile too large.
+    """What a user should know before the first step: how files were read, what does not fit.
 
     Examples
     --------
@@ -109,6 +110,12 @@ def remarks(config: TrainConfig, dataset: Dataset) -> list[str]:
         found.append(
             f"input_size: the tile of {size} pixels gives {output}, more than the images have "
             f"({shape}); {fitting} fits"
+        )
+    every, waits = config.validate_every, config.patience
+    if waits and (waits + 1) * every > config.steps:
+        found.append(
+            f"patience: {waits} validations after the first, one every {every} steps, are not over "
+            f"by step {config.steps}; the best weights are kept, but nothing stops early"
         )
     return found
 
