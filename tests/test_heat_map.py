@@ -336,7 +336,7 @@ def test_the_loss_on_any_backend(xp):
         (lambda z: smooth_l1(z, z, z), r"values: got shape \(1, 4, 4\), expected \(B, C, H, W\)"),
         (lambda z: smooth_l1(z[None], z[None, :, :2], z), "targets: got shape"),
         (lambda z: smooth_l1(z[None], z[None], z[:, :2]), "weights: got shape"),
-        (lambda z: smooth_l1(z[None], z[None], z, 0), "delta: got 0, expected a number > 0"),
+        (lambda z: smooth_l1(z[None], z[None], z, 0), "beta: got 0, expected a number > 0"),
         (lambda z: detection_loss(z, z, z), r"outputs: got shape .*, expected \(B, 3, H, W\)"),
         (
             lambda z: detection_loss(np.zeros((1, 3, 4, 4)), z, z),

@@ -7,7 +7,7 @@ from typing import Any
 from unet_np.backend import Array, array_module
 from unet_np.errors import InputError
 
-W0, DELTA, SIZE_SHARE = 10.0, 0.1, 0.1
+W0, BETA, SIZE_SHARE = 10.0, 0.1, 0.1
 
 
 def sigmoid(logits: Array) -> Array:
@@ -101,12 +101,12 @@ def log_sigmoid(logits: Array) -> Array:
 
 
 def smooth_l1(
-    values: Array, targets: Array, weights: Array, delta: float = DELTA
+    values: Array, targets: Array, weights: Array, beta: float = BETA
 ) -> tuple[Any, Array]:
     """Weighted mean of the smooth absolute difference, and its gradient.
 
-    With d = values - targets, a number costs d^2 / (2 delta) where abs(d) < delta and
-    abs(d) - delta / 2 elsewhere, so that its gradient, clip(d / delta, -1, 1), has no jump. The
+    With d = values - targets, a number costs d^2 / (2 beta) where abs(d) < beta and
+    abs(d) - beta / 2 elsewhere, so that its gradient, clip(d / beta, -1, 1), has no jump. The
     loss is the sum of weight times cost over the sum of the weights (0 if no weight is above 0).
 
     Parameters
@@ -115,7 +115,7 @@ def smooth_l1(
         What the network gives and what it should give.
     weights : array (B, H, W)
         Of each pixel, at least 0.
-    delta : float
+    beta : float
         Above 0. Of logarithms, 0.1 is a difference of a tenth of the size.
 
     Returns
@@ -126,7 +126,7 @@ def smooth_l1(
     Raises
     ------
     InputError
-        If shapes disagree or delta is not above 0.
+        If shapes disagree or beta is not above 0.
 
     Examples
     --------
@@ -143,14 +143,14 @@ def smooth_l1(
     if weights.shape != (values.shape[0], *values.shape[2:]):
         expected = (values.shape[0], *values.shape[2:])
         raise InputError(f"weights: got shape {weights.shape}, expected {expected}")
-    if not delta > 0:
-        raise InputError(f"delta: got {delta}, expected a number > 0")
+    if not beta > 0:
+        raise InputError(f"beta: got {beta}, expected a number > 0")
     total = weights.sum()
     w = (weights / xp.where(total > 0, total, 1)).astype(values.dtype)[:, None]
     difference = values - targets.astype(values.dtype)
-    slope = xp.clip(difference / delta, -1, 1).astype(values.dtype)
-    # One line for both branches: at |d| >= delta the slope is +-1.
-    cost = slope * difference - delta / 2 * slope**2
+    slope = xp.clip(difference / beta, -1, 1).astype(values.dtype)
+    # One line for both branches: at |d| >= beta the slope is +-1.
+    cost = slope * difference - beta / 2 * slope**2
     return (w * cost).sum(), w * slope
 
 
