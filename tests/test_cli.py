@@ -1,6 +1,7 @@
 """The command line: what it writes, how it fails, how quickly it starts."""
 
 import csv
+import json
 import os
 import resource
 import shutil
@@ -22,7 +23,7 @@ from unet_np.cli import segment as segment_command
 from unet_np.cli._common import bytes_of
 from unet_np.errors import InputError, MissingExtraError, TrainingError
 from unet_np.images import read_image, write_png, write_tiff
-from unet_np.predict import segment
+from unet_np.predict import grown_instances, instances, segment
 
 ROOT = Path(__file__).parents[1]
 
@@ -249,6 +250,52 @@ def test_instances_come_with_a_table(shape, weights):
         mask = pages[int(row["slice"])] == int(row["id"])
         assert mask.sum() == int(row["area"]) >= 3
         assert np.nonzero(mask)[0].mean() == pytest.approx(float(row["row"]), abs=1e-3)
+
+
+def limits_of(weights, *more):
+    """The instances of a.png by the command."""
+    command = ["segment", "a.png", "-o", "out.tif", "--weights", str(weights), "-q", *more]
+    assert main([*command, "--instances"]) == 0
+    return read_image("out-instances.tif")
+
+
+def test_cells_begin_and_end_where_flags_or_the_file_say(weights):
+    write_png("a.png", random_image((40, 50)))
+    by_class = limits_of(weights)
+    map_ = read_image("out.tif")
+    assert np.array_equal(by_class, instances((map_ > 0.5).astype(int))[0])
+    # Some are 1 after rounding, and nothing is above that.
+    high, low = (float(np.quantile(map_[map_ < 1], q)) for q in (0.9, 0.4))
+    flags = ["--seeds", f"{high:.9f}", "--threshold", f"{low:.9f}"]
+    expected = grown_instances(map_, float(flags[1]), float(flags[3]))[0]
+    assert 1 <= (expected > 0).sum() != (by_class > 0).sum()
+    assert np.array_equal(limits_of(weights, *flags), expected)
+    net = UNet.load(weights, backend="numpy")
+    about = {"seeds": float(flags[1]), "threshold": float(flags[3])}
+    net.save("told.safetensors", metadata={"cells": json.dumps(about)})
+    assert np.array_equal(limits_of("told.safetensors"), expected)
+    once = limits_of("told.safetensors", "--seeds", "0.5", "--threshold", "0.5")
+    assert np.array_equal(once, by_class)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--seeds", "0.9"], "--seeds: got 0.9 without --instances, expected both"),
+        (["--instances", "--seeds", "2"], "--seeds: got 2.0, expected a probability, 0 to 1"),
+        (["--instances", "--threshold", "nan"], "got nan, expected a probability"),
+        (
+            ["--instances", "--seeds", "0.3", "--threshold", "0.6"],
+            "--seeds: got 0.3, expected at least the threshold, 0.6",
+        ),
+    ],
+)
+def test_wrong_limits_of_cells(weights, capsys, flags, message):
+    write_png("a.png", random_image((20, 20)))
+    before = everything()
+    assert main(["segment", "a.png", "--weights", str(weights), *flags]) == 2
+    assert message in capsys.readouterr().err
+    assert everything() == before
 
 
 @pytest.mark.data

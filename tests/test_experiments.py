@@ -195,14 +195,29 @@ def test_small_cells_and_cells_outside_of_the_field_are_left_out():
     assert cells.find_cells(probability[:60, :60], 0.5, 5).max() == 1
 
 
-def test_the_threshold_of_cells_is_the_one_with_the_highest_seg():
+def test_the_thresholds_of_cells_are_those_with_the_highest_seg():
     truth = np.zeros((1, 120, 120), int)
     truth[0, 55:65, 52:60], truth[0, 55:65, 62:70] = 1, 2
     maps = np.where(truth > 0, 0.95, 0.05)
     maps[0, 55:65, 60:62] = 0.65  # joins the two below this
-    assert cells.choose_threshold(truth, maps, 1) in (0.7, 0.8, 0.9)
-    result = cells.score(truth, maps, 0.5, 1)
+    high, low = cells.choose_thresholds(truth, maps, 1)
+    assert 0.7 <= low <= high <= 0.9
+    result = cells.score(truth, maps, (0.5, 0.5), 1)
     assert result["cells"]["merged"] == 2
+
+
+def test_two_thresholds_part_cells_and_keep_their_borders():
+    truth = np.zeros((1, 120, 120), int)
+    truth[0, 50:70, 40:60], truth[0, 50:70, 60:80] = 1, 2
+    maps = np.where(truth > 0, 0.75, 0.05)
+    maps[0, 54:66, 44:58] = maps[0, 54:66, 62:76] = 0.92  # sure of the middles only
+    high, low = cells.choose_thresholds(truth, maps, 1)
+    assert 0.1 <= low < 0.75 < high < 0.92
+    by_two = cells.score(truth, maps, (0.8, 0.4), 1)
+    assert by_two["scores"]["seg_measure"]["value"] == 1
+    assert by_two["scores"]["iou"] == {"value": 1.0, "threshold": 0.4, "slices": [1.0]}
+    ways = [cells.score(truth, maps, (t, t), 1) for t in cells.THRESHOLDS[:9]]
+    assert max(way["scores"]["seg_measure"]["value"] for way in ways) <= 0.5
 
 
 # Runs

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from unet_np import UNet
 from unet_np.errors import InputError
 from unet_np.images import normalise
-from unet_np.predict import instances, most_probable, prepare, segment
+from unet_np.predict import grown_instances, instances, most_probable, prepare, segment
 from unet_np.tiling import predict_tiled
 
 
@@ -143,3 +143,36 @@ def test_corners_connect_only_when_asked():
 def test_bad_labels_are_one_line(labels, options, message):
     with pytest.raises(InputError, match=message):
         instances(labels, **options)
+
+
+@given(seed=st.integers(0, 1000))
+def test_grown_cells_fill_what_their_seeds_reach(seed):
+    rng = np.random.default_rng(seed)
+    probability = scipy.ndimage.gaussian_filter(rng.random((24, 30)), 1.5)
+    low, high = np.quantile(probability, [0.5, 0.85])
+    ids, cells = grown_instances(probability, high, low, min_area=2)
+    seeds, _ = instances(probability > high, min_area=2)
+    assert (ids[seeds > 0] == seeds[seeds > 0]).all()
+    reached = scipy.ndimage.binary_propagation(seeds > 0, mask=probability > low)
+    assert np.array_equal(ids > 0, reached)
+    for cell in cells:
+        part = ids == cell.id
+        assert part.sum() == cell.area
+        assert scipy.ndimage.label(part)[1] == 1
+    one = grown_instances(probability, high, high, min_area=2)[0]
+    assert np.array_equal(one, seeds)
+
+
+@pytest.mark.parametrize(
+    ("probability", "limits", "message"),
+    [
+        (np.zeros((2, 3, 4)), (0.5, 0.5), r"probability: got float64 \(2, 3, 4\)"),
+        (np.zeros((3, 4), int), (0.5, 0.5), "expected floats of shape"),
+        (np.zeros((3, 4)), (0.4, 0.5), "seeds: got 0.4, expected a number from 0.5 to 1"),
+        (np.zeros((3, 4)), (1.5, 0.5), "seeds: got 1.5"),
+    ],
+)
+def test_bad_limits_of_cells_are_one_line(probability, limits, message):
+    with pytest.raises(InputError, match=message) as caught:
+        grown_instances(probability, *limits)
+    assert "\n" not in str(caught.value)

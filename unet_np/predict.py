@@ -11,6 +11,7 @@ import scipy.ndimage
 from unet_np import backend
 from unet_np.errors import InputError
 from unet_np.images import normalise, to_grey
+from unet_np.separation import grow_within
 from unet_np.tiling import Network, predict_tiled
 
 
@@ -235,6 +236,56 @@ def instances(
     numbers = np.zeros(len(areas), np.int32)
     numbers[kept] = np.arange(1, kept.sum() + 1)
     ids = numbers[components]
+    return ids, _measure(ids)
+
+
+def grown_instances(
+    probability: np.ndarray, seeds: float, threshold: float, *, min_area: int = 1
+) -> tuple[np.ndarray, list[Cell]]:
+    """Number the cells of a probability by two thresholds.
+
+    Where cells touch, a network that is not sure of the line between them still gives it a lower
+    probability than their middles. A high threshold parts the cells there and makes all of them
+    too small; from these seeds they grow to where a low one has their border.
+
+    Parameters
+    ----------
+    probability : numpy.ndarray
+        (H, W), of the class whose parts are cells.
+    seeds : float
+        A cell begins as a 4-connected part of the pixels above it.
+    threshold : float
+        It ends where the probability is no longer above this.
+    min_area : int
+        Seeds of fewer pixels are left out.
+
+    Returns
+    -------
+    ids : numpy.ndarray
+        int32 (H, W), as of `instances`.
+    cells : list of Cell
+        One for each id, in order.
+
+    Raises
+    ------
+    InputError
+        If `probability` is not (H, W) of floats, `threshold` is above `seeds`, or as `instances`.
+
+    Examples
+    --------
+    >>> row = np.array([[0.6, 0.9, 0.9, 0.7, 0.9, 0.6, 0.1]])
+    >>> grown_instances(row, 0.8, 0.5)[0].tolist()
+    [[1, 1, 1, 2, 2, 2, 0]]
+    """
+    if probability.ndim != 2 or probability.dtype.kind != "f":
+        got = f"{probability.dtype} {probability.shape}"
+        raise InputError(f"probability: got {got}, expected floats of shape (H, W)")
+    if not 0 <= threshold <= seeds <= 1:
+        raise InputError(f"seeds: got {seeds:g}, expected a number from {threshold:g} to 1")
+    ids, cells = instances(probability > seeds, min_area=min_area)
+    if threshold == seeds:
+        return ids, cells
+    ids = grow_within(ids, probability > threshold)
     return ids, _measure(ids)
 
 

@@ -142,6 +142,51 @@ def cells_in_mask(mask: Array, radius: float = 3) -> Array:
     return xp.stack([_cut(xp, one, radius) for one in slices]).reshape(mask.shape)
 
 
+def grow_within(seeds: Array, mask: Array) -> Array:
+    """Labels spread within a mask, one pixel at a time, to the four neighbours.
+
+    Parameters
+    ----------
+    seeds : array, (H, W), integer
+        0 where nothing is; other values are kept wherever they lie.
+    mask : array, (H, W), bool
+        Where they may spread. NumPy or CuPy, as `seeds`.
+
+    Returns
+    -------
+    array
+        Of the dtype of `seeds`. Where two labels arrive at once the larger one stays; a part of
+        the mask without a seed stays 0.
+
+    Raises
+    ------
+    InputError
+        If the shapes differ or are not (H, W).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> grow_within(np.array([[0, 1, 0, 0, 2, 0, 0]]), np.array([[1, 1, 1, 1, 1, 0, 1]], bool))
+    array([[1, 1, 1, 2, 2, 0, 0]])
+    """
+    if seeds.ndim != 2 or seeds.shape != mask.shape:
+        raise InputError(f"seeds: got shape {seeds.shape}, expected (H, W) as mask, {mask.shape}")
+    xp = backend.array_module(seeds, mask)
+    width = mask.shape[1] + 2
+    grown = xp.pad(seeds, 1).ravel()
+    free = xp.pad(mask, 1).ravel() & (grown == 0)
+    steps = xp.asarray([-width, -1, 1, width])
+    front = xp.flatnonzero(grown)
+    # Only the front is looked at, so that long thin cells cost no more than their pixels.
+    while front.size:
+        reached = (front[:, None] + steps).ravel()
+        front = xp.unique(reached[free[reached]])
+        arrived = grown[front[:, None] + steps].max(axis=1) if front.size else front
+        grown[front] = arrived
+        free[front] = False
+    return grown.reshape(-1, width)[1:-1, 1:-1]
+
+
 def _cut(xp: ModuleType, mask: Array, radius: float) -> Array:
     images = backend.ndimage(xp)
     # Without background there is no distance to it; the distance transform is undefined then.
@@ -154,7 +199,7 @@ def _cut(xp: ModuleType, mask: Array, radius: float) -> Array:
     parts, _ = images.label(mask)
     seedless = mask & (parts != _only(xp, parts, parts[seeds > 0]))
     labels = xp.where(seedless, parts + count, seeds)
-    return _renumbered(xp, _grown(xp, labels.astype(xp.int32), mask))
+    return _renumbered(xp, grow_within(labels.astype(xp.int32), mask))
 
 
 def _only(xp: ModuleType, labels: Array, chosen: Array) -> Array:
@@ -162,24 +207,6 @@ def _only(xp: ModuleType, labels: Array, chosen: Array) -> Array:
     keep = xp.zeros(int(labels.max()) + 1, bool)
     keep[chosen] = True
     return xp.where(keep[labels], labels, 0)
-
-
-def _grown(xp: ModuleType, labels: Array, mask: Array) -> Array:
-    """Labels spread within the mask, one pixel at a time; every part of it must hold some."""
-    width = mask.shape[1] + 2
-    grown = xp.pad(labels, 1).ravel()
-    free = xp.pad(mask, 1).ravel() & (grown == 0)
-    steps = xp.asarray([-width, -1, 1, width])
-    front = xp.flatnonzero(grown)
-    # Only the front is looked at, so that long thin cells cost no more than their pixels.
-    while front.size:
-        reached = (front[:, None] + steps).ravel()
-        front = xp.unique(reached[free[reached]])
-        # Of several labels that arrive at once, the largest stays.
-        arrived = grown[front[:, None] + steps].max(axis=1) if front.size else front
-        grown[front] = arrived
-        free[front] = False
-    return grown.reshape(-1, width)[1:-1, 1:-1]
 
 
 def _renumbered(xp: ModuleType, labels: Array) -> Array:

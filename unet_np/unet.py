@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -386,7 +387,12 @@ class UNet:
         """Parameters and buffers, name to array: all that a file of the network holds."""
         return OrderedDict([*self.params.items(), *self.buffers.items()])
 
-    def save(self, path: str | os.PathLike[str], dtype: Any = None) -> None:
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        dtype: Any = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
         """Write parameters, buffers and architecture to a safetensors file, atomically.
 
         Parameters
@@ -395,6 +401,8 @@ class UNet:
             The file.
         dtype : dtype, optional
             ``float16`` halves the file; by default the network's own.
+        metadata : mapping of str to str, optional
+            Stands in the file's header too; `load` does not read it.
 
         Raises
         ------
@@ -403,12 +411,13 @@ class UNet:
         MissingExtraError
             If safetensors is not installed.
         """
-        metadata = {"architecture": self.architecture.to_dict(), "dropout": self.dropout}
+        about = {"architecture": self.architecture.to_dict(), "dropout": self.dropout}
         arrays = {
             name: backend.to_numpy(array).astype(dtype or self.dtype)
             for name, array in self.state.items()
         }
-        write_weights(path, arrays, {"unet_np": json.dumps(metadata, sort_keys=True)})
+        header = {**(metadata or {}), "unet_np": json.dumps(about, sort_keys=True)}
+        write_weights(path, arrays, header)
 
     @classmethod
     def load(

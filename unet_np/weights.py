@@ -38,6 +38,22 @@ def write_weights(
         safetensors.save_file(ordered, temporary, metadata)
 
 
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
+    """The strings of a file that `write_weights` wrote; empty where there are none to read.
+
+    Raises
+    ------
+    MissingExtraError
+        If safetensors is not installed.
+    """
+    safetensors = require("safetensors", "io")
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            return file.metadata() or {}
+    except (safetensors.SafetensorError, OSError, TypeError):
+        return {}
+
+
 def read_weights(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """What `write_weights` wrote: arrays by name, and the strings.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from unet_np.errors import InputError
 if TYPE_CHECKING:
     import numpy as np
 
+    from unet_np.predict import Cell, Segmentation
+
 _DESCRIPTION = """\
 Segment images of any size: grey or colour, 8-bit, 16-bit or float, single images or stacks, as
 PNG, JPEG or TIFF. Colour becomes grey for a network that reads one channel. Each image is brought
@@ -34,11 +37,15 @@ Each input gives two TIFF files of its own height and width, which ImageJ opens:
   OUT-labels.tif   the most probable class of each pixel, 0, 1, ...
 A stack gives stacks. With --instances also:
   OUT-instances.tif, OUT-cells.csv   the connected parts of class 1, numbered and measured
+A part is where class 1 is the most probable one. With --seeds 0.9 --threshold 0.6 it begins where
+the probability is above 0.9 and grows, up to the next, to where it is above 0.6, so that cells that
+touch are told apart; weights such as those of u373 and hela have such numbers in their file.
 Without -o, OUT is NAME-probabilities for the image NAME, in the current folder."""
 
 _EXAMPLE = """
 unet-np segment slice.tif -o out.tif
 unet-np segment cells.tif --model hela --instances
+unet-np segment cells.tif --weights runs/mine --instances --seeds 0.9 --threshold 0.6
 unet-np segment slice.tif -o out.tif --weights runs/em/weights.safetensors
 unet-np segment plate/ -o results/ --weights cells.safetensors --averaging 7"""
 
@@ -70,6 +77,8 @@ def add_parser(subparsers: Any) -> None:
     add("--all-classes", action="store_true", help="write the probability of every class")
     add("--instances", action="store_true", help="also number the cells, and write their table")
     add("--min-area", type=int, default=1, metavar="N", help="with --instances: fewest pixels")
+    add("--seeds", type=float, metavar="X", help="with --instances: where cells begin")
+    add("--threshold", type=float, metavar="X", help="with --instances: where they end")
     add(
         "--averaging",
         type=int,
@@ -92,6 +101,7 @@ def run(args: argparse.Namespace) -> int:
     paths = [path for files in outputs for path in _written(files, args.instances)]
     check_outputs(paths, (*args.images, args.weights))
     memory = bytes_of(args.memory)
+    args.limits = cell_limits(args)
     if args.min_area < 1:
         raise InputError(f"--min-area: got {args.min_area}, expected an integer >= 1")
     choose_threads(args.threads)
@@ -135,6 +145,38 @@ def choose_weights(weights: Path | None, model: str | None) -> Path:
     if model is not None:
         raise InputError(f"--model: got {model} with --weights, expected one of the two")
     return weights
+
+
+def cell_limits(args: argparse.Namespace) -> tuple[float, float] | None:
+    """Where cells begin and end: by the flags, by the file of the weights, or by no numbers.
+
+    Raises
+    ------
+    InputError
+        For numbers that are none of 0 to 1, seeds below the threshold, and flags without
+        --instances.
+    """
+    from unet_np.weights import read_metadata
+
+    given = {name: getattr(args, name) for name in ("seeds", "threshold")}
+    if not args.instances:
+        for name, value in given.items():
+            if value is not None:
+                raise InputError(f"--{name}: got {value} without --instances, expected both")
+        return None
+    weights = args.weights / "weights.safetensors" if args.weights.is_dir() else args.weights
+    values = json.loads(read_metadata(weights).get("cells", "{}"))
+    values |= {name: value for name, value in given.items() if value is not None}
+    if not values:
+        return None
+    threshold = values.get("threshold", min(0.5, values.get("seeds", 0.5)))
+    seeds = values.get("seeds", threshold)
+    for name, value in (("seeds", seeds), ("threshold", threshold)):
+        if not 0 <= value <= 1:
+            raise InputError(f"--{name}: got {value}, expected a probability, 0 to 1")
+    if seeds < threshold:
+        raise InputError(f"--seeds: got {seeds}, expected at least the threshold, {threshold}")
+    return seeds, threshold
 
 
 def plan_outputs(images: Sequence[Path], out: str | None, labels: Path | None) -> list[Outputs]:
@@ -210,6 +252,7 @@ def _segment_file(
     classes = slice(None) if args.all_classes or net.architecture.num_classes > 2 else slice(1, 2)
     probabilities: list[np.ndarray] = []
     labels: list[np.ndarray] = []
+    cells: list[Any] = []
     with progress_bar(None, path.name, "tile", args.quiet) as bar:
 
         def show(done: int, total: int) -> None:
@@ -220,11 +263,30 @@ def _segment_file(
             result = segment(net, page, progress=show, **options)
             probabilities.append(result.probabilities[classes])
             labels.append(result.labels)
+            if args.instances:
+                cells.append(find_instances(result, args.limits, args.min_area))
     maps = np.stack(probabilities) if stacked else probabilities[0]
-    _write(maps, np.stack(labels) if stacked else labels[0], files, args)
+    _write(maps, np.stack(labels) if stacked else labels[0], cells, files, args)
 
 
-def _write(maps: np.ndarray, labels: np.ndarray, files: Outputs, args: argparse.Namespace) -> None:
+def find_instances(
+    result: Segmentation, limits: tuple[float, float] | None, min_area: int
+) -> tuple[np.ndarray, list[Cell]]:
+    """The cells of one slice, numbered and measured, by `cell_limits`."""
+    from unet_np.predict import grown_instances, instances
+
+    if limits is None:
+        return instances(result.labels, min_area=min_area)
+    return grown_instances(result.probabilities[1], *limits, min_area=min_area)
+
+
+def _write(
+    maps: np.ndarray,
+    labels: np.ndarray,
+    cells: list[tuple[np.ndarray, list[Cell]]],
+    files: Outputs,
+    args: argparse.Namespace,
+) -> None:
     """Write every file of one image, or, if one cannot be written, none."""
     from unet_np.files import atomic_write
     from unet_np.images import write_tiff
@@ -238,7 +300,7 @@ def _write(maps: np.ndarray, labels: np.ndarray, files: Outputs, args: argparse.
             write_tiff(temporary[0], maps if several else maps[..., 0, :, :], axes=axes)
             write_tiff(temporary[1], labels, axes=axes.replace("C", ""))
             if args.instances:
-                _write_instances(labels, temporary[2], temporary[3], args.min_area)
+                _write_instances(cells, labels.shape, temporary[2], temporary[3])
     except OSError as error:
         # NumPy's own message on a full disk is a count of numbers and names no file.
         reason = error.strerror or f"{error}; is the disk full?"
@@ -247,16 +309,15 @@ def _write(maps: np.ndarray, labels: np.ndarray, files: Outputs, args: argparse.
         print("wrote " + ", ".join(str(path) for path in paths))
 
 
-def _write_instances(labels: np.ndarray, image: Path, table: Path, min_area: int) -> None:
+def _write_instances(
+    results: list[tuple[np.ndarray, list[Cell]]], shape: tuple[int, ...], image: Path, table: Path
+) -> None:
     """The instance map, and a table with one row for each cell of each slice."""
     import numpy as np
 
     from unet_np.images import write_tiff
-    from unet_np.predict import instances
 
-    stack = labels.reshape(-1, *labels.shape[-2:])
-    results = [instances(page, min_area=min_area) for page in stack]
-    ids = np.stack([page for page, _ in results]).reshape(labels.shape)
+    ids = np.stack([page for page, _ in results]).reshape(shape)
     # uint16 holds 65535 cells; float32 is exact up to 16 million.
     write_tiff(image, ids if ids.max() < 2**16 else ids.astype(np.float32))
     lines = ["slice,id,area,row,column,top,left,bottom,right"]

@@ -10,7 +10,7 @@ import scipy.ndimage
 
 from unet_np.metrics import dice, evaluate, iou, match_objects, seg_measure
 from unet_np.paper import TABLE_2
-from unet_np.predict import instances
+from unet_np.predict import grown_instances
 
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
 BORDER = 50
@@ -18,11 +18,11 @@ BORDER = 50
 the challenge's "Naming and file content conventions"."""
 
 RULES = (
-    "A cell is a 4-connected component of the pixels whose probability is above the threshold. "
-    "Holes in it are filled. Small objects: a component of fewer pixels than half the smallest "
-    "annotated cell of the training sequence is left out. Field of interest: a component that lies "
-    f"wholly within {BORDER} pixels of the border is left out, as the challenge does for this data "
-    "set."
+    "A cell begins as a 4-connected component of the pixels whose probability is above a high "
+    "threshold, and grows, one pixel at a time, to where it is no longer above a low one. Holes in "
+    "it are filled. Small objects: a component of fewer pixels than half the smallest annotated "
+    "cell of the training sequence is left out. Field of interest: a cell that lies wholly within "
+    f"{BORDER} pixels of the border is left out, as the challenge does for this data set."
 )
 """How the instances of a frame are made."""
 
@@ -38,7 +38,11 @@ NOT_THE_SAME_TEST = (
 
 
 def find_cells(
-    probability: np.ndarray, threshold: float, min_area: int, border: int = BORDER
+    probability: np.ndarray,
+    threshold: float,
+    min_area: int,
+    border: int = BORDER,
+    low: float | None = None,
 ) -> np.ndarray:
     """The numbered cells of one frame, by the rules of `RULES`.
 
@@ -47,11 +51,13 @@ def find_cells(
     probability : numpy.ndarray
         (H, W), of class 1.
     threshold : float
-        Cells are above it.
+        Cells begin above it.
     min_area : int
-        Pixels.
+        Pixels above it.
     border : int
         Width in pixels of what is outside of the field of interest.
+    low : float, optional
+        Cells grow above it; by default they stay as they begin.
 
     Returns
     -------
@@ -67,8 +73,12 @@ def find_cells(
     [1, 0, 2, 2, 0, 3, 3]
     >>> find_cells(row, 0.5, min_area=1, border=1)[0].tolist()
     [0, 0, 1, 1, 0, 2, 2]
+    >>> row = np.array([[0.6, 0.9, 0.7, 0.9, 0.9]] * 3)
+    >>> find_cells(row, 0.8, min_area=1, border=0, low=0.5)[0].tolist()
+    [1, 1, 2, 2, 2]
     """
-    numbers, _ = instances((probability > threshold).astype(np.uint8), min_area=min_area)
+    low = threshold if low is None else low
+    numbers, _ = grown_instances(probability, threshold, low, min_area=min_area)
     fill_holes(numbers)
     height, width = numbers.shape
     inside = numbers[border : height - border, border : width - border]
@@ -115,29 +125,47 @@ def smallest_area(cells: np.ndarray) -> int:
     return max(1, int(areas.min()) // 2) if areas.size else 1
 
 
-def choose_threshold(cells: np.ndarray, probabilities: np.ndarray, min_area: int) -> float:
-    """The threshold with the highest SEG on frames of the training side.
+def choose_thresholds(
+    cells: np.ndarray, probabilities: np.ndarray, min_area: int
+) -> tuple[float, float]:
+    """The high and the low threshold with the best SEG on frames of the training side.
 
-    Of several equally good ones the middle one.
+    Of several equally good pairs the middle one.
 
     Examples
     --------
     >>> cells = np.array([[[1, 1, 0, 2, 2]]])
-    >>> choose_threshold(cells, np.array([[[0.9, 0.9, 0.55, 0.9, 0.9]]]), 1)
-    0.7
+    >>> choose_thresholds(cells, np.array([[[0.65, 0.9, 0.55, 0.9, 0.65]]]), 1)
+    (0.7, 0.6)
     """
-    scores = [
-        seg_measure(cells, np.stack([find_cells(one, t, min_area) for one in probabilities]))
-        for t in THRESHOLDS
-    ]
-    ties = np.flatnonzero(np.array(scores) == max(scores))
-    return THRESHOLDS[int(ties[(len(ties) - 1) // 2])]
+    pairs = [(high, low) for high in THRESHOLDS for low in THRESHOLDS if low <= high]
+    scores = np.array(
+        [
+            seg_measure(
+                cells, np.stack([find_cells(p, high, min_area, low=low) for p in probabilities])
+            )
+            for high, low in pairs
+        ]
+    )
+    ties = np.flatnonzero(scores == scores.max())
+    return pairs[int(ties[(len(ties) - 1) // 2])]
 
 
 def score(
-    cells: np.ndarray, probabilities: np.ndarray, threshold: float, min_area: int
+    cells: np.ndarray, probabilities: np.ndarray, thresholds: tuple[float, float], min_area: int
 ) -> dict[str, Any]:
     """SEG, IoU and Dice of a test sequence.
+
+    Parameters
+    ----------
+    cells : numpy.ndarray
+        (N, H, W), numbered.
+    probabilities : numpy.ndarray
+        (N, H, W).
+    thresholds : (float, float)
+        High and low; IoU and Dice are those of the pixels above the low one.
+    min_area : int
+        As in `find_cells`.
 
     Returns
     -------
@@ -148,20 +176,21 @@ def score(
     Examples
     --------
     >>> cells = np.array([[[1, 1, 0, 2, 2]]])
-    >>> result = score(cells, (cells > 0) * 0.9, 0.5, 1)
+    >>> result = score(cells, (cells > 0) * 0.9, (0.5, 0.5), 1)
     >>> result["scores"]["seg_measure"]["value"], result["cells"]["found"]
     (1.0, 2)
     """
-    found = np.stack([find_cells(one, threshold, min_area) for one in probabilities])
+    high, low = thresholds
+    found = np.stack([find_cells(one, high, min_area, low=low) for one in probabilities])
     scores: dict[str, Any] = dict(evaluate(cells, found, "seg_measure"))
     mask = (cells > 0).astype(np.uint8)
     for name, metric in (("iou", iou), ("dice", dice)):
         slices = [
-            metric(a, b, threshold) if a.any() or (b > threshold).any() else None
+            metric(a, b, low) if a.any() or (b > low).any() else None
             for a, b in zip(mask, probabilities, strict=True)
         ]
-        value = metric(mask, probabilities, threshold)
-        scores[name] = {"value": value, "threshold": threshold, "slices": slices}
+        value = metric(mask, probabilities, low)
+        scores[name] = {"value": value, "threshold": low, "slices": slices}
     outcomes = [match.outcome.name.lower() for match in match_objects(cells, found)]
     names = ("found", "split", "merged", "missed")
     return {"scores": scores, "cells": {name: outcomes.count(name) for name in names}}

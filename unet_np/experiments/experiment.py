@@ -226,13 +226,13 @@ def _score(
     assert dataset.instances is not None
     known = dataset.instances
     min_area = cells.smallest_area(known[[*fold.training, *fold.validation]])
-    threshold = cells.choose_threshold(known[validation], side, min_area)
+    high, low = cells.choose_thresholds(known[validation], side, min_area)
     return {
-        "thresholds": {"seg_measure": threshold},
+        "thresholds": {"seg_measure": high, "iou": low, "dice": low},
         "min_area": min_area,
         "field_of_interest_border": cells.BORDER,
         "rules": cells.RULES,
-        **cells.score(known[test], maps, threshold, min_area),
+        **cells.score(known[test], maps, (high, low), min_area),
     }
 
 

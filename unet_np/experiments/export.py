@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,12 @@ def export(chosen: Recipe, fold: Fold, places: Places, folder: Path | None = Non
             f"{pretrained.MAX_BYTES / 1e6:g} MB"
         )
     target = (folder or pretrained.path(chosen.name).parent) / f"{chosen.name}.safetensors"
-    UNet.load(weights, backend="numpy").save(target, dtype="float16")
+    thresholds = result["thresholds"]
+    about = {}
+    if chosen.name != "em":
+        pair = {"seeds": thresholds["seg_measure"], "threshold": thresholds["iou"]}
+        about["cells"] = json.dumps(pair)
+    UNet.load(weights, backend="numpy").save(target, "float16", about)
     with runner.atomic_write(target.with_suffix(".md")) as temporary:
         temporary.write_text(model_card(chosen, result), "utf-8")
     places.say(f"wrote {target} and its card")

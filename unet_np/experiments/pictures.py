@@ -171,7 +171,9 @@ def _segmentation(
         warping = result["thresholds"]["warping_error"]
         return [overlay, em_errors(image, test.labels[number], probability, warping)]
     assert test.instances is not None
-    found = find_cells(probability, threshold, result["min_area"])
+    # Results from before cells grew have one threshold.
+    low = result["thresholds"].get("iou", threshold)
+    found = find_cells(probability, threshold, result["min_area"], low=low)
     return [
         paint(grey(image), outlines(found, 2), ORANGE),
         cell_errors(image, test.instances[number], found),

@@ -56,7 +56,8 @@ class Recipe:
     config : TrainConfig
         Settings of the training; slices and folder are filled in for each fold.
     averaging : int
-        Versions of the image that the prediction is the mean of; 7 in the paper for EM.
+        Versions of the image that the prediction is the mean of; 7 in the paper for EM, which
+        says nothing on the cells.
     unit_variance : bool
         Whether to start from feature maps of unit variance, see `unet_np.experiments.start`.
     quick : bool
@@ -187,14 +188,14 @@ RECIPES = {
         "u373",
         "u373",
         TrainConfig(steps=2500, learning_rate=0.001, **_COMMON),
-        averaging=1,
+        averaging=7,
         synthetic="synthetic-cells",
     ),
     "hela": Recipe(
         "hela",
         "hela",
         TrainConfig(steps=4000, learning_rate=0.001, **_COMMON),
-        averaging=1,
+        averaging=7,
         synthetic="synthetic-cells",
     ),
 }
