@@ -215,8 +215,10 @@ def test_two_thresholds_part_cells_and_keep_their_borders():
     assert 0.1 <= low < 0.75 < high < 0.92
     by_two = cells.score(truth, maps, (0.8, 0.4), 1)
     assert by_two["scores"]["seg_measure"]["value"] == 1
+    one = cells.choose_thresholds(truth, maps, 1, cells.ONE)
+    assert one[0] == one[1]
     assert by_two["scores"]["iou"] == {"value": 1.0, "threshold": 0.4, "slices": [1.0]}
-    ways = [cells.score(truth, maps, (t, t), 1) for t in cells.THRESHOLDS[:9]]
+    ways = [cells.score(truth, maps, pair, 1) for pair in cells.ONE[:9]]
     assert max(way["scores"]["seg_measure"]["value"] for way in ways) <= 0.5
 
 

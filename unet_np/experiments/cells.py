@@ -13,6 +13,10 @@ from unet_np.paper import TABLE_2
 from unet_np.predict import grown_instances
 
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
+ONE = tuple((t, t) for t in THRESHOLDS)
+TWO = tuple((high, low) for high in THRESHOLDS for low in THRESHOLDS if low <= high)
+"""High and low thresholds that are tried: equal ones, and all."""
+
 BORDER = 50
 """Pixels along the border that are outside of the field of interest: the E of both data sets in
 the challenge's "Naming and file content conventions"."""
@@ -126,11 +130,14 @@ def smallest_area(cells: np.ndarray) -> int:
 
 
 def choose_thresholds(
-    cells: np.ndarray, probabilities: np.ndarray, min_area: int
+    cells: np.ndarray,
+    probabilities: np.ndarray,
+    min_area: int,
+    pairs: Sequence[tuple[float, float]] = TWO,
 ) -> tuple[float, float]:
     """The high and the low threshold with the best SEG on frames of the training side.
 
-    Of several equally good pairs the middle one.
+    Of several equally good `pairs` the middle one.
 
     Examples
     --------
@@ -138,7 +145,6 @@ def choose_thresholds(
     >>> choose_thresholds(cells, np.array([[[0.65, 0.9, 0.55, 0.9, 0.65]]]), 1)
     (0.7, 0.6)
     """
-    pairs = [(high, low) for high in THRESHOLDS for low in THRESHOLDS if low <= high]
     scores = np.array(
         [
             seg_measure(

@@ -227,11 +227,14 @@ def _score(
     known = dataset.instances
     min_area = cells.smallest_area(known[[*fold.training, *fold.validation]])
     high, low = cells.choose_thresholds(known[validation], side, min_area)
+    single = cells.choose_thresholds(known[validation], side, min_area, cells.ONE)
+    by_one = cells.score(known[test], maps, single, min_area)["scores"]["seg_measure"]
     return {
         "thresholds": {"seg_measure": high, "iou": low, "dice": low},
         "min_area": min_area,
         "field_of_interest_border": cells.BORDER,
         "rules": cells.RULES,
+        "one_threshold": {"threshold": single[0], "seg_measure": by_one["value"]},
         **cells.score(known[test], maps, (high, low), min_area),
     }
 
