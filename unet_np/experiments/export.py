@@ -72,18 +72,23 @@ def export(chosen: Recipe, fold: Fold, places: Places, folder: Path | None = Non
 def model_card(chosen: Recipe, result: dict[str, Any]) -> str:
     """The card of a network: what it reads, data, split, recipe, scores and licence."""
     entry, split, settings = info(chosen.data), result["fold"], result["recipe"]
-    paper = (
-        em.U_NET if chosen.name == "em" else {"seg_measure": cells.PAPER[chosen.name][cells.U_NET]}
-    )
+    is_em = chosen.name == "em"
+    paper = em.U_NET if is_em else {"seg_measure": cells.PAPER[chosen.name][cells.U_NET]}
     rows = []
     for name, found in result["scores"].items():
         threshold = result["thresholds"].get(name)
         at = "" if threshold is None else f" (threshold {threshold:g})"
         beside = f"{paper[name]:g}" if paper.get(name) is not None else ""
         rows.append(f"| `{name}`{at} | {found['value']:.6f} | {beside} |")
+    limits = [f"{result['thresholds'][key]:g}" for key in ("seg_measure", "iou") if not is_em]
+    growth = [
+        f"A cell begins above probability {limits[0]} and grows to {limits[1]}, as with "
+        f"`unet-np segment --model {chosen.name} --instances`.",
+        "",
+    ] if limits else []  # fmt: skip
     keys = ("base_channels", "depth", "padding", "dropout", "steps", "input_size", "learning_rate",
             "schedule", "warmup", "momentum", "weight_map", "augment", "seed")  # fmt: skip
-    note = em.NOT_THE_SAME_TEST if chosen.name == "em" else cells.NOT_THE_SAME_TEST
+    note = em.NOT_THE_SAME_TEST if is_em else cells.NOT_THE_SAME_TEST
     lines = [
         f"# Model card: {chosen.name}",
         "",
@@ -117,6 +122,7 @@ def model_card(chosen: Recipe, result: dict[str, Any]) -> str:
         "|---|---|---|",
         *rows,
         "",
+        *growth,
         "They were measured with float32 weights. " + note,
         "",
         "## Limits",
