@@ -617,6 +617,17 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing(weights):
     assert os.listdir() == ["stack.tif"]
 
 
+def test_the_bar_ends_though_its_lock_was_left_taken(monkeypatch):
+    monkeypatch.setattr(_common, "_DELAY", 0.05)
+    begin = time.perf_counter()
+    with _common.progress_bar(3, "thinking", "tile") as bar:
+        lock = bar.get_lock()
+        lock.acquire()  # as an interrupted refresh does
+        time.sleep(0.3)  # the thread that refreshes waits for it now
+    lock.release()
+    assert time.perf_counter() - begin < 10
+
+
 def test_the_bar_shows_itself_while_one_step_takes_long(monkeypatch, capsys):
     monkeypatch.setattr(_common, "_DELAY", 0.05)
     with _common.progress_bar(3, "thinking", "tile"):

@@ -84,7 +84,13 @@ def test_folders_without_a_common_name_go_in_order_and_it_says_so(tmp_path, caps
         write_png(tmp_path / f"truth/{'ab'[number]}.png", np.full((4, 5), number, np.uint8))
     pair = read_both(tmp_path / "found", tmp_path / "truth", "probabilities")
     assert (pair.prediction == pair.labels).all()
-    assert "in order: x.png with a.png, ..., y.png with b.png" in capsys.readouterr().err
+    command = ["evaluate", str(tmp_path / "found"), str(tmp_path / "truth")]
+    assert main([*command, "--metrics", "iou", "seg_measure"]) == 0
+    error = capsys.readouterr().err
+    assert error.endswith("in order: x.png with a.png, ..., y.png with b.png\n")
+    assert error.count("\n") == 1
+    assert main([*command, "--metrics", "iou", "-q"]) == 0
+    assert capsys.readouterr() == ("", "")
 
 
 def test_eight_and_sixteen_bits_are_probabilities():

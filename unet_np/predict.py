@@ -262,7 +262,7 @@ def grown_instances(
     Returns
     -------
     ids : numpy.ndarray
-        int32 (H, W), as of `instances`.
+        int32 (H, W): 0 background, 1, 2, ... in the order in which the seeds are met row by row.
     cells : list of Cell
         One for each id, in order.
 

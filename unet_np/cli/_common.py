@@ -154,4 +154,5 @@ def progress_bar(total: int | None, text: str, unit: str, quiet: bool = False) -
             yield bar
         finally:
             ended.set()
-            thread.join()
+            # Ctrl-C within a refresh leaves tqdm's lock taken; the thread would wait for ever.
+            thread.join(timeout=1)

@@ -20,11 +20,12 @@ _FEW = 16  # an 8-bit map whose highest probability is below 16 / 255 is rather 
 
 
 class Pair(NamedTuple):
-    """Prediction and labels, (N, H, W) each, and whether all slices have one size."""
+    """Prediction and labels, (N, H, W) each, whether all slices have one size, and a remark."""
 
     prediction: np.ndarray
     labels: np.ndarray
     one_size: bool
+    remark: str = ""
 
 
 _DESCRIPTION = """\
@@ -93,6 +94,8 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         _write_json(args, scores)
     if not args.quiet:
+        for remark in sorted({one.remark for one in pairs.values()} - {""}):
+            print(remark, file=sys.stderr)
         print("\n".join(score_lines(scores, args.per_slice)))
     return 0
 
@@ -107,7 +110,7 @@ def _scores(args: argparse.Namespace, pair: Callable[[str], Pair]) -> dict[str, 
         thresholds = thresholds[0]
     scores: dict[str, Any] = {}
     for name in metrics:
-        prediction, labels, one_size = pair("instances" if name == "seg_measure" else _KINDS[0])
+        prediction, labels, one_size, _ = pair("instances" if name == "seg_measure" else _KINDS[0])
         if not one_size and name not in _PADDABLE:
             raise InputError(
                 f"--metrics: got {name} for images of different sizes, expected one of "
@@ -177,7 +180,7 @@ def class_scores(
 def _default(path: Path, pair: Callable[[str], Pair]) -> tuple[str, ...]:
     """Metrics where the user names none."""
     kind = _KINDS[1] if path.is_dir() and _of_segment(path, _KINDS[1]) else _KINDS[0]
-    prediction, labels, one_size = pair(kind)
+    prediction, labels, one_size, _ = pair(kind)
     chosen = default_metrics(prediction, labels)
     return chosen if one_size or chosen == ("seg_measure",) else ("iou", "dice")
 
@@ -211,8 +214,10 @@ def read_both(prediction: Path, labels: Path, kind: str) -> Pair:
         files = _of_segment(prediction, kind) or list_images(prediction, "prediction"), files[1]
     if labels.is_dir():
         files = files[0], list_images(labels, "labels")
+    remark = ""
     if prediction.is_dir() and labels.is_dir():
-        files = _paired(*files)
+        first, second, remark = _paired(*files)
+        files = first, second
     sides = [
         [page for file in paths for page in _pages(file, argument)]
         for paths, argument in zip(files, ("prediction", "labels"), strict=True)
@@ -226,26 +231,25 @@ def read_both(prediction: Path, labels: Path, kind: str) -> Pair:
     if [page.shape for page in sides[0]] != [page.shape for page in sides[1]]:
         raise InputError(f"prediction: got {got}, expected {expected} as the labels")
     one_size = len({page.shape for page in sides[0]}) == 1
-    return Pair(stack_pages(sides[0]), stack_pages(sides[1]), one_size)
+    return Pair(stack_pages(sides[0]), stack_pages(sides[1]), one_size, remark)
 
 
-def _paired(predictions: list[Path], labels: list[Path]) -> tuple[list[Path], list[Path]]:
-    """By name; in order where no name has a partner."""
+def _paired(predictions: list[Path], labels: list[Path]) -> tuple[list[Path], list[Path], str]:
+    """By name; in order where no name has a partner, with a remark that says so."""
     from unet_np.own_names import pair_names, share_a_name
 
     if len(predictions) == len(labels) and not share_a_name(predictions, labels):
-        print(
+        remark = (
             f"prediction and labels share no names and go together in order: {predictions[0].name} "
-            f"with {labels[0].name}, ..., {predictions[-1].name} with {labels[-1].name}",
-            file=sys.stderr,
+            f"with {labels[0].name}, ..., {predictions[-1].name} with {labels[-1].name}"
         )
-        return predictions, labels
+        return predictions, labels, remark
     try:
         pairs = pair_names(predictions, labels)
     except InputError as error:
         text = str(error).replace("masks: ", "labels: ", 1).replace("images: ", "prediction: ", 1)
         raise InputError(text) from None
-    return [first for first, _ in pairs], [second for _, second in pairs]
+    return [first for first, _ in pairs], [second for _, second in pairs], ""
 
 
 def _pages(file: Path, argument: str) -> list[np.ndarray]:

@@ -76,7 +76,13 @@ def add_parser(subparsers: Any) -> None:
     add("--labels", type=Path, metavar="FILE", help="the label map (default: beside OUT)")
     add("--all-classes", action="store_true", help="write the probability of every class")
     add("--instances", action="store_true", help="also number the cells, and write their table")
-    add("--min-area", type=int, default=1, metavar="N", help="with --instances: fewest pixels")
+    add(
+        "--min-area",
+        type=int,
+        default=1,
+        metavar="N",
+        help="with --instances: fewest pixels, of seeds if cells grow",
+    )
     add("--seeds", type=float, metavar="X", help="with --instances: where cells begin")
     add("--threshold", type=float, metavar="X", help="with --instances: where they end")
     add(

@@ -26,7 +26,7 @@ from unet_np.config import TrainConfig
 from unet_np.data import Dataset
 from unet_np.experiments import runner
 from unet_np.experiments.detection import curve
-from unet_np.experiments.experiment import Places, kept
+from unet_np.experiments.experiment import Places, earlier_result
 from unet_np.experiments.pictures import BLUE, ORANGE, grey, montage, paint
 from unet_np.experiments.recipes import Fold, Recipe, em_fold, ranges
 from unet_np.images import normalise, write_png
@@ -114,7 +114,7 @@ def run(chosen: Recipe, places: Places, overwrite: bool = False) -> dict[str, An
     path = places.result("classify")
     dataset, fold = dataset_and_fold(chosen.quick)
     head = runner.header(chosen, dataset, chosen.config, places.command)
-    result = None if overwrite else kept(path, head, places)
+    result = None if overwrite else earlier_result(path, head, places)
     if result is None:
         result = {**head, "fold": fold.to_dict(dataset.ids), "rules": RULES}
         result |= _measure(chosen, dataset, fold, places, overwrite)

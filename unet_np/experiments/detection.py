@@ -24,7 +24,7 @@ from unet_np.data import Dataset
 from unet_np.detect import detect, overlay
 from unet_np.errors import InputError
 from unet_np.experiments import nuclei_plan, nuclei_scores, runner
-from unet_np.experiments.experiment import Places, kept
+from unet_np.experiments.experiment import Places, earlier_result
 from unet_np.experiments.pictures import montage
 from unet_np.experiments.recipes import Recipe
 from unet_np.heat_map import Detections, Objects, find_objects, typical_size
@@ -136,7 +136,7 @@ def run(chosen: Recipe, places: Places, overwrite: bool = False) -> dict[str, An
     path = places.result("detect")
     parts = quick_parts() if chosen.quick else all_parts()
     head = runner.header(chosen, parts[0].side, chosen.config, places.command)
-    result = None if overwrite else kept(path, head, places)
+    result = None if overwrite else earlier_result(path, head, places)
     if result is None:
         result = {**head, "rules": RULES, "parts": {}}
         for part in parts:

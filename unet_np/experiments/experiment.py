@@ -110,7 +110,7 @@ def run_fold(
     path, folder = places.result(f"{chosen.name}-{fold.name}"), places.run(chosen, fold)
     config = chosen.fold_config(fold, folder)
     head = runner.header(chosen, dataset, config, places.command)
-    old = None if overwrite else kept(path, head, places)
+    old = None if overwrite else earlier_result(path, head, places)
     if old is not None:
         return old
     net = runner.train_fold(chosen, dataset, fold, folder, resume, overwrite, places.progress)
@@ -134,7 +134,7 @@ def run_fold(
     return result
 
 
-def kept(path: Path, head: dict[str, Any], places: Places) -> dict[str, Any] | None:
+def earlier_result(path: Path, head: dict[str, Any], places: Places) -> dict[str, Any] | None:
     """The result that an earlier run of the same recipe wrote, or None.
 
     Raises

@@ -57,16 +57,27 @@ def export(chosen: Recipe, fold: Fold, places: Places, folder: Path | None = Non
             f"{pretrained.MAX_BYTES / 1e6:g} MB"
         )
     target = (folder or pretrained.path(chosen.name).parent) / f"{chosen.name}.safetensors"
-    thresholds = result["thresholds"]
-    about = {}
-    if chosen.name != "em":
-        pair = {"seeds": thresholds["seg_measure"], "threshold": thresholds["iou"]}
-        about["cells"] = json.dumps(pair)
+    limits = cell_limits(result)
+    about = {"cells": json.dumps(limits)} if limits else {}
     UNet.load(weights, backend="numpy").save(target, "float16", about)
     with runner.atomic_write(target.with_suffix(".md")) as temporary:
         temporary.write_text(model_card(chosen, result), "utf-8")
     places.say(f"wrote {target} and its card")
     return target
+
+
+def cell_limits(result: dict[str, Any]) -> dict[str, float]:
+    """Where cells begin and end, as `unet_np.predict.grown_instances` calls it; empty for EM.
+
+    Examples
+    --------
+    >>> cell_limits({"experiment": "hela", "thresholds": {"seg_measure": 0.95, "iou": 0.8}})
+    {'seeds': 0.95, 'threshold': 0.8}
+    """
+    if result["experiment"] == "em":
+        return {}
+    thresholds = result["thresholds"]
+    return {"seeds": thresholds["seg_measure"], "threshold": thresholds["iou"]}
 
 
 def model_card(chosen: Recipe, result: dict[str, Any]) -> str:
@@ -80,12 +91,14 @@ def model_card(chosen: Recipe, result: dict[str, Any]) -> str:
         at = "" if threshold is None else f" (threshold {threshold:g})"
         beside = f"{paper[name]:g}" if paper.get(name) is not None else ""
         rows.append(f"| `{name}`{at} | {found['value']:.6f} | {beside} |")
-    limits = [f"{result['thresholds'][key]:g}" for key in ("seg_measure", "iou") if not is_em]
-    growth = [
-        f"A cell begins above probability {limits[0]} and grows to {limits[1]}, as with "
-        f"`unet-np segment --model {chosen.name} --instances`.",
-        "",
-    ] if limits else []  # fmt: skip
+    growth = []
+    if limits := cell_limits(result):
+        growth = [
+            f"A cell begins above probability {limits['seeds']:g} and grows to "
+            f"{limits['threshold']:g}, as with "
+            f"`unet-np segment --model {chosen.name} --instances`.",
+            "",
+        ]
     keys = ("base_channels", "depth", "padding", "dropout", "steps", "input_size", "learning_rate",
             "schedule", "warmup", "momentum", "weight_map", "augment", "seed")  # fmt: skip
     note = em.NOT_THE_SAME_TEST if is_em else cells.NOT_THE_SAME_TEST

@@ -171,8 +171,7 @@ def _segmentation(
         warping = result["thresholds"]["warping_error"]
         return [overlay, em_errors(image, test.labels[number], probability, warping)]
     assert test.instances is not None
-    # Results from before cells grew have one threshold.
-    low = result["thresholds"].get("iou", threshold)
+    low = result["thresholds"]["iou"]
     found = find_cells(probability, threshold, result["min_area"], low=low)
     return [
         paint(grey(image), outlines(found, 2), ORANGE),
