@@ -76,11 +76,22 @@ def test_slices_without_interior_or_reference_are_none():
     got = metrics.evaluate(labels, PROPOSALS, "pixel_error", 0.5)["pixel_error"]
     assert got["slices"][1] is None
     assert None not in (got["slices"][0], got["slices"][2])
-    with pytest.raises(InputError, match="slice 1 is all membrane"):
-        metrics.evaluate(labels, PROPOSALS, "rand_error")
-    got = metrics.evaluate(labels, PROPOSALS, "rand_error", annotated=[True, False, True])
-    assert got["rand_error"]["slices"][1] is None
-    assert got["rand_error"]["value"] == metrics.rand_error(LABELS[::2], PROPOSALS[::2])
+    for annotated in (None, [True, False, True]):
+        got = metrics.evaluate(labels, PROPOSALS, "rand_error", annotated=annotated)
+        assert got["rand_error"]["slices"][1] is None
+        assert got["rand_error"]["value"] == metrics.rand_error(LABELS[::2], PROPOSALS[::2])
+
+
+@pytest.mark.parametrize("name", ["v_rand", "v_info"])
+def test_means_over_slices_count_one_without_interior(name):
+    labels = LABELS.copy()
+    labels[1] = 0
+    got = metrics.evaluate(labels, PROPOSALS, name)[name]
+    assert got["slices"][1] == 0
+    assert got["value"] == pytest.approx(np.mean(got["slices"]))
+    assert got["value"] == getattr(metrics, name)(labels, PROPOSALS)
+    got = metrics.evaluate(labels, PROPOSALS, name, annotated=[True, False, True])[name]
+    assert got["slices"][1] is None
 
 
 @pytest.mark.parametrize("name", WITH_THRESHOLD)

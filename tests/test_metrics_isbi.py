@@ -181,6 +181,35 @@ def test_rand_by_counting_pairs(pair, threshold):
     assert standard.index[0] == pytest.approx(np.mean(plain_index), abs=1e-12)
 
 
+@pytest.mark.parametrize("empty", [0, 1, 2])
+def test_a_slice_without_interior(empty):
+    """It has no pairs; of means over slices it is a part with 0, the challenge's F of 0/0."""
+    rng = np.random.default_rng(empty)
+    labels = (rng.random((3, 12, 14)) > 0.3).astype(np.uint8)
+    labels[empty] = 0
+    proposals = np.clip(0.5 * labels + 0.6 * rng.random(labels.shape), 0, 1).astype(np.float32)
+    others = np.delete(labels, empty, 0), np.delete(proposals, empty, 0)
+    assert metrics.rand_error(labels, proposals) == metrics.rand_error(*others)
+    got, alone = metrics.rand_curve(labels, proposals), metrics.rand_curve(*others)
+    for name in ("tp", "tn", "fp", "fn", "precision", "recall", "fscore"):
+        assert (getattr(got, name) == getattr(alone, name)).all()
+    assert got.index_n2 == pytest.approx(alone.index_n2)
+    assert got.error_nchoose2 == pytest.approx(alone.error_nchoose2)
+    assert got.fscore_macro == pytest.approx(alone.fscore_macro * 2 / 3)
+    assert metrics.v_rand(labels, proposals) == pytest.approx(metrics.v_rand(*others) * 2 / 3)
+    assert metrics.v_info(labels, proposals) == pytest.approx(metrics.v_info(*others) * 2 / 3)
+    (_, info), (_, rest) = (metrics.thinned_curves(*both) for both in ((labels, proposals), others))
+    assert info.precision == pytest.approx(rest.precision * 2 / 3)
+    assert info.recall == pytest.approx((rest.recall * 2 + 1) / 3)
+    # The plain Rand index has pairs in every slice: background is an object.
+    standard = metrics.rand_curve_standard(labels, proposals, 0.5)
+    parts = [
+        metrics.rand_curve_standard(labels[[i, j]], proposals[[i, j]], 0.5).tp[0]
+        for i, j in ((0, 1), (1, 2), (0, 2))
+    ]
+    assert standard.tp[0] == sum(parts) / 2
+
+
 def test_counts_of_large_cells_do_not_overflow():
     label = np.ones((8, 1024, 1024), np.uint8)
     curve = metrics.rand_curve(label, label, 0.5)

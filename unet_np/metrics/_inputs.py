@@ -120,7 +120,6 @@ def check_segmentation(
     labels: ArrayLike,
     proposals: ArrayLike,
     *,
-    every_slice: bool,
     names: tuple[str, str] = NAMES,
 ) -> tuple[BoolArray, NDArray[np.float32]]:
     """Check the pair that the ISBI-2012 metrics compare.
@@ -131,9 +130,6 @@ def check_segmentation(
         0 = membrane, 1 = interior.
     proposals : array_like, same shape
         Probability of interior, in [0, 1].
-    every_slice : bool
-        Whether each slice needs an interior pixel (the Rand index and the information
-        are sums over interior pixels of one slice), or the stack as a whole.
     names : tuple of str
         What the caller's arguments are called, for messages.
 
@@ -145,23 +141,22 @@ def check_segmentation(
     Raises
     ------
     InputError
-        For other shapes, labels or values, and for labels that are all membrane.
+        For other shapes, labels or values, and for labels that are membrane all over in
+        every slice.
 
     Examples
     --------
-    >>> labels, proposals = check_segmentation([[0, 1]], [[0.2, 0.9]], every_slice=True)
+    >>> labels, proposals = check_segmentation([[0, 1]], [[0.2, 0.9]])
     >>> labels.shape, proposals.dtype
     ((1, 1, 2), dtype('float32'))
     """
     same_shape(labels, proposals, names)
     interior = check_binary(names[0], labels)
     probability = check_probabilities(names[1], proposals)
-    has_interior = interior.any(axis=(1, 2))
-    if not has_interior.any() or (every_slice and not has_interior.all()):
-        empty = int(np.flatnonzero(~has_interior)[0])
+    if not interior.any():
         raise InputError(
-            f"{names[0]}: slice {empty} is all membrane (0), expected at least one pixel of "
-            f"interior (1); without one the error is undefined"
+            f"{names[0]}: got membrane (0) all over, expected at least one pixel of interior (1); "
+            f"without one the error is undefined"
         )
     return interior, probability
 

@@ -160,8 +160,6 @@ def warp(label: ArrayLike, proposal: ArrayLike, threshold: float = 0.5) -> NDArr
     """
     if np.ndim(label) != 2:
         raise InputError(f"label: got the shape {np.shape(label)}, expected one slice (H, W)")
-    interior, probability = check_segmentation(
-        label, proposal, every_slice=False, names=("label", "proposal")
-    )
+    interior, probability = check_segmentation(label, proposal, names=("label", "proposal"))
     value = check_threshold(threshold)
     return warp_slice(interior[0], probability[0].astype(np.float64), value).astype(np.uint8)

@@ -42,7 +42,8 @@ class Evaluation(TypedDict):
         The threshold that gave it; None for a metric without thresholds.
     slices : list of float or None
         The metric of each slice alone, at the stack's threshold; None where it is
-        undefined (nothing in the label) or there is no reference.
+        undefined (nothing in the label) or there is no reference. ``v_rand`` and ``v_info``,
+        means over slices, have 0 where nothing is in the label.
     """
 
     value: float
@@ -77,6 +78,8 @@ _METRICS = {
     "iou": _overlap_scores(iou),
     "dice": _overlap_scores(dice),
 }
+
+_MEANS = ("v_rand", "v_info")  # a slice without interior counts in these, as 0
 
 METRIC_NAMES = (*_METRICS, "seg_measure")
 """The metrics that `evaluate` knows."""
@@ -165,7 +168,7 @@ def _evaluate_one(
                 per_slice.append(_best(name, label, proposal, threshold)[1])
         except InputError:
             # The stack passed every check, so all that can be wrong is an empty label.
-            per_slice.append(None)
+            per_slice.append(0.0 if name in _MEANS else None)
     return value, threshold, per_slice
 
 

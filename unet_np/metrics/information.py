@@ -21,7 +21,9 @@ class InfoCurve:
     Attributes
     ----------
     thresholds, precision, recall, fscore : float64
-        Means over slices. Merged cells lose precision, split cells lose recall.
+        Means over slices. Merged cells lose precision, split cells lose recall. A slice
+        whose label is membrane all over has the scores 0, 1 and 0 of a label with one cell,
+        as in the challenge's program.
     """
 
     thresholds: FloatArray
@@ -92,11 +94,16 @@ def foreground_information(table: sparse.csr_array) -> tuple[float, float, float
     return precision, recall, 2 * precision * recall / total if total else 0.0
 
 
+def _slice_scores(table: sparse.csr_array) -> tuple[float, float, float]:
+    # Without interior H(A) = 0, and what H(B) would be is 0/0.
+    return foreground_information(table) if table[1:].nnz else (0.0, 1.0, 0.0)
+
+
 def info_curve_from_tables(
     thresholds: FloatArray, tables: Sequence[Sequence[sparse.csr_array]]
 ) -> InfoCurve:
     """Average the information scores of ``tables[slice][threshold]`` over slices."""
-    scores = np.array([[foreground_information(table) for table in row] for row in tables])
+    scores = np.array([[_slice_scores(table) for table in row] for row in tables])
     precision, recall, fscore = np.moveaxis(scores.mean(axis=0), -1, 0)
     return InfoCurve(thresholds, precision, recall, fscore)
 
@@ -128,6 +135,6 @@ def info_curve(
     >>> curve.fscore.tolist(), curve.best_threshold
     ([0.0, 1.0], 0.5)
     """
-    interior, probability = check_segmentation(labels, proposals, every_slice=True)
+    interior, probability = check_segmentation(labels, proposals)
     values = check_thresholds(thresholds, CHALLENGE_THRESHOLDS)
     return info_curve_from_tables(values, tables_at(interior, probability, values))

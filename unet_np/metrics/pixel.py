@@ -64,7 +64,7 @@ def pixel_curve(
     >>> curve.error.tolist(), curve.best_threshold
     ([0.25, 0.5], 0.25)
     """
-    interior, probability = check_segmentation(labels, proposals, every_slice=False)
+    interior, probability = check_segmentation(labels, proposals)
     values = check_thresholds(thresholds, CHALLENGE_THRESHOLDS)
     positives = int(np.count_nonzero(interior))
     tp = np.zeros(len(values), np.int64)

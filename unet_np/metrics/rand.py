@@ -32,13 +32,14 @@ class RandCurve(ScoreCurve):
     Attributes
     ----------
     fscore_macro : float64 (T,)
-        Mean over slices of the slice's own F-score.
+        Mean over slices of the slice's own F-score, which is 0 where the label has no
+        interior, as in the challenge's program.
     index_n2 : float64 (T,)
         Rand index over n^2 pairs, 1 - (FP + FN) / n^2, n interior pixels of the label
-        in the slice; mean over slices.
+        in the slice; mean over the slices whose label has interior.
     error_nchoose2 : float64 (T,)
         1 - Rand index over the n(n-1)/2 pairs of different interior pixels, without the
-        singletons; mean over slices.
+        singletons; mean over the slices whose label has interior.
     """
 
     fscore_macro: FloatArray
@@ -70,7 +71,9 @@ def rand_curve_from_tables(
         for k, table in enumerate(row):
             counts[:, s, k], error_nchoose2[s, k] = foreground_pairs(table)
     tp, _, fp, fn = counts
-    slice_fscore = precision_recall_fscore(tp, fp, fn)[2]
+    interior = counts.sum(axis=0)[:, 0] > 0
+    # No pair is wrong where there is none, but the challenge's 0/0 gives such a slice F = 0.
+    slice_fscore = precision_recall_fscore(tp, fp, fn)[2] * interior[:, None]
     sum_tp, sum_tn, sum_fp, sum_fn = (c.sum(axis=0) for c in counts)
     precision, recall, fscore = precision_recall_fscore(sum_tp, sum_fp, sum_fn)
     return RandCurve(
@@ -83,8 +86,8 @@ def rand_curve_from_tables(
         recall,
         fscore,
         fscore_macro=slice_fscore.mean(axis=0),
-        index_n2=(1 - (fp + fn) / counts.sum(axis=0)).mean(axis=0),
-        error_nchoose2=error_nchoose2.mean(axis=0),
+        index_n2=(1 - ((fp + fn) / np.maximum(counts.sum(axis=0), 1))[interior]).mean(axis=0),
+        error_nchoose2=error_nchoose2[interior].mean(axis=0),
     )
 
 
@@ -106,7 +109,9 @@ def rand_curve(
         TP + FN = \\sum_{i \\ge 1} \\Big(\\sum_{j \\ge 0} n_{ij}\\Big)^2
 
     summed over slices. A proposal that merges cells loses precision, one that splits
-    them loses recall. Pixels of the label's membrane do not count at all.
+    them loses recall. Pixels of the label's membrane do not count at all, and a slice
+    whose label is membrane all over adds no pairs (the challenge's program divides 0 by 0
+    there).
 
     Parameters
     ----------
@@ -124,8 +129,8 @@ def rand_curve(
     Raises
     ------
     InputError
-        If shapes differ, labels are not 0 and 1, a slice holds no interior, or
-        proposals are not numbers in [0, 1].
+        If shapes differ, labels are not 0 and 1 or hold no interior at all, or proposals
+        are not numbers in [0, 1].
 
     Examples
     --------
@@ -137,7 +142,7 @@ def rand_curve(
     >>> curve.precision.tolist(), curve.best_threshold
     ([0.5, 1.0], 0.5)
     """
-    interior, probability = check_segmentation(labels, proposals, every_slice=True)
+    interior, probability = check_segmentation(labels, proposals)
     values = check_thresholds(thresholds, CHALLENGE_THRESHOLDS)
     return rand_curve_from_tables(values, tables_at(interior, probability, values))
 
@@ -164,7 +169,7 @@ def rand_curve_standard(
     Raises
     ------
     InputError
-        As `rand_curve`; a slice needs at least two pixels.
+        As `rand_curve`.
 
     Examples
     --------
@@ -172,7 +177,7 @@ def rand_curve_standard(
     >>> curve.tp.tolist(), curve.fp.tolist(), curve.index.round(12).tolist()
     ([1], [5], [0.166666666667])
     """
-    interior, probability = check_segmentation(labels, proposals, every_slice=True)
+    interior, probability = check_segmentation(labels, proposals)
     values = check_thresholds(thresholds, CHALLENGE_THRESHOLDS)
     counts = np.zeros((4, len(interior), len(values)), np.int64)
     for s, row in enumerate(tables_at(interior, probability, values)):

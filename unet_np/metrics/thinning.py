@@ -122,7 +122,7 @@ def thinned_curves(
     >>> rand.fscore.tolist(), info.fscore.tolist()
     ([1.0], [1.0])
     """
-    interior, probability = check_segmentation(labels, proposals, every_slice=True)
+    interior, probability = check_segmentation(labels, proposals)
     values = check_thresholds(thresholds, CHALLENGE_THRESHOLDS)
     tables = tables_at(interior, probability, values, thin_borders)
     return rand_curve_from_tables(values, tables), info_curve_from_tables(values, tables)
@@ -141,7 +141,8 @@ def v_rand(
 
     .. math:: V^{Rand} = \\frac{2 \\sum_{ij} p_{ij}^2}{\\sum_i s_i^2 + \\sum_j t_j^2}
 
-    per slice; the mean over slices at the best threshold is the score. ``fscore`` of
+    per slice; the mean over slices at the best threshold is the score. A slice whose label
+    is membrane all over counts as 0 in it, as in the challenge's program. ``fscore`` of
     `thinned_curves` holds the version in which pairs are summed over slices first.
 
     Parameters
@@ -185,7 +186,8 @@ def v_info(
 
     .. math:: V^{Info} = \\frac{2\\, I(A; B)}{H(A) + H(B)}
 
-    per slice; the mean over slices at the best threshold is the score.
+    per slice; the mean over slices at the best threshold is the score. A slice whose label
+    is membrane all over counts as 0 in it, as in the challenge's program.
 
     Parameters
     ----------

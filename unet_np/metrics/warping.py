@@ -81,7 +81,7 @@ def warping_map(
     [[0, 0, 0, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 0, 0]]
     """
     warped = warp(label, proposal, threshold)
-    target = check_segmentation(label, proposal, every_slice=False)[1][0].astype(np.float64)
+    target = check_segmentation(label, proposal)[1][0].astype(np.float64)
     target = target > check_threshold(threshold)
     return WarpingMap(warped, classify_mismatches(warped, target, radius))
 
@@ -162,7 +162,7 @@ def warping_curve(
     >>> curve.pixels[Mismatch.MERGE].tolist(), curve.error.tolist()
     ([1, 0], [0.1, 0.0])
     """
-    interior, probability = check_segmentation(labels, proposals, every_slice=False)
+    interior, probability = check_segmentation(labels, proposals)
     values = check_thresholds(thresholds, WARPING_THRESHOLDS)
     mismatches = np.zeros(len(values), np.int64)
     pixels = {kind: np.zeros(len(values), np.int64) for kind in Mismatch}
