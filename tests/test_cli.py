@@ -275,13 +275,20 @@ def test_cells_begin_and_end_where_flags_or_the_file_say(weights):
     net.save("told.safetensors", metadata={"cells": json.dumps(about)})
     assert np.array_equal(limits_of("told.safetensors"), expected)
     once = limits_of("told.safetensors", "--seeds", "0.5", "--threshold", "0.5")
-    assert np.array_equal(once, by_class)
+    assert np.array_equal(once > 0, grown_instances(map_, 0.5, 0.5)[0] > 0)
+    # The fewest pixels of a seed come from the file too, unless the flag says others.
+    most = max(cell.area for cell in instances(map_ > about["seeds"])[1])
+    for least, found in ((most, 1), (most + 1, 0)):
+        net.save("told.safetensors", metadata={"cells": json.dumps(about | {"min_area": least})})
+        assert limits_of("told.safetensors").max() == found
+    assert np.array_equal(limits_of("told.safetensors", "--min-area", "1"), expected)
 
 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
         (["--seeds", "0.9"], "--seeds: got 0.9 without --instances, expected both"),
+        (["--min-area", "9"], "--min-area: got 9 without --instances, expected both"),
         (["--instances", "--seeds", "2"], "--seeds: got 2.0, expected a probability, 0 to 1"),
         (["--instances", "--threshold", "nan"], "got nan, expected a probability"),
         (
@@ -472,7 +479,7 @@ BAD_OPTIONS = [
     (["a.png", "-o", "out.tif", "--memory", "100"], "memory_budget: got 100 bytes, expected"),
     (["a.png", "-o", "out.tif", "--threads", "0"], "threads: got 0, expected an integer >= 1"),
     (["a.png", "-o", "out.tif", "--threads", "two"], "argument --threads: invalid int value"),
-    (["a.png", "-o", "out.tif", "--min-area", "0"], "--min-area: got 0, expected"),
+    (["a.png", "-o", "out.tif", "--instances", "--min-area", "0"], "--min-area: got 0, expected"),
     (["a.png", "-o", "out.tif", "--backend", "jax"], "argument --backend: invalid choice"),
     (["a.png", "-o", "out.tif", "--speed", "9"], "unrecognized arguments: --speed 9"),
     ([], "the following arguments are required: IMAGE"),

@@ -20,6 +20,7 @@ from unet_np.experiments import (
     choose_folds,
     em,
     experiment,
+    finished_folds,
     pictures,
     recipe,
     run_fold,
@@ -206,6 +207,21 @@ def test_the_thresholds_of_cells_are_those_with_the_highest_seg():
     assert result["cells"]["merged"] == 2
 
 
+def test_pixels_of_cells_that_nobody_outlined_are_in_no_score():
+    truth = np.zeros((2, 8, 8), int)
+    truth[0, 2:4, 2:4] = 1
+    maps = np.where(truth > 0, 0.9, 0.1)
+    maps[:, 5:7, 5:7] = 0.9  # a cell without an outline
+    unknown = np.zeros(truth.shape, bool)
+    unknown[:, 5:7, 5:7] = True
+    counted = cells.score(truth, maps, (0.5, 0.5), 1)["scores"]
+    assert counted["iou"]["value"] == pytest.approx(4 / 12)
+    left_out = cells.score(truth, maps, (0.5, 0.5), 1, unknown)["scores"]
+    assert left_out["iou"] == {"value": 1.0, "threshold": 0.5, "slices": [1.0, None]}
+    assert left_out["dice"]["value"] == 1
+    assert left_out["seg_measure"] == counted["seg_measure"]
+
+
 def test_two_thresholds_part_cells_and_keep_their_borders():
     truth = np.zeros((1, 120, 120), int)
     truth[0, 50:70, 40:60], truth[0, 50:70, 60:80] = 1, 2
@@ -225,7 +241,21 @@ def test_two_thresholds_part_cells_and_keep_their_borders():
 # Runs
 
 
-@pytest.mark.parametrize("name", ["em", "hela"])
+@pytest.mark.data
+@pytest.mark.parametrize("name", ["u373", "hela"])
+def test_every_frame_of_a_quick_run_on_real_data_has_cells(name):
+    chosen = recipe(name, quick=True)
+    if not data.is_available(name):
+        pytest.skip(f"{name} is not here")
+    dataset = chosen.dataset()
+    assert dataset.shape == (192, 192)
+    assert dataset.images.shape == dataset.instances.shape == dataset.labels.shape
+    assert all(frame.any() for frame in dataset.instances)
+    assert np.array_equal(dataset.instances > 0, dataset.labels > 0)
+    assert {len(fold.test) for fold in chosen.folds(dataset)} == {3}
+
+
+@pytest.mark.parametrize("name", ["em", "u373", "hela"])
 def test_a_quick_fold_end_to_end(name, places):
     chosen = recipe(name, quick=True, **TINY)
     dataset = chosen.dataset()
@@ -252,7 +282,24 @@ def test_a_quick_fold_end_to_end(name, places):
     with pytest.raises(InputError, match="data: got others"):
         run_fold(chosen, replace(dataset, images=dataset.images + np.uint8(1)), fold, places)
     summary = summarise(chosen, [result], places)
-    assert json.loads(places.result(name).read_text())["folds"] == summary["folds"]
+    stored = json.loads(places.result(name).read_text())
+    assert stored["folds"] == summary["folds"]
+    assert {"command", "commit", "machine", "seed", "data"} <= set(stored)
+
+
+def test_a_table_is_of_one_recipe(places):
+    chosen = recipe("em", quick=True, **TINY)
+    dataset = chosen.dataset()
+    folds = chosen.folds(dataset)
+    said = []
+    places = replace(places, say=said.append)
+    run_fold(chosen, dataset, folds[1], places)
+    other = changed(chosen, steps=5)
+    run_fold(other, dataset, folds[2], places)
+    for one, kept, left in ((chosen, 1, "steps 5, not 4"), (other, 2, "steps 4, not 5")):
+        found = finished_folds(one, folds, places)
+        assert [result["fold"]["name"] for result in found] == [folds[kept].name]
+        assert left in said[-1]
 
 
 def test_a_stopped_fold_goes_on_and_ends_the_same(places, tmp_path):
@@ -311,6 +358,23 @@ def test_the_search_says_which_settings_explode(places):
     assert all("above the limit" in row["error"] for row in result["trials"])
 
 
+def test_trials_of_other_settings_are_not_taken(places):
+    chosen = recipe("em", quick=True, **TINY)
+    dataset = chosen.dataset()
+    folds = chosen.folds(dataset)
+    trials = [{"learning_rate": 0.001, "momentum": 0.9, "warmup": 1}]
+    first = search(chosen, dataset, folds[1], places, trials, steps=3)
+    again = search(chosen, dataset, folds[1], places, trials, steps=3)
+    assert again["trials"] == first["trials"]
+    other = search(chosen, dataset, folds[2], places, trials, steps=3)
+    assert other["trials"][0]["loss"] != first["trials"][0]["loss"]
+    assert (other["recipe"]["schedule"], other["recipe"]["steps"]) == ("constant", 3)
+    with pytest.raises(InputError, match="seed: got 7, expected 0"):
+        search(changed(chosen, seed=7), dataset, folds[1], places, trials, steps=3)
+    anew = search(changed(chosen, seed=7), dataset, folds[1], places, trials, 3, overwrite=True)
+    assert anew["trials"][0]["loss"] != first["trials"][0]["loss"]
+
+
 def test_variants_differ_in_what_they_say(places):
     chosen = recipe("em", quick=True, **TINY)
     dataset = chosen.dataset()
@@ -323,6 +387,16 @@ def test_variants_differ_in_what_they_say(places):
     assert again["variants"] == json.loads(kept.read_text())["variants"]
     trained = sorted(p.name for p in (places.runs / "quick/em/ablation").iterdir())
     assert trained == [f"full-{fold.name}", f"padding-1-{fold.name}"]
+    # Rows of another fold or recipe are not taken for these.
+    first = chosen.folds(dataset)[0]
+    with pytest.raises(InputError, match="validation: got '4-5', expected '0-1'"):
+        ablate(changed(chosen, averaging=7), dataset, first, places, variants)
+    other = changed(chosen, averaging=7, learning_rate=0.02)
+    with pytest.raises(InputError, match=r"learning_rate: got 0\.02"):
+        ablate(other, dataset, fold, places, variants)
+    anew = ablate(changed(chosen, averaging=7), dataset, first, places, ["full"], overwrite=True)
+    assert anew["fold"]["name"] == first.name
+    assert anew["variants"]["full"]["scores"] != result["variants"]["full"]["scores"]
 
 
 # What leaves an experiment
@@ -333,6 +407,8 @@ def test_weights_are_exported_with_their_card(places, tmp_path):
     dataset = chosen.dataset()
     fold = chosen.folds(dataset)[0]
     with pytest.raises(InputError, match="fold-0, which is not finished"):
+        export(chosen, fold, places, tmp_path / "out")
+    with pytest.raises(InputError, match="--export: got --quick, expected a full run"):
         export(chosen, fold, places)
     result = run_fold(chosen, dataset, fold, places)
     target = export(chosen, fold, places, tmp_path / "out")
@@ -441,7 +517,8 @@ def test_the_command(capsys, monkeypatch, tmp_path):
         (["u373", "--quick", "--ablation"], "--ablation: got the experiment u373"),
         (["em", "--quick", "--averaging", "3"], "--averaging: got 3"),
         (["em", "--quick", "--steps", "0"], "steps: got 0"),
-        (["em", "--quick", "--export"], "not finished"),
+        (["em", "--quick", "--export"], "--export: got --quick, expected a full run"),
+        (["em", "--quick", "--search", "--learning-rate", "0.1"], "got 0.1 with --search"),
         (["hella"], "invalid choice"),
     ],
 )

@@ -246,7 +246,8 @@ def grown_instances(
 
     Where cells touch, a network that is not sure of the line between them still gives it a lower
     probability than their middles. A high threshold parts the cells there and makes all of them
-    too small; from these seeds they grow to where a low one has their border.
+    too small; from these seeds they grow to where a low one has their border. Background that one
+    cell encloses is given to it.
 
     Parameters
     ----------
@@ -282,11 +283,17 @@ def grown_instances(
         raise InputError(f"probability: got {got}, expected floats of shape (H, W)")
     if not 0 <= threshold <= seeds <= 1:
         raise InputError(f"seeds: got {seeds:g}, expected a number from {threshold:g} to 1")
-    ids, cells = instances(probability > seeds, min_area=min_area)
-    if threshold == seeds:
-        return ids, cells
+    ids, _ = instances(probability > seeds, min_area=min_area)
     ids = grow_within(ids, probability > threshold)
+    _fill_holes(ids)
     return ids, _measure(ids)
+
+
+def _fill_holes(ids: np.ndarray) -> None:
+    for number, box in enumerate(scipy.ndimage.find_objects(ids), 1):
+        window = ids[box]
+        filled = scipy.ndimage.binary_fill_holes(window == number)
+        window[filled & (window == 0)] = number
 
 
 def _measure(ids: np.ndarray) -> list[Cell]:

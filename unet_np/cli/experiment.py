@@ -85,6 +85,9 @@ def run(args: argparse.Namespace) -> int:
         return _run_task(args)
     keys = ("steps", "base_channels", "input_size", "averaging", "seed", "learning_rate")
     settings = {key: getattr(args, key) for key in keys}
+    if args.ablation and not args.quick:
+        given = {key: value for key, value in settings.items() if value is not None}
+        settings = experiments.REDUCED | given
     chosen = experiments.recipe(args.name, args.quick, **settings)
     places = _places(args)
     check_output(places.result(args.name), "--results")
@@ -149,6 +152,10 @@ def _check(args: argparse.Namespace) -> None:
     for name in ("fold", "search", "export", "averaging") if args.name in TASKS else ():
         if getattr(args, name) not in (None, False):
             raise InputError(f"--{name}: got the experiment {args.name}, expected em, u373 or hela")
+    if args.search and args.learning_rate is not None:
+        raise InputError(
+            f"--learning-rate: got {args.learning_rate:g} with --search, expected one of the two"
+        )
     if args.averaging not in (None, 1, 7, 8):
         raise InputError(f"--averaging: got {args.averaging}, expected 1, 7 or 8")
 
@@ -174,9 +181,10 @@ def _run(args: argparse.Namespace, chosen: Any, dataset: Any, folds: Any, places
 
     last = len(folds) - 1
     if args.search:
-        experiments.search(chosen, dataset, one(1), places)
+        steps = args.steps or experiments.SEARCH_STEPS
+        experiments.search(chosen, dataset, one(1), places, steps=steps, overwrite=args.overwrite)
     elif args.ablation:
-        experiments.ablate(chosen, dataset, one(last), places)
+        experiments.ablate(chosen, dataset, one(last), places, overwrite=args.overwrite)
     elif args.test_slices is not None or args.export:
         if args.export:
             experiments.export(chosen, one(last), places)

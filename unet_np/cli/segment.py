@@ -39,7 +39,8 @@ A stack gives stacks. With --instances also:
   OUT-instances.tif, OUT-cells.csv   the connected parts of class 1, numbered and measured
 A part is where class 1 is the most probable one. With --seeds 0.9 --threshold 0.6 it begins where
 the probability is above 0.9 and grows, up to the next, to where it is above 0.6, so that cells that
-touch are told apart; weights such as those of u373 and hela have such numbers in their file.
+touch are told apart, and holes are filled. Weights such as those of u373 and hela have such numbers
+in their file, and the fewest pixels that begin a cell. Their scores are with --averaging 7.
 Without -o, OUT is NAME-probabilities for the image NAME, in the current folder."""
 
 _EXAMPLE = """
@@ -79,9 +80,8 @@ def add_parser(subparsers: Any) -> None:
     add(
         "--min-area",
         type=int,
-        default=1,
         metavar="N",
-        help="with --instances: fewest pixels, of seeds if cells grow",
+        help="with --instances: fewest pixels, of seeds if cells grow (default: the model's, or 1)",
     )
     add("--seeds", type=float, metavar="X", help="with --instances: where cells begin")
     add("--threshold", type=float, metavar="X", help="with --instances: where they end")
@@ -107,9 +107,7 @@ def run(args: argparse.Namespace) -> int:
     paths = [path for files in outputs for path in _written(files, args.instances)]
     check_outputs(paths, (*args.images, args.weights))
     memory = bytes_of(args.memory)
-    args.limits = cell_limits(args)
-    if args.min_area < 1:
-        raise InputError(f"--min-area: got {args.min_area}, expected an integer >= 1")
+    args.limits, args.min_area = cell_limits(args)
     choose_threads(args.threads)
 
     from unet_np.images import pages, read_image
@@ -153,28 +151,38 @@ def choose_weights(weights: Path | None, model: str | None) -> Path:
     return weights
 
 
-def cell_limits(args: argparse.Namespace) -> tuple[float, float] | None:
-    """Where cells begin and end: by the flags, by the file of the weights, or by no numbers.
+def cell_limits(args: argparse.Namespace) -> tuple[tuple[float, float] | None, int]:
+    """What makes a cell: by the flags, by the file of the weights, or nothing but its class.
+
+    Returns
+    -------
+    limits : (float, float) or None
+        Where cells begin and end.
+    min_area : int
+        Fewest pixels.
 
     Raises
     ------
     InputError
-        For numbers that are none of 0 to 1, seeds below the threshold, and flags without
-        --instances.
+        For numbers that are none of 0 to 1, seeds below the threshold, areas below 1, and flags
+        without --instances.
     """
     from unet_np.weights import read_metadata
 
-    given = {name: getattr(args, name) for name in ("seeds", "threshold")}
+    given = {name: getattr(args, name) for name in ("seeds", "threshold", "min_area")}
+    given = {name: value for name, value in given.items() if value is not None}
     if not args.instances:
         for name, value in given.items():
-            if value is not None:
-                raise InputError(f"--{name}: got {value} without --instances, expected both")
-        return None
+            flag = name.replace("_", "-")
+            raise InputError(f"--{flag}: got {value} without --instances, expected both")
+        return None, 1
     weights = args.weights / "weights.safetensors" if args.weights.is_dir() else args.weights
-    values = json.loads(read_metadata(weights).get("cells", "{}"))
-    values |= {name: value for name, value in given.items() if value is not None}
+    values = json.loads(read_metadata(weights).get("cells", "{}")) | given
+    min_area = values.pop("min_area", 1)
+    if min_area < 1:
+        raise InputError(f"--min-area: got {min_area}, expected an integer >= 1")
     if not values:
-        return None
+        return None, min_area
     threshold = values.get("threshold", min(0.5, values.get("seeds", 0.5)))
     seeds = values.get("seeds", threshold)
     for name, value in (("seeds", seeds), ("threshold", threshold)):
@@ -182,7 +190,7 @@ def cell_limits(args: argparse.Namespace) -> tuple[float, float] | None:
             raise InputError(f"--{name}: got {value}, expected a probability, 0 to 1")
     if seeds < threshold:
         raise InputError(f"--seeds: got {seeds}, expected at least the threshold, {threshold}")
-    return seeds, threshold
+    return (seeds, threshold), min_area
 
 
 def plan_outputs(images: Sequence[Path], out: str | None, labels: Path | None) -> list[Outputs]:

@@ -13,12 +13,15 @@ from unet_np.experiments.experiment import (
     summarise,
 )
 from unet_np.experiments.export import draw_test_slices, export
-from unet_np.experiments.recipes import ABLATIONS, RECIPES, Fold, Recipe, recipe
+from unet_np.experiments.recipes import ABLATIONS, RECIPES, REDUCED, Fold, Recipe, recipe
+from unet_np.experiments.search import STEPS as SEARCH_STEPS
 from unet_np.experiments.search import search
 
 __all__ = [
     "ABLATIONS",
     "RECIPES",
+    "REDUCED",
+    "SEARCH_STEPS",
     "Fold",
     "Places",
     "Recipe",

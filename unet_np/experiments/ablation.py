@@ -8,8 +8,8 @@ from typing import Any
 from unet_np.data import Dataset
 from unet_np.errors import TrainingError
 from unet_np.experiments import em, runner
-from unet_np.experiments.experiment import Places
-from unet_np.experiments.recipes import ABLATIONS, REDUCED, Fold, Recipe, changed
+from unet_np.experiments.experiment import Places, check_same_recipe
+from unet_np.experiments.recipes import ABLATIONS, Fold, Recipe, changed
 from unet_np.metrics import ISBI_METRICS
 
 NOTE = (
@@ -24,35 +24,47 @@ def ablate(
     fold: Fold,
     places: Places,
     variants: Sequence[str] = tuple(ABLATIONS),
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Train the variants of experiment 1 on one fold and score them alike.
 
     Parameters
     ----------
     chosen : Recipe
-        Of ``em``; its scale is reduced unless it is quick already.
+        Of ``em``; usually at the scale of `REDUCED`.
     dataset, fold, places
         As for `run_fold`.
     variants : sequence of str
         Among `ABLATIONS`.
+    overwrite : bool
+        Begin anew; without, what was finished is kept and what was stopped goes on.
 
     Returns
     -------
     dict
         ``variants``: by name, the settings that differ, thresholds, scores and time, or the
         error that ended the training.
+
+    Raises
+    ------
+    InputError
+        If variants of another fold, recipe or data stand in the JSON file.
     """
-    base = chosen if chosen.quick else changed(chosen, **REDUCED)
     path = places.result(f"{chosen.name}-ablation")
-    kept = (runner.read_json(path) or {}).get("variants", {})
-    result = {
-        **runner.header(base, dataset, base.fold_config(fold, base.config.out), places.command),
+    result: dict[str, Any] = {
+        **runner.header(
+            chosen, dataset, chosen.fold_config(fold, chosen.config.out), places.command
+        ),
         "fold": fold.to_dict(dataset.ids),
         "note": NOTE,
         "variants": {},
     }
+    old = None if overwrite else runner.read_json(path)
+    if old is not None:
+        check_same_recipe(old, result, path)
+    kept = {} if old is None else old["variants"]
     for name in variants:
-        row = _variant(base, dataset, fold, places, name, kept.get(name))
+        row = kept.get(name) or _variant(chosen, dataset, fold, places, name, overwrite)
         result["variants"][name] = row
         # Written after each variant, so that one that is stopped costs none of the others.
         runner.write_json(path, result)
@@ -62,7 +74,7 @@ def ablate(
 
 
 def _variant(
-    base: Recipe, dataset: Dataset, fold: Fold, places: Places, name: str, kept: Any
+    base: Recipe, dataset: Dataset, fold: Fold, places: Places, name: str, overwrite: bool
 ) -> dict[str, Any]:
     changes = ABLATIONS[name]
     variant = changed(base, **changes)
@@ -71,11 +83,10 @@ def _variant(
     folder = places.run(variant, Fold(f"ablation/{trained_as}-{fold.name}", (), (), ()))
     config = variant.fold_config(fold, folder).to_dict()
     recorded = {key: config[key] for key in ("input_size", "base_channels", "steps", "seed")}
-    if kept is not None and kept.get("settings") == recorded:
-        return dict(kept)
     row: dict[str, Any] = {"changes": changes, "settings": recorded}
     try:
-        net = runner.train_fold(variant, dataset, fold, folder, True, False, places.progress)
+        renew = overwrite and trained_as == name
+        net = runner.train_fold(variant, dataset, fold, folder, not renew, renew, places.progress)
     except TrainingError as error:
         return {**row, "error": str(error).split(";")[0]}
     assert dataset.labels is not None

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import scipy.ndimage
 
 from unet_np.metrics import dice, evaluate, iou, match_objects, seg_measure
 from unet_np.paper import TABLE_2
@@ -83,7 +82,6 @@ def find_cells(
     """
     low = threshold if low is None else low
     numbers, _ = grown_instances(probability, threshold, low, min_area=min_area)
-    fill_holes(numbers)
     height, width = numbers.shape
     inside = numbers[border : height - border, border : width - border]
     # A frame too small to have a field of interest keeps all its cells.
@@ -92,23 +90,6 @@ def find_cells(
     kept = kept[kept > 0]
     renumbered[kept] = np.arange(1, len(kept) + 1)
     return renumbered[numbers]
-
-
-def fill_holes(numbers: np.ndarray) -> None:
-    """Give background that one cell encloses to that cell, in place.
-
-    Examples
-    --------
-    >>> ring = np.array([[2, 2, 2], [2, 0, 2], [2, 2, 2]])
-    >>> fill_holes(ring)
-    >>> int(ring.min())
-    2
-    """
-    for number, box in enumerate(scipy.ndimage.find_objects(numbers), 1):
-        if box is not None:
-            window = numbers[box]
-            filled = scipy.ndimage.binary_fill_holes(window == number)
-            window[filled & (window == 0)] = number
 
 
 def smallest_area(cells: np.ndarray) -> int:
@@ -158,7 +139,11 @@ def choose_thresholds(
 
 
 def score(
-    cells: np.ndarray, probabilities: np.ndarray, thresholds: tuple[float, float], min_area: int
+    cells: np.ndarray,
+    probabilities: np.ndarray,
+    thresholds: tuple[float, float],
+    min_area: int,
+    unknown: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """SEG, IoU and Dice of a test sequence.
 
@@ -172,6 +157,9 @@ def score(
         High and low; IoU and Dice are those of the pixels above the low one.
     min_area : int
         As in `find_cells`.
+    unknown : numpy.ndarray, optional
+        (N, H, W), bool: pixels of cells that nobody outlined. IoU and Dice leave them out; SEG asks
+        about outlined cells alone.
 
     Returns
     -------
@@ -190,12 +178,11 @@ def score(
     found = np.stack([find_cells(one, high, min_area, low=low) for one in probabilities])
     scores: dict[str, Any] = dict(evaluate(cells, found, "seg_measure"))
     mask = (cells > 0).astype(np.uint8)
+    known = np.ones(mask.shape, bool) if unknown is None else ~unknown
+    frames = [(a[k][None], b[k][None]) for a, b, k in zip(mask, probabilities, known, strict=True)]
     for name, metric in (("iou", iou), ("dice", dice)):
-        slices = [
-            metric(a, b, low) if a.any() or (b > low).any() else None
-            for a, b in zip(mask, probabilities, strict=True)
-        ]
-        value = metric(mask, probabilities, low)
+        slices = [metric(a, b, low) if a.any() or (b > low).any() else None for a, b in frames]
+        value = metric(mask[known][None], probabilities[known][None], low)
         scores[name] = {"value": value, "threshold": low, "slices": slices}
     outcomes = [match.outcome.name.lower() for match in match_objects(cells, found)]
     names = ("found", "split", "merged", "missed")

@@ -16,6 +16,10 @@ from unet_np.errors import InputError, MissingExtraError
 from unet_np.experiments import cells, em, pictures, runner
 from unet_np.experiments.recipes import Fold, Recipe
 from unet_np.logs import Report
+from unet_np.provenance import provenance
+
+FREE = frozenset({"threads", "backend", "checkpoint_every", "tensorboard"})
+"""Settings that change no result by more than a rounding."""
 
 
 @dataclass(frozen=True)
@@ -157,17 +161,26 @@ def check_same_recipe(old: dict[str, Any], new: dict[str, Any], path: Path) -> N
     InputError
         Naming the first setting that differs.
     """
-    free = {"threads", "backend", "checkpoint_every", "tensorboard"}
-    for key, value in new["recipe"].items():
-        # A result from before a setting was there had its default.
-        before = old["recipe"].get(key, getattr(TrainConfig, key, None))
-        if key not in free and before != value:
-            raise InputError(
-                f"{key}: got {value!r}, expected {before!r}, with which {path} was made; "
-                "--overwrite or another --results begins anew"
-            )
+    if (change := _first_change(old["recipe"], new["recipe"], FREE)) is not None:
+        key, before, value = change
+        raise InputError(
+            f"{key}: got {value!r}, expected {before!r}, with which {path} was made; "
+            "--overwrite or another --results begins anew"
+        )
     if old["data"]["sha256"] != new["data"]["sha256"]:
         raise InputError(f"data: got others than those with which {path} was made")
+
+
+def _first_change(
+    old: dict[str, Any], new: dict[str, Any], free: frozenset[str]
+) -> tuple[str, Any, Any] | None:
+    """The first setting that differs, and both values."""
+    for key, value in new.items():
+        # A result from before a setting was there had its default.
+        before = old.get(key, getattr(TrainConfig, key, None))
+        if key not in free and before != value:
+            return key, before, value
+    return None
 
 
 def summarise(chosen: Recipe, results: list[dict[str, Any]], places: Places) -> dict[str, Any]:
@@ -182,7 +195,8 @@ def summarise(chosen: Recipe, results: list[dict[str, Any]], places: Places) -> 
         lines.append("A quick run: it shows that all parts work, and its figures say nothing.")
     runner.write_json(
         places.result(chosen.name),
-        {"experiment": chosen.name, "quick": chosen.quick, "commit": results[-1]["commit"]}
+        {"experiment": chosen.name, "quick": chosen.quick, **provenance(places.command)}
+        | {"seed": results[-1]["seed"], "data": results[-1]["data"]}
         | summary,
     )
     places.say("\n".join(lines))
@@ -190,9 +204,20 @@ def summarise(chosen: Recipe, results: list[dict[str, Any]], places: Places) -> 
 
 
 def finished_folds(chosen: Recipe, folds: tuple[Fold, ...], places: Places) -> list[dict[str, Any]]:
-    """The results that were written so far, in the order of the folds."""
-    found = [runner.read_json(places.result(f"{chosen.name}-{fold.name}")) for fold in folds]
-    return [result for result in found if result is not None]
+    """The results of this recipe that were written so far, in the order of the folds."""
+    finished = []
+    for fold in folds:
+        path = places.result(f"{chosen.name}-{fold.name}")
+        result = runner.read_json(path)
+        if result is None:
+            continue
+        recipe = runner.recorded(chosen, chosen.fold_config(fold, chosen.config.out))
+        if (change := _first_change(result["recipe"], recipe, FREE)) is None:
+            finished.append(result)
+        else:
+            key, before, value = change
+            places.say(f"{path} was made with {key} {before!r}, not {value!r}: not in the table")
+    return finished
 
 
 def _predict(
@@ -225,6 +250,7 @@ def _score(
         }
     assert dataset.instances is not None
     known = dataset.instances
+    unknown = None if dataset.unknown is None else dataset.unknown[test]
     min_area = cells.smallest_area(known[[*fold.training, *fold.validation]])
     high, low = cells.choose_thresholds(known[validation], side, min_area)
     single = cells.choose_thresholds(known[validation], side, min_area, cells.ONE)
@@ -235,7 +261,7 @@ def _score(
         "field_of_interest_border": cells.BORDER,
         "rules": cells.RULES,
         "one_threshold": {"threshold": single[0], "seg_measure": by_one["value"]},
-        **cells.score(known[test], maps, (high, low), min_area),
+        **cells.score(known[test], maps, (high, low), min_area, unknown),
     }
 
 

@@ -43,9 +43,11 @@ def export(chosen: Recipe, fold: Fold, places: Places, folder: Path | None = Non
     Raises
     ------
     InputError
-        If the fold is not finished, its weights are not those of its result, or the file would
-        be larger than `unet_np.pretrained.MAX_BYTES`.
+        If the fold is not finished, its weights are not those of its result, the file would be
+        larger than `unet_np.pretrained.MAX_BYTES`, or a quick run would replace the package's own.
     """
+    if chosen.quick and folder is None:
+        raise InputError("--export: got --quick, expected a full run for the package's own weights")
     result = _finished(chosen, fold, places)
     weights = RunFolder(places.run(chosen, fold)).weights
     if runner.sha256(weights.read_bytes()) != result["weights_sha256"]:
@@ -67,17 +69,22 @@ def export(chosen: Recipe, fold: Fold, places: Places, folder: Path | None = Non
 
 
 def cell_limits(result: dict[str, Any]) -> dict[str, float]:
-    """Where cells begin and end, as `unet_np.predict.grown_instances` calls it; empty for EM.
+    """What makes cells, as `unet_np.predict.grown_instances` calls it; empty for EM.
 
     Examples
     --------
-    >>> cell_limits({"experiment": "hela", "thresholds": {"seg_measure": 0.95, "iou": 0.8}})
-    {'seeds': 0.95, 'threshold': 0.8}
+    >>> thresholds = {"seg_measure": 0.95, "iou": 0.8}
+    >>> cell_limits({"experiment": "hela", "thresholds": thresholds, "min_area": 9})
+    {'seeds': 0.95, 'threshold': 0.8, 'min_area': 9}
     """
     if result["experiment"] == "em":
         return {}
     thresholds = result["thresholds"]
-    return {"seeds": thresholds["seg_measure"], "threshold": thresholds["iou"]}
+    return {
+        "seeds": thresholds["seg_measure"],
+        "threshold": thresholds["iou"],
+        "min_area": result["min_area"],
+    }
 
 
 def model_card(chosen: Recipe, result: dict[str, Any]) -> str:
@@ -94,9 +101,11 @@ def model_card(chosen: Recipe, result: dict[str, Any]) -> str:
     growth = []
     if limits := cell_limits(result):
         growth = [
-            f"A cell begins above probability {limits['seeds']:g} and grows to "
-            f"{limits['threshold']:g}, as with "
-            f"`unet-np segment --model {chosen.name} --instances`.",
+            f"A cell begins as {limits['min_area']} pixels or more above probability "
+            f"{limits['seeds']:g} and grows to {limits['threshold']:g}, as with `unet-np segment "
+            f"--model {chosen.name} --instances --averaging {settings['averaging']}`, which also "
+            f"keeps cells that lie wholly within {cells.BORDER} pixels of the border; the score "
+            "leaves these out.",
             "",
         ]
     keys = ("base_channels", "depth", "padding", "dropout", "steps", "input_size", "learning_rate",

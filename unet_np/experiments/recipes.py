@@ -16,6 +16,7 @@ from unet_np.data import Dataset, blocks
 from unet_np.errors import InputError
 
 EM_BREAKS = (10, 26)
+QUICK_SIDE = 192  # of the frames of a quick run
 VALIDATION = 2  # slices held out of the training side, for thresholds and curves
 
 
@@ -285,17 +286,30 @@ def _quick_synthetic(name: str) -> Dataset:
 
 
 def _quick_cut(dataset: Dataset) -> Dataset:
-    """Six slices, 192 pixels a side: enough to see that every part works."""
+    """Six slices, each cut to where most cells are: enough to see that every part works."""
     chosen: list[int] = []
     for first in (0, *EM_BREAKS) if dataset.name == "isbi2012" else ():
         chosen += [first, first + 1]
     for group in dict.fromkeys(dataset.groups) if not chosen else ():
         chosen += [i for i, one in enumerate(dataset.groups) if one == group][:3]
     few = dataset.subset(chosen)
-    top, left = (max(0, (side - 192) // 2) for side in few.shape)
+    assert few.labels is not None
+    windows = [_fullest_window(label > 0, QUICK_SIDE) for label in few.labels]
     changes: dict[str, Any] = {}
     for name in ("images", "labels", "instances", "markers", "unknown"):
         stack = getattr(few, name)
         if stack is not None:
-            changes[name] = stack[:, top : top + 192, left : left + 192]
+            changes[name] = np.stack(
+                [one[window] for one, window in zip(stack, windows, strict=True)]
+            )
     return replace(few, **changes)
+
+
+def _fullest_window(mask: np.ndarray, side: int) -> tuple[slice, slice]:
+    """The square with the most pixels of a mask, so that no cut frame is without cells."""
+    sums = np.pad(mask.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    height, width = (min(side, size) for size in mask.shape)
+    inside = sums[height:, width:] - sums[:-height, width:] - sums[height:, :-width]
+    inside = inside + sums[:-height, :-width]
+    top, left = np.unravel_index(int(inside.argmax()), inside.shape)
+    return slice(int(top), int(top) + height), slice(int(left), int(left) + width)

@@ -178,19 +178,23 @@ def header(
     chosen: Recipe, dataset: Dataset, config: TrainConfig, command: list[str] | None
 ) -> dict[str, Any]:
     """The part of a result that says where it comes from."""
-    settings = config.to_dict()
     return {
         "experiment": chosen.name,
         "quick": chosen.quick,
         **provenance(command),
         "seed": config.seed,
-        "recipe": {key: settings[key] for key in settings if key not in ("images", "masks", "out")}
-        | {
-            "unit_variance": chosen.unit_variance,
-            "averaging": chosen.averaging,
-            "parameters": config.architecture.parameters,
-        },
+        "recipe": recorded(chosen, config),
         "data": data_hashes(dataset),
+    }
+
+
+def recorded(chosen: Recipe, config: TrainConfig) -> dict[str, Any]:
+    """The settings that a result stands for."""
+    settings = config.to_dict()
+    return {key: settings[key] for key in settings if key not in ("images", "masks", "out")} | {
+        "unit_variance": chosen.unit_variance,
+        "averaging": chosen.averaging,
+        "parameters": config.architecture.parameters,
     }
 
 

@@ -44,6 +44,7 @@ def search(
     places: Places,
     trials: Sequence[Mapping[str, Any]] = TRIALS,
     steps: int = STEPS,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Train a little with each of some settings.
 
@@ -58,23 +59,31 @@ def search(
         ``learning_rate``, ``momentum`` and ``warmup`` of each.
     steps : int
         Of each trial.
+    overwrite : bool
+        Do all trials anew.
 
     Returns
     -------
     dict
         ``trials``: settings, the loss over the last steps, the validation and the curve, or the
         error that ended it. ``best``: the settings with the lowest loss at the end.
+
+    Raises
+    ------
+    InputError
+        If the folder of a trial is that of other settings.
     """
     rows = []
     for settings in trials:
-        row = _trial(chosen, dataset, fold, places, settings, steps)
+        row = _trial(chosen, dataset, fold, places, settings, steps, overwrite)
         rows.append(row)
         places.say(_line(row))
     finished = [row for row in rows if "error" not in row]
     best = min(finished, key=lambda row: row["loss"], default=None)
-    config = chosen.fold_config(fold, chosen.config.out)
+    tried = changed(chosen, schedule="constant", steps=steps)
+    config = tried.fold_config(fold, chosen.config.out)
     result = {
-        **runner.header(chosen, dataset, config, places.command),
+        **runner.header(tried, dataset, config, places.command),
         "fold": fold.to_dict(dataset.ids),
         "trials": rows,
         "best": best and {key: best[key] for key in trials[0]},
@@ -92,16 +101,14 @@ def _trial(
     places: Places,
     settings: Mapping[str, Any],
     steps: int,
+    overwrite: bool,
 ) -> dict[str, Any]:
     trial = changed(chosen, **settings, schedule="constant", steps=steps)
     name = "-".join(f"{key}-{value:g}" for key, value in settings.items()).replace("_", "-")
-    folder = places.run(chosen, Fold(f"search/{name}", (), (), ()))
+    folder = places.run(chosen, Fold(f"search/{fold.name}/{name}", (), (), ()))
     row: dict[str, Any] = {**settings, "steps": steps, "input_size": chosen.config.tile_size}
-    done = _rows(folder)
-    if done and done[-1]["step"] >= steps:
-        return row | _figures(folder, steps)
     try:
-        runner.train_fold(trial, dataset, fold, folder, True, False, places.progress)
+        runner.train_fold(trial, dataset, fold, folder, not overwrite, overwrite, places.progress)
     except TrainingError as error:
         row["error"] = str(error).split(";")[0]
     return row | _figures(folder, steps)
