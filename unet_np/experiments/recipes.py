@@ -182,7 +182,7 @@ RECIPES = {
     "em": Recipe(
         "em",
         "isbi2012",
-        TrainConfig(steps=2500, learning_rate=0.001, **_COMMON),
+        TrainConfig(steps=6000, learning_rate=0.001, **_COMMON),
         averaging=7,
     ),
     "u373": Recipe(
