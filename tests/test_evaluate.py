@@ -93,6 +93,216 @@ def test_folders_without_a_common_name_go_in_order_and_it_says_so(tmp_path, caps
     assert capsys.readouterr() == ("", "")
 
 
+CELLS = np.zeros((3, 24, 24), np.uint16)
+for _frame in range(3):  # three cells in each, elsewhere in every frame
+    for _number in (1, 2, 3):
+        _top, _left = 1 + 2 * _frame, 7 * _number - 5 + _frame
+        CELLS[_frame, _top : _top + 6, _left : _left + 5] = _number
+
+
+def write_frames(folder, names, frames=CELLS):
+    folder.mkdir()
+    for name, frame in zip(names, frames, strict=True):
+        write_tiff(folder / name, frame)
+
+
+def evaluated(tmp_path, capsys, *more):
+    """Exit status, standard error, and what the JSON holds, of found against truth."""
+    out = tmp_path / "scores.json"
+    out.unlink(missing_ok=True)
+    both = [
+        next(str(path) for path in tmp_path.iterdir() if path.stem == name)
+        for name in ("found", "truth")
+    ]
+    status = main(["evaluate", *both, "--json", str(out), *more])
+    result = json.loads(out.read_text()) if out.exists() else None
+    return status, capsys.readouterr().err, result
+
+
+@pytest.mark.parametrize(
+    ("found", "truth", "how"),
+    [
+        # Sorted as text, t10 and t11 stand before t9.
+        (("t9", "t10", "t11"), ("man_seg009", "man_seg010", "man_seg011"), "by number"),
+        (("mask009", "mask010", "mask011"), ("man_seg9", "man_seg10", "man_seg11"), "by name"),
+        (("a9", "a10", "b9"), ("x09", "x10", "y09"), "in order"),
+        (("a", "b", "c"), ("k_9", "k_10", "k_11"), "in order"),
+    ],
+)
+def test_files_go_together_by_name_or_number_or_in_order(tmp_path, capsys, found, truth, how):
+    write_frames(tmp_path / "found", [f"{name}.tif" for name in found])
+    write_frames(tmp_path / "truth", [f"{name}.tif" for name in truth])
+    # Neither of these is an image that could shift the others.
+    for name in (".DS_Store", "._t1.tif", "man_track.txt", "cells.csv"):
+        (tmp_path / "found" / name).write_bytes(b"x")
+    write_frames(tmp_path / "truth" / "more", ["0.tif"], CELLS[:1])
+    status, error, result = evaluated(tmp_path, capsys)
+    assert status == 0
+    assert result["scores"]["seg_measure"]["value"] == 1
+    assert (result["pairs"], result["left_out"]) == (how, 0)
+    assert ("go together in order" in error) == (how == "in order")
+
+
+@pytest.mark.parametrize(
+    ("found", "truth", "message"),
+    [
+        (("t006", "t007", "t014"), ("man_seg006", "man_seg014", "man_seg027"), "none for man_seg0"),
+        (("a", "b", "c7"), ("x", "y", "z8"), "none for z8.tif"),
+        (("a1", "b1", "b2"), ("x1", "x2", "y2"), "got b1.tif where, in order, x2.tif is"),
+        (("a", "b", "c"), ("b", "c", "d"), "none for d.tif"),
+        (("a", "b", "b_mask"), ("a", "b", "c"), "b.tif and b_mask.tif, which mean the same"),
+    ],
+)
+def test_names_that_contradict_each_other_are_one_line(tmp_path, capsys, found, truth, message):
+    write_frames(tmp_path / "found", [f"{name}.tif" for name in found])
+    write_frames(tmp_path / "truth", [f"{name}.tif" for name in truth])
+    status, error, result = evaluated(tmp_path, capsys)
+    assert (status, result) == (2, None)
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_nothing_is_left_out_in_order(tmp_path, capsys):
+    write_frames(tmp_path / "found", ["a.tif", "b.tif", "c.tif"])
+    write_frames(tmp_path / "truth", ["x.tif", "y.tif"], CELLS[:2])
+    status, error, _ = evaluated(tmp_path, capsys)
+    assert status == 2
+    assert "got 3 files, expected 2 as the labels; names such as a.tif and x.tif do not" in error
+
+
+@pytest.mark.parametrize("pattern", ["mask{:03}.tif", "t{}.tif"])
+def test_the_layout_of_the_cell_tracking_challenge(tmp_path, capsys, pattern):
+    numbers = [6, 10, 14]
+    frames = np.zeros((20, 24, 24), np.uint16)
+    frames[numbers] = CELLS
+    write_frames(tmp_path / "found", [pattern.format(number) for number in range(20)], frames)
+    write_frames(tmp_path / "truth", [f"man_seg{number:03}.tif" for number in numbers])
+    status, error, result = evaluated(tmp_path, capsys)
+    assert status == 0
+    assert error == (
+        f"prediction: 17 files have no labels and are left out, the first {pattern.format(0)}\n"
+    )
+    assert result["left_out"] == 17
+    assert result["scores"]["seg_measure"]["slices"] == [1, 1, 1]
+    assert evaluated(tmp_path, capsys, "-q")[:2] == (0, "")
+    (tmp_path / "found" / pattern.format(10)).unlink()
+    status, error, result = evaluated(tmp_path, capsys)
+    assert (status, result) == (2, None)
+    assert "prediction: got none for man_seg010.tif" in error
+
+
+def test_stacks_of_two_folders_are_compared_one_by_one(tmp_path, capsys):
+    # As many slices in all, but not in each.
+    write_frames(tmp_path / "found", ["a.tif", "b.tif"], [CELLS[:2], CELLS[2:]])
+    write_frames(tmp_path / "truth", ["a.tif", "b.tif"], [CELLS[:1], CELLS[1:]])
+    status, error, _ = evaluated(tmp_path, capsys)
+    assert status == 2
+    assert error.endswith("1 slices of 24 x 24 as the labels (a.tif with a.tif)\n")
+
+
+def test_a_folder_and_a_stack_go_together_in_the_order_of_numbers(tmp_path, capsys):
+    write_frames(tmp_path / "found", ["t9.tif", "t10.tif", "t11.tif"])
+    write_tiff(tmp_path / "truth.tif", CELLS)
+    status, error, result = evaluated(tmp_path, capsys)
+    assert (status, error) == (0, "")
+    assert result["scores"]["seg_measure"]["value"] == 1
+    assert result["pairs"] == "in order"
+
+
+def test_a_file_and_a_folder_of_one_other_file(tmp_path, capsys):
+    write_tiff(tmp_path / "t006.tif", CELLS[0])
+    write_frames(tmp_path / "truth", ["man_seg014.tif"], CELLS[:1])
+    command = ["evaluate", str(tmp_path / "t006.tif"), str(tmp_path / "truth")]
+    assert main(command) == 0
+    assert capsys.readouterr().err == (
+        "prediction and labels share no names: t006.tif is compared with man_seg014.tif\n"
+    )
+    (tmp_path / "truth" / "man_seg014.tif").rename(tmp_path / "truth" / "man_seg006.tif")
+    assert main(command) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_the_same_on_both_sides_is_remarked(tmp_path, capsys):
+    write_tiff(tmp_path / "a.tif", CELLS)
+    assert main(["evaluate", str(tmp_path / "a.tif"), str(tmp_path / "a.tif")]) == 0
+    assert capsys.readouterr().err.startswith("prediction and labels are the same: ")
+
+
+def test_help_says_how_files_go_together(capsys):
+    assert main(["evaluate", "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "by the numbers in their names (t9.tif and man_seg009.tif)" in text
+    assert "Predictions without labels are left out" in text
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ((CELLS > 0).astype(np.uint8), "prediction: it holds one object only and the labels 3; se"),
+        ((CELLS > 0) * np.uint8(255), "prediction: it holds one object only and the labels 3; se"),
+        (
+            (CELLS > 0) * np.uint8([[1], [2]] * 12),
+            "prediction: most of its 2 numbers lie in several pieces; seg_",
+        ),
+        (
+            np.random.default_rng(0).integers(0, 255, CELLS.shape, np.uint8),
+            "prediction: most of its 254 numbers lie in several pieces; seg_measure needs",
+        ),
+        (CELLS, None),
+    ],
+)
+def test_cells_that_are_not_numbered_apart_are_remarked(tmp_path, capsys, wrong, message):
+    write_tiff(tmp_path / "found.tif", wrong)
+    write_tiff(tmp_path / "truth.tif", CELLS)
+    status, error, result = evaluated(tmp_path, capsys)
+    assert status == 0
+    assert list(result["scores"]) == ["seg_measure"]
+    assert error.startswith(message or "")
+    assert error.count("\n") == (message is not None)
+    assert evaluated(tmp_path, capsys, "-q")[1] == ""
+
+
+def test_labels_that_are_no_mask_are_remarked(stack, tmp_path, capsys):
+    noisy = np.random.default_rng(0).integers(0, 9, stack[0].shape, np.uint8)
+    write_tiff(tmp_path / "noisy.tif", np.where(stack[0], 255 - noisy, noisy))
+    assert main(["evaluate", "maps.tif", "noisy.tif"]) == 0
+    assert capsys.readouterr().err == (
+        "labels: got 18 values in many small pieces, and all but 0 is taken for cell; an image, a "
+        "JPEG or a resized mask is no mask\n"
+    )
+
+
+def test_slices_of_nothing_but_membrane(stack, tmp_path, capsys):
+    labels, maps = np.concatenate([stack[0], stack[0][:1] * 0]), np.concatenate([stack[1]] * 2)[:3]
+    write_tiff(tmp_path / "labels.tif", labels)
+    write_tiff(tmp_path / "maps.tif", maps)
+    found = scores_of("maps.tif", "labels.tif", "--metrics", "rand_error", "v_rand")["scores"]
+    assert found["rand_error"]["value"] == metrics.rand_error(*stack)
+    assert found["v_rand"]["value"] == pytest.approx(metrics.v_rand(*stack) * 2 / 3)
+    assert main(["evaluate", "maps.tif", "labels.tif", "--metrics", "rand_error", "v_rand"]) == 0
+    assert capsys.readouterr().err == (
+        "labels: nothing but membrane in slice 2, which counts as 0 in v_rand, as in the "
+        "challenge's program\n"
+    )
+    assert main(["evaluate", "maps.tif", "labels.tif"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32])
+def test_numbers_of_many_cells_are_no_probabilities(dtype):
+    cells = np.zeros((1, 60, 60), dtype)
+    for number in range(40):
+        top, left = 6 * (number // 8), 7 * (number % 8)
+        cells[0, top : top + 4, left : left + 5] = number + 1
+    with pytest.raises(InputError, match="whole numbers up to 40, expected probabilities"):
+        probabilities(cells)
+
+
+def test_a_weak_map_of_eight_bits_is_one():
+    weak = np.random.default_rng(0).integers(0, 100, (1, 60, 60), np.uint8)
+    assert probabilities(weak).max() == np.float32(99 / 255)
+
+
 def test_eight_and_sixteen_bits_are_probabilities():
     assert probabilities(np.array([51, 255], np.uint8)).tolist() == pytest.approx([0.2, 1])
     assert probabilities(np.array([13107, 65535], np.uint16)).tolist() == pytest.approx([0.2, 1])

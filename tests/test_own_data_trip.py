@@ -87,13 +87,32 @@ def test_metrics_that_need_one_size_say_so(trip, capsys):
 
 
 def test_a_missing_result_is_named(trip, tmp_path, capsys):
-    for number in range(4):
+    for number in range(6):
         _, mask = slide(number, (48, 36))
         write_png(tmp_path / f"plate_{number}.png", mask)
     assert main(["evaluate", str(trip / "results"), str(tmp_path)]) == 2
     error = capsys.readouterr().err
-    assert "labels: got none for plate_4-" in error
+    assert "prediction: got none for plate_5.png, expected one with its name" in error
     assert error.count("\n") == 1
+
+
+def test_results_without_masks_are_left_out(trip, tmp_path, capsys):
+    for number in (1, 3):
+        old = trip / "masks" / f"plate_{number}_mask.png"
+        write_png(tmp_path / "some" / old.name, read_image(old))
+    both = [str(trip / "results"), str(tmp_path / "some")]
+    out = ["--json", str(tmp_path / "scores.json")]
+    assert main(["evaluate", *both, "--metrics", "iou", "seg_measure", *out]) == 0
+    remark = "prediction: 3 files have no labels and are left out, the first plate_0-"
+    error = capsys.readouterr().err
+    assert error.startswith(remark)
+    assert error.count(remark) == 1
+    found = json.loads((tmp_path / "scores.json").read_text())
+    assert (found["pairs"], found["left_out"]) == ("by name", 3)
+    both[1] = str(trip / "masks")
+    assert main(["evaluate", *both, "--metrics", "iou", "--threshold", "0.5", *out, "-q"]) == 0
+    every = json.loads((tmp_path / "scores.json").read_text())["scores"]["iou"]["slices"]
+    assert found["scores"]["iou"]["slices"] == pytest.approx([every[1], every[3]])
 
 
 def test_names_that_say_nothing_go_in_order(tmp_path, capsys):

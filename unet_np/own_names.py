@@ -1,4 +1,4 @@
-"""Which mask belongs to which image, by the names of the files."""
+"""Which mask belongs to which image, and which labels to which prediction, by file names."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from unet_np.errors import InputError
 
@@ -114,15 +115,84 @@ cell1_mask.png; nearest is cel1_mask.png
     )
 
 
-def share_a_name(images: Sequence[Path], masks: Sequence[Path]) -> bool:
-    """Whether any two names mean the same, as `pair_names` reads them.
+class Pairing(NamedTuple):
+    """Predictions and labels that go together; see `pair_labels`.
+
+    Attributes
+    ----------
+    pairs : list of (pathlib.Path, pathlib.Path)
+        Each prediction with its labels, in the order of `in_order`.
+    how : str
+        ``by name``, ``by number`` or ``in order``.
+    left_out : list of pathlib.Path
+        Predictions without labels.
+    """
+
+    pairs: list[tuple[Path, Path]]
+    how: str
+    left_out: list[Path]
+
+
+def pair_labels(predictions: Sequence[Path], labels: Sequence[Path]) -> Pairing:
+    """The prediction that belongs to each file of labels.
+
+    Names decide first and the numbers in them next, both as `pair_names` reads them, but there may
+    be more predictions than labels: of a video often only some frames are annotated. Only where
+    there is neither a name nor a number to go by do as many files go together in order.
+
+    Parameters
+    ----------
+    predictions, labels : sequence of pathlib.Path
+        Of any order.
+
+    Raises
+    ------
+    InputError
+        If labels are without a prediction, two names mean the same, or what would go together in
+        order has different numbers.
 
     Examples
     --------
-    >>> share_a_name([Path("a.png")], [Path("b.png"), Path("a_mask.tif")])
-    True
+    >>> frames = [Path(f"mask{number:03}.tif") for number in range(84)]
+    >>> found = pair_labels(frames, [Path("man_seg006.tif"), Path("man_seg014.tif")])
+    >>> found.how, len(found.left_out), [str(frame) for frame, _ in found.pairs]
+    ('by name', 82, ['mask006.tif', 'mask014.tif'])
+    >>> pair_labels([Path("t9.tif"), Path("t10.tif")], [Path("gt009.tif"), Path("gt010.tif")]).how
+    'by number'
+    >>> pair_labels([Path("t9.tif"), Path("t10.tif")], [Path("gt009.tif"), Path("gt011.tif")])
+    Traceback (most recent call last):
+    ...
+    unet_np.errors.InputError: prediction: got none for gt011.tif, expected one with its name or \
+its numbers; nearest are t10.tif, t9.tif
     """
-    return bool({_words(path) for path in images} & {_words(path) for path in masks})
+    for how, key_of in (("by name", _words), ("by number", _numbers)):
+        left, right = _by_key(predictions, labels, key_of)
+        if right and right.keys() <= left.keys():
+            both = {left[key]: right[key] for key in right}
+            alone = [left[key] for key in left.keys() - right.keys()]
+            return Pairing(
+                [(path, both[path]) for path in in_order(list(both))], how, in_order(alone)
+            )
+        if key_of is _words and {*map(_words, predictions)} & {*map(_words, labels)}:
+            _refuse_doubles(predictions, "prediction")
+            _refuse_doubles(labels, "labels")
+            _refuse_missing(predictions, labels, _words)
+    if any(map(_numbers, predictions)):
+        _refuse_missing(predictions, [path for path in labels if _numbers(path)], _numbers)
+    return Pairing(_pair_in_order(predictions, labels), "in order", [])
+
+
+def in_order(paths: Sequence[Path]) -> list[Path]:
+    """Sorted by name, with numbers by what they are: t9 before t10.
+
+    Examples
+    --------
+    >>> [path.name for path in in_order([Path("t10.tif"), Path("t9.tif"), Path("t.tif")])]
+    ['t.tif', 't9.tif', 't10.tif']
+    """
+    # Padded with zeros, numbers sort as text does.
+    padded = {path: re.sub(r"\d+", lambda number: number[0].zfill(20), path.name) for path in paths}
+    return sorted(paths, key=lambda path: (padded[path], path))
 
 
 def split_folder(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
@@ -170,6 +240,35 @@ def _by_key(
         keys = {key_of(path): path for path in paths}
         sides.append(keys if len(keys) == len(paths) and () not in keys else {})
     return sides[0], sides[1]
+
+
+def _pair_in_order(predictions: Sequence[Path], labels: Sequence[Path]) -> list[tuple[Path, Path]]:
+    if len(predictions) != len(labels):
+        raise InputError(
+            f"prediction: got {len(predictions)} files, expected {len(labels)} as the labels; "
+            f"names such as {in_order(predictions)[0].name} and {in_order(labels)[0].name} do not "
+            "tell which go together"
+        )
+    pairs = list(zip(in_order(predictions), in_order(labels), strict=True))
+    for path, label in pairs:
+        if _numbers(path) and _numbers(label) and _numbers(path) != _numbers(label):
+            raise InputError(
+                f"prediction: got {path.name} where, in order, {label.name} is, expected names or "
+                "numbers that tell which go together"
+            )
+    return pairs
+
+
+def _refuse_missing(
+    predictions: Sequence[Path], labels: Sequence[Path], key_of: Callable[[Path], tuple]
+) -> None:
+    keys = {key_of(path) for path in predictions}
+    alone = next((path for path in in_order(labels) if key_of(path) not in keys), None)
+    if alone is not None:
+        raise InputError(
+            f"prediction: got none for {alone.name}, expected one with its name or its numbers; "
+            f"{_nearest(alone, predictions)}"
+        )
 
 
 def _refuse_doubles(paths: Sequence[Path], argument: str) -> None:

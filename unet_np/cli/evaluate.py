@@ -6,9 +6,19 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from unet_np.cli._common import check_output, example
+from unet_np.cli._scored_files import (
+    MANY,
+    Pair,
+    of_segment,
+    one_region_each,
+    read_both,
+    remarks_on_empty_slices,
+    remarks_on_mask,
+    remarks_on_numbers,
+)
 from unet_np.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,23 +26,17 @@ if TYPE_CHECKING:
 
 _PADDABLE = ("iou", "dice", "seg_measure")  # background around both changes nothing
 _KINDS = ("probabilities", "instances")
-_FEW = 16  # an 8-bit map whose highest probability is below 16 / 255 is rather one of classes
-
-
-class Pair(NamedTuple):
-    """Prediction and labels, (N, H, W) each, whether all slices have one size, and a remark."""
-
-    prediction: np.ndarray
-    labels: np.ndarray
-    one_size: bool
-    remark: str = ""
 
 
 _DESCRIPTION = """\
 Score a prediction against labels, as the challenges' own programs do. Both are an image, a stack,
-or a folder of images. Two folders go together by name, as in `unet-np train`, or else in order. Of
-what `unet-np segment` wrote NAME-instances.tif serves seg_measure and NAME-probabilities.tif the
-rest. Images of different sizes have iou, dice and seg_measure.
+or a folder of images. Of what `unet-np segment` wrote NAME-instances.tif serves seg_measure and
+NAME-probabilities.tif the rest. Images of different sizes have iou, dice and seg_measure.
+
+The files of two folders go together by name, as in `unet-np train`, else by the numbers in their
+names (t9.tif and man_seg009.tif), and only where there is neither to go by in order. Predictions
+without labels are left out; labels without a prediction are an error. A folder and a stack go
+together in order.
 
 With --classes the prediction is classes 0, 1, 2, ..., such as NAME-labels.tif of `unet-np segment`,
 and the values of the labels, in order, are the same classes: 0, 128 and 255 are 0, 1 and 2.
@@ -80,6 +84,7 @@ def run(args: argparse.Namespace) -> int:
         if args.json.resolve() in (args.prediction.resolve(), args.labels.resolve()):
             raise InputError(f"--json: got {args.json}, which is an input, expected another file")
     pairs: dict[str, Pair] = {}
+    remarks: list[str] = []
 
     def pair(kind: str) -> Pair:
         if kind not in pairs:
@@ -90,18 +95,22 @@ def run(args: argparse.Namespace) -> int:
         metrics = args.metrics or _PADDABLE[:2]
         scores = class_scores(*pair("labels")[:2], metrics, args.threshold)
     else:
-        scores = _scores(args, pair)
+        scores = _scores(args, pair, remarks)
     if args.json:
-        _write_json(args, scores)
+        _write_json(args, scores, list(pairs.values()))
     if not args.quiet:
-        for remark in sorted({one.remark for one in pairs.values()} - {""}):
+        # Maps and numbered cells of one folder go together alike: one remark will do.
+        same = {(one.how, one.left_out): one.remark for one in pairs.values()}
+        for remark in filter(None, dict.fromkeys([*same.values(), *remarks])):
             print(remark, file=sys.stderr)
         print("\n".join(score_lines(scores, args.per_slice)))
     return 0
 
 
-def _scores(args: argparse.Namespace, pair: Callable[[str], Pair]) -> dict[str, Any]:
-    """Each metric on the files that it is for."""
+def _scores(
+    args: argparse.Namespace, pair: Callable[[str], Pair], remarks: list[str]
+) -> dict[str, Any]:
+    """Each metric on the files that it is for; remarks are added to those given."""
     from unet_np.metrics import evaluate
 
     metrics = args.metrics or _default(args.prediction, pair)
@@ -110,17 +119,22 @@ def _scores(args: argparse.Namespace, pair: Callable[[str], Pair]) -> dict[str, 
         thresholds = thresholds[0]
     scores: dict[str, Any] = {}
     for name in metrics:
-        prediction, labels, one_size, _ = pair("instances" if name == "seg_measure" else _KINDS[0])
-        if not one_size and name not in _PADDABLE:
+        found = pair(_KINDS[name == "seg_measure"])
+        if not found.one_size and name not in _PADDABLE:
             raise InputError(
                 f"--metrics: got {name} for images of different sizes, expected one of "
                 f"{', '.join(_PADDABLE)}"
             )
         if name == "seg_measure":
-            scores |= evaluate(numbered(labels, "labels"), numbered(prediction, "prediction"), name)
+            cells = numbered(found.prediction, "prediction"), numbered(found.labels, "labels")
+            scores |= evaluate(cells[1], cells[0], name)
+            remarks += remarks_on_numbers(*cells)
         else:
-            truth, maps = (labels > 0).astype("uint8"), probabilities(prediction)
+            truth, maps = (found.labels > 0).astype("uint8"), probabilities(found.prediction)
             scores |= evaluate(truth, maps, name, thresholds)
+    if set(metrics) - {"seg_measure"}:
+        truth = pair(_KINDS[0]).labels
+        remarks += [*remarks_on_mask(truth), *remarks_on_empty_slices(truth, metrics)]
     return scores
 
 
@@ -179,105 +193,10 @@ def class_scores(
 
 def _default(path: Path, pair: Callable[[str], Pair]) -> tuple[str, ...]:
     """Metrics where the user names none."""
-    kind = _KINDS[1] if path.is_dir() and _of_segment(path, _KINDS[1]) else _KINDS[0]
-    prediction, labels, one_size, _ = pair(kind)
-    chosen = default_metrics(prediction, labels)
-    return chosen if one_size or chosen == ("seg_measure",) else ("iou", "dice")
-
-
-def _of_segment(folder: Path, kind: str) -> list[Path]:
-    return sorted(file for file in folder.glob(f"*-{kind}.tif") if file.name[0] != ".")
-
-
-def read_both(prediction: Path, labels: Path, kind: str) -> Pair:
-    """Prediction and labels slice by slice, and whether all are of one size.
-
-    Smaller slices lie in the upper left corner of the largest height and width, 0 around them.
-
-    Parameters
-    ----------
-    prediction, labels : pathlib.Path
-        Files or folders.
-    kind : {"probabilities", "instances", "labels"}
-        Which files are read of a folder that ``unet-np segment`` wrote.
-
-    Raises
-    ------
-    InputError
-        If there are no images, they are not grey, names do not pair, or sizes differ.
-    """
-    from unet_np.own_names import list_images
-    from unet_np.own_pages import stack_pages
-
-    files = [prediction], [labels]
-    if prediction.is_dir():
-        files = _of_segment(prediction, kind) or list_images(prediction, "prediction"), files[1]
-    if labels.is_dir():
-        files = files[0], list_images(labels, "labels")
-    remark = ""
-    if prediction.is_dir() and labels.is_dir():
-        first, second, remark = _paired(*files)
-        files = first, second
-    sides = [
-        [page for file in paths for page in _pages(file, argument)]
-        for paths, argument in zip(files, ("prediction", "labels"), strict=True)
-    ]
-    if are_classes(sides[0]):
-        raise InputError(
-            f"prediction: got {prediction} with a probability of each of {len(sides[0])} classes, "
-            "expected classes, NAME-labels.tif of `unet-np segment`, and --classes"
-        )
-    got, expected = (_size(pages) for pages in sides)
-    if [page.shape for page in sides[0]] != [page.shape for page in sides[1]]:
-        raise InputError(f"prediction: got {got}, expected {expected} as the labels")
-    one_size = len({page.shape for page in sides[0]}) == 1
-    return Pair(stack_pages(sides[0]), stack_pages(sides[1]), one_size, remark)
-
-
-def _paired(predictions: list[Path], labels: list[Path]) -> tuple[list[Path], list[Path], str]:
-    """By name; in order where no name has a partner, with a remark that says so."""
-    from unet_np.own_names import pair_names, share_a_name
-
-    if len(predictions) == len(labels) and not share_a_name(predictions, labels):
-        remark = (
-            f"prediction and labels share no names and go together in order: {predictions[0].name} "
-            f"with {labels[0].name}, ..., {predictions[-1].name} with {labels[-1].name}"
-        )
-        return predictions, labels, remark
-    try:
-        pairs = pair_names(predictions, labels)
-    except InputError as error:
-        text = str(error).replace("masks: ", "labels: ", 1).replace("images: ", "prediction: ", 1)
-        raise InputError(text) from None
-    return [first for first, _ in pairs], [second for _, second in pairs], ""
-
-
-def _pages(file: Path, argument: str) -> list[np.ndarray]:
-    from unet_np.images import read_image, to_grey
-
-    image = read_image(file, argument=argument)
-    # A label map keeps its numbers; a picture that was stored in colour has grey ones.
-    grey = to_grey(image) if image.ndim == 3 and image.shape[-1] in (3, 4) else image
-    if grey.ndim not in (2, 3):
-        raise InputError(f"{argument}: got {file} of shape {image.shape}, expected (N, H, W)")
-    return list(grey) if grey.ndim == 3 else [grey]
-
-
-def are_classes(pages: Sequence[np.ndarray]) -> bool:
-    """Whether pages are the probabilities of the classes of one image, which add up to 1.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> map_ = np.array([[0.25, 1.0]])
-    >>> are_classes([map_, 1 - map_]), are_classes([map_, map_]), are_classes([map_])
-    (True, False, False)
-    """
-    import numpy as np
-
-    if len(pages) < 2 or len({page.shape for page in pages}) > 1 or pages[0].dtype.kind != "f":
-        return False
-    return bool(np.allclose(np.sum(pages, axis=0), 1, atol=1e-3))
+    kind = _KINDS[1] if path.is_dir() and of_segment(path, _KINDS[1]) else _KINDS[0]
+    found = pair(kind)
+    chosen = default_metrics(found.prediction, found.labels)
+    return chosen if found.one_size or chosen == ("seg_measure",) else ("iou", "dice")
 
 
 def probabilities(prediction: np.ndarray) -> np.ndarray:
@@ -286,7 +205,7 @@ def probabilities(prediction: np.ndarray) -> np.ndarray:
     Raises
     ------
     InputError
-        If they look like classes.
+        If they look like classes or numbers of cells.
 
     Examples
     --------
@@ -300,13 +219,16 @@ def probabilities(prediction: np.ndarray) -> np.ndarray:
         return prediction
     if prediction.dtype.kind not in "ui" or int(prediction.max()) <= 1:
         return prediction.astype(np.float32)
-    if int(prediction.max()) < _FEW:
+    highest = np.iinfo(prediction.dtype).max
+    share = int(prediction.max()) / highest
+    # Numbers of cells have one region each, which grey values up to the brightest seldom have.
+    if share < MANY / 255 or (share < 0.5 and one_region_each(prediction) >= 0.5):
         raise InputError(
             f"prediction: got whole numbers up to {prediction.max()}, expected probabilities; "
             "--classes scores classes, --metrics seg_measure numbered cells"
         )
     # float64 first: 16 bits divided in single precision could miss a threshold by a rounding.
-    return (prediction / float(np.iinfo(prediction.dtype).max)).astype(np.float32)
+    return (prediction / float(highest)).astype(np.float32)
 
 
 def numbered(stack: np.ndarray, argument: str) -> np.ndarray:
@@ -377,15 +299,7 @@ def _metric_names() -> tuple[str, ...]:
     return METRIC_NAMES
 
 
-def _size(pages: list[np.ndarray]) -> str:
-    sizes = {page.shape for page in pages}
-    shown = (
-        f"{pages[0].shape[0]} x {pages[0].shape[1]}" if len(sizes) == 1 else f"{len(sizes)} sizes"
-    )
-    return f"{len(pages)} slices of {shown}"
-
-
-def _write_json(args: argparse.Namespace, scores: dict[str, Any]) -> None:
+def _write_json(args: argparse.Namespace, scores: dict[str, Any], pairs: Sequence[Pair]) -> None:
     import json
 
     from unet_np.files import atomic_write
@@ -395,6 +309,8 @@ def _write_json(args: argparse.Namespace, scores: dict[str, Any]) -> None:
         **provenance(),
         "prediction": str(args.prediction),
         "labels": str(args.labels),
+        "pairs": pairs[-1].how,
+        "left_out": max(pair.left_out for pair in pairs),
         "scores": scores,
     }
     with atomic_write(args.json) as temporary:
