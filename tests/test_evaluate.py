@@ -1,15 +1,19 @@
 """``unet-np evaluate``: files in, the metrics' own values out."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from unet_np import metrics
 from unet_np.cli import main
 from unet_np.cli.evaluate import probabilities, read_both
 from unet_np.errors import InputError
 from unet_np.images import write_png, write_tiff
+from unet_np.own_names import pair_labels
 
 
 @pytest.fixture
@@ -162,6 +166,22 @@ def test_names_that_contradict_each_other_are_one_line(tmp_path, capsys, found, 
     assert error.count("\n") == 1
 
 
+@settings(deadline=None)
+@given(st.sets(st.integers(0, 1200), min_size=1), st.data())
+def test_numbers_never_go_with_others(numbers, data):
+    annotated = data.draw(st.sets(st.sampled_from(sorted(numbers)), min_size=1))
+    digits = data.draw(st.sampled_from([1, 3, 4]))
+    frames = [Path(f"t{number:0{digits}}.tif") for number in numbers]
+    labels = [Path(f"man_seg{number:03}.tif") for number in annotated]
+    found = pair_labels(data.draw(st.permutations(frames)), data.draw(st.permutations(labels)))
+    assert [int(frame.stem[1:]) for frame, _ in found.pairs] == sorted(annotated)
+    assert all(int(frame.stem[1:]) == int(label.stem[7:]) for frame, label in found.pairs)
+    assert [int(frame.stem[1:]) for frame in found.left_out] == sorted(numbers - annotated)
+    other = Path(f"man_seg{data.draw(st.integers(1201, 1300))}.tif")
+    with pytest.raises(InputError, match=f"prediction: got none for {other.name}, "):
+        pair_labels(frames, [*labels, other])
+
+
 def test_nothing_is_left_out_in_order(tmp_path, capsys):
     write_frames(tmp_path / "found", ["a.tif", "b.tif", "c.tif"])
     write_frames(tmp_path / "truth", ["x.tif", "y.tif"], CELLS[:2])
@@ -220,6 +240,32 @@ def test_a_file_and_a_folder_of_one_other_file(tmp_path, capsys):
     (tmp_path / "truth" / "man_seg014.tif").rename(tmp_path / "truth" / "man_seg006.tif")
     assert main(command) == 0
     assert capsys.readouterr().err == ""
+
+
+def test_colours_of_labels_are_classes_in_the_order_of_training(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    classes = np.zeros((24, 24), np.uint8)
+    classes[2:8, 2:8], classes[10:16, 2:8], classes[2:8, 12:20] = 1, 2, 3
+    # By brightness red, the third as a number, would be before green.
+    colours = np.array([[0, 0, 0], [0, 0, 255], [0, 255, 0], [255, 0, 0]], np.uint8)
+    write_png(tmp_path / "colours.png", colours[classes])
+    write_tiff(tmp_path / "classes.tif", classes)
+    write_png(tmp_path / "grey.png", np.stack([classes * np.uint8(80)] * 3, -1))
+    for labels in ("colours.png", "grey.png"):
+        found = scores_of("classes.tif", labels, "--classes")["scores"]
+        assert len(found) == 6
+        assert {score["value"] for score in found.values()} == {1.0}
+    found = scores_of("classes.tif", "colours.png")["scores"]
+    assert found["seg_measure"]["value"] == 1
+
+
+def test_more_axes_are_refused(stack, tmp_path, capsys):
+    write_tiff(tmp_path / "deep.tif", np.stack([stack[1]] * 3))
+    assert main(["evaluate", "deep.tif", "labels.tif"]) == 2
+    assert (
+        "deep.tif has 4 axes, ZCYX of sizes (3, 2, 24, 24), expected (H, W)"
+        in capsys.readouterr().err
+    )
 
 
 def test_the_same_on_both_sides_is_remarked(tmp_path, capsys):

@@ -44,6 +44,7 @@ def read_both(prediction: Path, labels: Path, kind: str) -> Pair:
     """Prediction and labels slice by slice, and whether all are of one size.
 
     Smaller slices lie in the upper left corner of the largest height and width, 0 around them.
+    Colours stand for numbers as `unet_np.own_masks.as_numbers` has them, but in probabilities.
 
     Parameters
     ----------
@@ -55,10 +56,10 @@ def read_both(prediction: Path, labels: Path, kind: str) -> Pair:
     Raises
     ------
     InputError
-        If there are no images, they are not grey, names do not pair, or sizes differ.
+        If there are no images, they have more axes, names do not pair, or sizes differ.
     """
     from unet_np.own_names import in_order, list_images, pair_labels
-    from unet_np.own_pages import stack_pages
+    from unet_np.own_pages import read_pages, stack_pages
 
     first, second = [prediction], [labels]
     if prediction.is_dir():
@@ -74,7 +75,7 @@ def read_both(prediction: Path, labels: Path, kind: str) -> Pair:
     sides: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
     for files in groups:
         both = [
-            [page for file in paths for page in _pages(file, argument)]
+            [page for file in paths for _, page in read_pages(file, argument)]
             for paths, argument in zip(files, _SIDES, strict=True)
         ]
         # Of several files the first that do not fit are named.
@@ -83,9 +84,11 @@ def read_both(prediction: Path, labels: Path, kind: str) -> Pair:
         _check_pages(both[0], both[1], files[0][0] if several else prediction, names)
         for side, pages in zip(sides, both, strict=True):
             side.extend(pages)
-    one_size = len({page.shape for page in sides[0]}) == 1
+    maps = _flat(sides[0], "prediction", numbers=kind != "probabilities")
+    truth = _flat(sides[1], "labels", numbers=True)
+    one_size = len({page.shape for page in maps}) == 1
     remark = _remark(prediction, labels, groups, how, left_out)
-    return Pair(stack_pages(sides[0]), stack_pages(sides[1]), one_size, how, len(left_out), remark)
+    return Pair(stack_pages(maps), stack_pages(truth), one_size, how, len(left_out), remark)
 
 
 def _remark(
@@ -140,29 +143,33 @@ def _check_pages(
             f"prediction: got {file} with a probability of each of {len(prediction)} classes, "
             "expected classes, NAME-labels.tif of `unet-np segment`, and --classes"
         )
-    if [page.shape for page in prediction] != [page.shape for page in labels]:
+    if [page.shape[:2] for page in prediction] != [page.shape[:2] for page in labels]:
         raise InputError(
             f"prediction: got {_size(prediction)}, expected {_size(labels)} as the labels{names}"
         )
 
 
 def _size(pages: list[np.ndarray]) -> str:
-    sizes = {page.shape for page in pages}
+    sizes = {page.shape[:2] for page in pages}
     shown = (
         f"{pages[0].shape[0]} x {pages[0].shape[1]}" if len(sizes) == 1 else f"{len(sizes)} sizes"
     )
     return f"{len(pages)} slices of {shown}"
 
 
-def _pages(file: Path, argument: str) -> list[np.ndarray]:
-    from unet_np.images import read_image, to_grey
+def _flat(pages: list[np.ndarray], argument: str, numbers: bool) -> list[np.ndarray]:
+    """Without channels: a number for each colour, or what is grey in colour."""
+    from unet_np.images import to_grey
+    from unet_np.own_masks import as_numbers
 
-    image = read_image(file, argument=argument)
-    # A label map keeps its numbers; a picture that was stored in colour has grey ones.
-    grey = to_grey(image) if image.ndim == 3 and image.shape[-1] in (3, 4) else image
-    if grey.ndim not in (2, 3):
-        raise InputError(f"{argument}: got {file} of shape {image.shape}, expected (N, H, W)")
-    return list(grey) if grey.ndim == 3 else [grey]
+    channels = [page[..., :3] for page in pages if page.ndim == 3 and page.shape[-1] > 2]
+    # Grey that was stored in colour keeps its dtype, of which probabilities are made.
+    if not numbers or not any((page != page[..., :1]).any() for page in channels):
+        return [to_grey(page) for page in pages]
+    try:
+        return as_numbers([(argument, page) for page in pages])
+    except InputError as error:
+        raise InputError(str(error).replace("masks: ", f"{argument}: ", 1)) from None
 
 
 def are_classes(pages: Sequence[np.ndarray]) -> bool:
