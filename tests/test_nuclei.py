@@ -18,6 +18,7 @@ from unet_np.experiments import nuclei_scores as scoring
 from unet_np.experiments.experiment import Places
 from unet_np.experiments.nuclei_plan import Plan, Trial, plan
 from unet_np.images import read_image
+from unet_np.unet import UNet
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -326,3 +327,12 @@ def test_the_stored_result():
     assert not result["quick"]
     check_result(result, counts=[1, 2, 4, 8, 16], draws=result["draws_done"])
     assert result["summary"] == nuclei.summary(result["trials"])
+
+
+def test_the_digest_of_a_start_is_that_of_its_weights(tmp_path):
+    digests = []
+    for number, (about, seed) in enumerate((({}, 0), ({"cells": "{}"}, 0), ({}, 1))):
+        path = tmp_path / f"{number}.safetensors"
+        UNet(base_channels=2, depth=1, seed=seed, backend="numpy").save(path, metadata=about)
+        digests.append(nuclei_trials.weights_digest(str(path)))
+    assert digests[0] == digests[1] != digests[2]

@@ -23,6 +23,7 @@ from unet_np.experiments.recipes import Fold, Recipe
 from unet_np.fine_tuning import weights_file
 from unet_np.predict import segment
 from unet_np.unet import UNet
+from unet_np.weights import read_weights
 
 Predict = Callable[[np.ndarray], np.ndarray]
 """From an image (H, W) to the probability of a nucleus."""
@@ -220,8 +221,9 @@ def _settings(bench: Bench, trial: Trial) -> dict[str, Any]:
 
 
 def weights_digest(start: str) -> str:
-    """SHA-256 of the weights that a training begins from."""
-    return runner.sha256(weights_file(start).read_bytes())
+    """SHA-256 of the weights that a training begins from, whatever else their file says."""
+    arrays, _ = read_weights(weights_file(start))
+    return runner.sha256(b"".join(arrays[name].tobytes() for name in sorted(arrays)))
 
 
 def _figures(result: dict[str, Any]) -> str:
