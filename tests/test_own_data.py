@@ -298,6 +298,14 @@ def test_stacks_and_a_single_image(folder):
         read_pairs(folder / "stack.tif", folder / "masks" / "c1.png")
 
 
+def test_masks_of_a_stack_go_by_their_numbers(tmp_path):
+    write_tiff(tmp_path / "stack.tif", np.stack([image(n) for n in range(3)]))
+    for number in range(3):
+        write_tiff(tmp_path / "masks" / f"t{number + 9}.tif", cells(number))
+    found = read_pairs(tmp_path / "stack.tif", tmp_path / "masks")
+    assert np.array_equal(found.instances, np.stack([cells(n) for n in range(3)]))
+
+
 def test_folders_of_stacks(tmp_path):
     for name in "ab":
         pair = [image(n) for n in range(2)], [cells(n) for n in range(2)]

@@ -11,7 +11,7 @@ from unet_np.data import Dataset
 from unet_np.errors import InputError
 from unet_np.images import PathLike
 from unet_np.own_masks import as_numbers, read_meaning
-from unet_np.own_names import list_images, pair_names, split_folder
+from unet_np.own_names import in_order, list_images, pair_names, split_folder
 from unet_np.own_pages import Pages, outside, read_pages, stack_pages, to_channels
 
 
@@ -90,7 +90,7 @@ def _pages(images: Path, masks: Path) -> tuple[Pages, Pages]:
     both = [
         [
             page
-            for file in (list_images(path, name) if is_dir else [path])
+            for file in (in_order(list_images(path, name)) if is_dir else [path])
             for page in read_pages(file, name)
         ]
         for path, name, is_dir in zip((images, masks), ("images", "masks"), folders, strict=True)

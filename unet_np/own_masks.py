@@ -156,7 +156,7 @@ def _guess(
         return "mask"
     if values.tolist() in ([0, 127, 255], [0, 128, 255]) or all(len(v) == 1 for v in counted):
         return "classes"
-    if _one_region_each(masks) >= 0.5:
+    if one_region_each(masks) >= 0.5:
         return "cells"
     if len(values) <= MAX_CLASSES:
         return "classes"
@@ -168,7 +168,7 @@ def _guess(
     )
 
 
-def _one_region_each(masks: Sequence[np.ndarray], most: int = 64) -> float:
+def one_region_each(masks: Sequence[np.ndarray], most: int = 64) -> float:
     """Of the values above 0, at most 64 in a mask, the share that is one connected region."""
     eight, regions = np.ones((3, 3)), []
     for mask in masks:

@@ -200,9 +200,9 @@ def one_region_each(stack: np.ndarray) -> float:
     >>> one_region_each(np.array([[[1, 1, 0, 2]]])), one_region_each(np.array([[[1, 0, 1]]]))
     (1.0, 0.0)
     """
-    from unet_np.own_masks import _one_region_each
+    from unet_np.own_masks import one_region_each
 
-    return _one_region_each(list(stack))
+    return one_region_each(list(stack))
 
 
 def remarks_on_numbers(prediction: np.ndarray, labels: np.ndarray) -> list[str]:
