@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -168,8 +168,16 @@ def _guess(
     )
 
 
-def one_region_each(masks: Sequence[np.ndarray], most: int = 64) -> float:
-    """Of the values above 0, at most 64 in a mask, the share that is one connected region."""
+def one_region_each(masks: Iterable[np.ndarray], most: int = 64) -> float:
+    """Of the values above 0, at most 64 in a mask, the share that is one connected region.
+
+    It is about 1 where cells are numbered, and about 0 for classes and for grey values.
+
+    Examples
+    --------
+    >>> one_region_each([np.array([[1, 1, 0, 2]])]), one_region_each([np.array([[1, 0, 1]])])
+    (1.0, 0.0)
+    """
     eight, regions = np.ones((3, 3)), []
     for mask in masks:
         numbered = _numbered(mask)

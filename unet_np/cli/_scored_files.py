@@ -189,22 +189,6 @@ def are_classes(pages: Sequence[np.ndarray]) -> bool:
     return bool(np.allclose(np.sum(pages, axis=0), 1, atol=1e-3))
 
 
-def one_region_each(stack: np.ndarray) -> float:
-    """Share of the numbers of a stack that are one connected region in their slice.
-
-    It is about 1 where cells are numbered, and about 0 for classes and for grey values.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> one_region_each(np.array([[[1, 1, 0, 2]]])), one_region_each(np.array([[[1, 0, 1]]]))
-    (1.0, 0.0)
-    """
-    from unet_np.own_masks import one_region_each
-
-    return one_region_each(list(stack))
-
-
 def remarks_on_numbers(prediction: np.ndarray, labels: np.ndarray) -> list[str]:
     """What shows that cells are not numbered apart, as seg_measure needs them to be.
 
@@ -224,6 +208,8 @@ def remarks_on_numbers(prediction: np.ndarray, labels: np.ndarray) -> list[str]:
 numbered apart, as in NAME-instances.tif of `unet-np segment --instances`
     """
     import numpy as np
+
+    from unet_np.own_masks import one_region_each
 
     counts = [int(np.count_nonzero(np.unique(side))) for side in (prediction, labels)]
     needed = (
@@ -252,6 +238,8 @@ def remarks_on_mask(labels: np.ndarray) -> list[str]:
 or a resized mask is no mask
     """
     import numpy as np
+
+    from unet_np.own_masks import one_region_each
 
     count = len(np.unique(labels))
     if count <= MANY or one_region_each(labels) >= 0.5:

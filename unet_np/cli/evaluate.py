@@ -13,7 +13,6 @@ from unet_np.cli._scored_files import (
     MANY,
     Pair,
     of_segment,
-    one_region_each,
     read_both,
     remarks_on_empty_slices,
     remarks_on_mask,
@@ -214,6 +213,8 @@ def probabilities(prediction: np.ndarray) -> np.ndarray:
     (array([0., 1.], dtype=float32), array([0., 1.], dtype=float32))
     """
     import numpy as np
+
+    from unet_np.own_masks import one_region_each
 
     if prediction.dtype.kind == "f":
         return prediction

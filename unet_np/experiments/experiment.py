@@ -161,7 +161,7 @@ def check_same_recipe(old: dict[str, Any], new: dict[str, Any], path: Path) -> N
     InputError
         Naming the first setting that differs.
     """
-    if (change := _first_change(old["recipe"], new["recipe"], FREE)) is not None:
+    if (change := _first_change(old["recipe"], new["recipe"])) is not None:
         key, before, value = change
         raise InputError(
             f"{key}: got {value!r}, expected {before!r}, with which {path} was made; "
@@ -171,14 +171,12 @@ def check_same_recipe(old: dict[str, Any], new: dict[str, Any], path: Path) -> N
         raise InputError(f"data: got others than those with which {path} was made")
 
 
-def _first_change(
-    old: dict[str, Any], new: dict[str, Any], free: frozenset[str]
-) -> tuple[str, Any, Any] | None:
+def _first_change(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, Any, Any] | None:
     """The first setting that differs, and both values."""
     for key, value in new.items():
         # A result from before a setting was there had its default.
         before = old.get(key, getattr(TrainConfig, key, None))
-        if key not in free and before != value:
+        if key not in FREE and before != value:
             return key, before, value
     return None
 
@@ -212,7 +210,7 @@ def finished_folds(chosen: Recipe, folds: tuple[Fold, ...], places: Places) -> l
         if result is None:
             continue
         recipe = runner.recorded(chosen, chosen.fold_config(fold, chosen.config.out))
-        if (change := _first_change(result["recipe"], recipe, FREE)) is None:
+        if (change := _first_change(result["recipe"], recipe)) is None:
             finished.append(result)
         else:
             key, before, value = change
