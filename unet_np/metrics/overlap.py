@@ -50,11 +50,12 @@ def overlap_counts(
     return both, int(np.count_nonzero(mask)), int(np.count_nonzero(proposed))
 
 
-def _defined(both: int, label: int, proposal: int) -> None:
-    if label + proposal == 0:
+def _check_label(label: int) -> None:
+    # As in every other metric: without an object there is nothing that could be found.
+    if label == 0:
         raise InputError(
-            "labels: got no foreground in labels nor in proposals, expected at least one pixel; "
-            "without one the overlap is undefined (0/0)"
+            "labels: got background (0) all over, expected at least one pixel of foreground (1); "
+            "without one the overlap is undefined"
         )
 
 
@@ -79,7 +80,7 @@ def iou(labels: ArrayLike, proposals: ArrayLike, threshold: float = 0.5) -> floa
     Raises
     ------
     InputError
-        As `overlap_counts`, and if both masks are empty.
+        As `overlap_counts`, and if the labels have no foreground.
 
     Examples
     --------
@@ -87,7 +88,7 @@ def iou(labels: ArrayLike, proposals: ArrayLike, threshold: float = 0.5) -> floa
     0.333333333333
     """
     both, label, proposal = overlap_counts(labels, proposals, threshold)
-    _defined(both, label, proposal)
+    _check_label(label)
     return both / (label + proposal - both)
 
 
@@ -109,7 +110,7 @@ def dice(labels: ArrayLike, proposals: ArrayLike, threshold: float = 0.5) -> flo
     Raises
     ------
     InputError
-        As `overlap_counts`, and if both masks are empty.
+        As `overlap_counts`, and if the labels have no foreground.
 
     Examples
     --------
@@ -117,5 +118,5 @@ def dice(labels: ArrayLike, proposals: ArrayLike, threshold: float = 0.5) -> flo
     0.5
     """
     both, label, proposal = overlap_counts(labels, proposals, threshold)
-    _defined(both, label, proposal)
+    _check_label(label)
     return 2 * both / (label + proposal)
