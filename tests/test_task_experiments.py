@@ -49,6 +49,12 @@ def test_a_quick_run_end_to_end(name, tmp_path, capsys):
     ("arguments", "message"),
     [
         (["detect", "--fold", "1"], "--fold: got the experiment detect, expected em"),
+        (["detect", "--fold", "0"], "--fold: got the experiment detect, expected em"),
+        (["border", "--averaging", "0"], "--averaging: got the experiment border, expected em"),
+        (["nuclei", "--fold", "0"], "--fold: got the experiment nuclei, expected em"),
+        (["nuclei", "--learning-rate", "0"], "--learning-rate: got the experiment nuclei"),
+        (["classify", "--draws", "0"], "--draws: got the experiment classify, expected nuclei"),
+        (["em", "--draws", "2"], "--draws: got the experiment em, expected nuclei"),
         (["classify", "--search"], "--search: got the experiment classify, expected em"),
         (["classify", "--averaging", "7"], "--averaging: got the experiment classify"),
         (["detect", "--ablation"], "--ablation: got the experiment detect, expected em"),

@@ -144,20 +144,28 @@ def _check(args: argparse.Namespace) -> None:
     for flag, given in (("--ablation", args.ablation), ("--test-slices", args.test_slices)):
         if args.name != "em" and given:
             raise InputError(f"{flag}: got the experiment {args.name}, expected em")
-    unused = ("fold", "search", "export", "averaging", "learning_rate")
-    for name in unused if args.name == "nuclei" else ():
-        if getattr(args, name) not in (None, False):
-            flag = "--" + name.replace("_", "-")
-            raise InputError(f"{flag}: got the experiment nuclei, expected em, u373 or hela")
-    for name in ("fold", "search", "export", "averaging") if args.name in TASKS else ():
-        if getattr(args, name) not in (None, False):
-            raise InputError(f"--{name}: got the experiment {args.name}, expected em, u373 or hela")
+    unused = ("fold", "search", "export", "averaging") if args.name in (*TASKS, "nuclei") else ()
+    for name in unused:
+        _refuse(args, name, "em, u373 or hela")
+    if args.name == "nuclei":
+        _refuse(args, "learning_rate", "any other")
+    else:
+        _refuse(args, "draws", "nuclei")
     if args.search and args.learning_rate is not None:
         raise InputError(
             f"--learning-rate: got {args.learning_rate:g} with --search, expected one of the two"
         )
     if args.averaging not in (None, 1, 7, 8):
         raise InputError(f"--averaging: got {args.averaging}, expected 1, 7 or 8")
+
+
+def _refuse(args: argparse.Namespace, name: str, expected: str) -> None:
+    """Refuse a flag that the experiment has no use for."""
+    value = getattr(args, name)
+    # By identity: 0 is equal to False, and somebody's --fold 0 no flag that was left out.
+    if value is not None and value is not False:
+        flag = "--" + name.replace("_", "-")
+        raise InputError(f"{flag}: got the experiment {args.name}, expected {expected}")
 
 
 def _places(args: argparse.Namespace) -> Any:
@@ -181,7 +189,7 @@ def _run(args: argparse.Namespace, chosen: Any, dataset: Any, folds: Any, places
 
     last = len(folds) - 1
     if args.search:
-        steps = args.steps or experiments.SEARCH_STEPS
+        steps = experiments.SEARCH_STEPS if args.steps is None else args.steps
         experiments.search(chosen, dataset, one(1), places, steps=steps, overwrite=args.overwrite)
     elif args.ablation:
         experiments.ablate(chosen, dataset, one(last), places, overwrite=args.overwrite)
