@@ -5,8 +5,9 @@
 The paper gives w0 = 10 and sigma of about 5 pixels, and says that w_c "is the weight map to
 balance the class frequencies". What it leaves open is decided here:
 
-* ``w_c`` is the inverse class frequency, scaled to a mean of 1 over the image: N / (K N_c) for
-  N pixels, K classes that occur, and N_c pixels of the class.
+* ``w_c`` is the inverse class frequency, scaled to a mean of 1: N / (2 N_c) for N pixels, of
+  which N_c are background or cell. There are these two whatever the labels: where pixels are of
+  more classes, all but background share the weight of cells and are not balanced among themselves.
 * The "border of the nearest cell" is the cell's nearest pixel: the distance is 0 inside, and 1
   in the background pixel beside the cell.
 * The second term is added everywhere, as eq. 2 is printed, and so also in the rim of a cell
@@ -108,8 +109,8 @@ def weight_map(
 def balancing_weights(instances: Array) -> tuple[float, float]:
     """w_c of eq. 2 for background and for cells: inverse frequency, with a mean of 1.
 
-    N / (K N_c) for N pixels, K classes that occur, and N_c pixels of the class. A class that
-    does not occur has weight 1, which no pixel gets.
+    N / (2 N_c) for N pixels, of which N_c are background or cell. Where one of the two does not
+    occur both are 1.
 
     Parameters
     ----------

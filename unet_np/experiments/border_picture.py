@@ -24,7 +24,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
     Parameters
     ----------
     result : dict
-        What `unet_np.experiments.border.study` wrote.
+        What `unet_np.experiments.border.run` wrote.
     path : Path
         A PNG.
 

@@ -360,7 +360,7 @@ def line_probabilities(patches: np.ndarray, weights: np.ndarray) -> np.ndarray:
 def sliding_window(
     net: Any, dataset: Dataset, number: int, size: int, quick: bool
 ) -> tuple[slice, slice, np.ndarray]:
-    """The patch network on every second pixel of a small part of a slice: rows, columns, map."""
+    """The patch network on every fourth pixel each way of a part of a slice: rows, columns, map."""
     side, step = (16, 4) if quick else (192, 4)
     top, left = ((length - side) // 2 for length in dataset.shape)
     rows, columns = np.arange(top, top + side, step), np.arange(left, left + side, step)
