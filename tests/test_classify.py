@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import csv
+import io
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from unet_np import InputError
+from unet_np.checkpoint import RunFolder
 from unet_np.classify import Classification, classify, classify_points
 from unet_np.cli import main
 from unet_np.images import normalise, write_png, write_tiff
 from unet_np.own_classes import class_names, read_classes
+from unet_np.tables import csv_line
 from unet_np.unet import UNet
 
 
@@ -115,6 +121,65 @@ def test_a_folder_is_its_images_and_the_weights_are_not_overwritten(net, capsys)
         assert [row["image"] for row in csv.DictReader(file)] == ["new/a.png", "new/b.png"]
     assert main([*command, "-o", "weights.csv"]) == 2
     assert "--out: got weights.csv, which is an input" in capsys.readouterr().err
+
+
+def test_names_read_back_as_they_are():
+    """Commas, quotes and line ends are quoted; what a spreadsheet would run is marked as text."""
+    names = ["a, round", 'the "big" one', "=1+1", "+1;x", "-x", "@b", "'c", "-1.5e3", "d\u2028e"]
+    net = UNet(1, len(names), 2, 1, 1, task="classify", seed=5, backend="numpy")
+    net.save("run/weights.safetensors")
+    Path("run/classes.txt").write_text("\n".join(names) + "\n", "utf-8", newline="\n")
+    images = ["=a\rb.png", "+c\nd.png", "e,f.png"]
+    for image in images:
+        write_png(image, image_of((20, 20)))
+    for best, name in enumerate(names):
+        net.params["output.bias"][:] = 50 * (np.arange(len(names)) == best)
+        net.save("run/weights.safetensors")
+        assert main(["classify", *images, "--weights", "run", "--patch", "20", "-q"]) == 0
+        with open("classes.csv", encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        marked = ["'" + text if text[0] in "=+@'" or text == "-x" else text for text in names]
+        assert {row["class"] for row in rows} == {marked[best]}
+        assert [row["image"] for row in rows] == ["'=a\rb.png", "'+c\nd.png", "e,f.png"]
+        assert [row[f"p_{name}"] for row in rows] == ["1.0000"] * 3
+        assert len(rows[0]) == 5 + len(names)
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("=+-@'\r\n,"))))
+def test_any_text_comes_back_and_none_is_a_formula(cells):
+    (found,) = csv.reader(io.StringIO(csv_line([*cells, ""]), newline=""))
+    assert [
+        cell.removeprefix("'") if cell != text else text
+        for cell, text in zip(found, [*cells, ""], strict=True)
+    ] == [*cells, ""]
+    for cell in found:
+        assert not cell.startswith(("=", "@", "\t", "\r"))
+        assert cell[:1] not in ("+", "-") or cell[1:2].isdigit()
+
+
+def test_a_line_break_in_the_name_of_a_class(folders):
+    Path(folders, "bright").rename(f"{folders}/very\nbright")
+    with pytest.raises(
+        InputError, match=r"images: got the folder 'very\\nbright', expected a name"
+    ):
+        read_classes(folders)
+
+
+def test_beginning_anew_forgets_the_names_of_the_classes(folders):
+    """They would name those of the next network, if it has as many."""
+    settings = "--base-channels 2 --depth 1 --padding 1 --input-size 24 --steps 1 --no-tensorboard"
+    command = ["train", "--task", "classify", "--out", "run", "-q", *settings.split()]
+    assert main([*command, "--images", folders]) == 0
+    assert Path("run/classes.txt").read_text() == "bright\ndark\n"
+    assert main([*command, "--overwrite", "--data", "synthetic-em"]) == 0
+    assert not Path("run/classes.txt").exists()
+
+
+def test_a_file_of_the_user_s_own_is_no_file_of_a_run():
+    Path("own").mkdir()
+    Path("own/classes.txt").write_text("mine")
+    RunFolder("own").begin(10, resume=False, overwrite=True)
+    assert Path("own/classes.txt").read_text() == "mine"
 
 
 def test_a_stack_has_a_line_for_each_slice_and_patch(net):

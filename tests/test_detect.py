@@ -9,10 +9,11 @@ import pytest
 
 from unet_np import InputError, data
 from unet_np.cli import main
-from unet_np.detect import csv_lines, detect, detection_maps, overlay, within
+from unet_np.detect import detect, detection_maps, overlay, table_rows, within
 from unet_np.heat_map import Detections
 from unet_np.images import read_image, write_png, write_tiff
 from unet_np.predict import segment
+from unet_np.tables import csv_text
 from unet_np.unet import UNet
 
 COLUMNS = ["slice", "row", "column", "score", "top", "left", "bottom", "right"]
@@ -97,9 +98,9 @@ def test_several_images_threshold_radius_and_no_picture(net, weights, tmp_path):
         "1-objects.csv",
     ]
     for i in range(2):
-        lines = (tmp_path / f"found/{i}-objects.csv").read_text().splitlines()
+        text = (tmp_path / f"found/{i}-objects.csv").read_text()
         expected = within(detect(net, image_of((60, 60), i), 0.7, 20), (60, 60))
-        assert lines == csv_lines([expected])
+        assert text == csv_text(table_rows([expected]))
         assert ((expected.boxes >= 0) & (expected.boxes <= 60)).all()
 
 

@@ -102,7 +102,10 @@ class RunFolder:
             raise self._unwritable(error) from None
         there = sum(p.stat().st_size for p in (self.checkpoint, self.weights) if p.exists())
         self._probe(max(6 * parameter_bytes - there, 0) + _SPARE_BYTES)
-        if not resume:
+        if not (resume and self.checkpoint.exists()):
+            if old:
+                # Without a run here, a file of so plain a name is likely the user's own.
+                self.classes.unlink(missing_ok=True)
             self._remove_run()
 
     def _clean_leftovers(self) -> None:

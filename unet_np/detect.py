@@ -15,7 +15,7 @@ from unet_np.ops import sigmoid
 from unet_np.predict import check_task, prepare
 from unet_np.tiling import Network, predict_tiled
 
-CSV_HEADER = "slice,row,column,score,top,left,bottom,right"
+CSV_COLUMNS = ("slice", "row", "column", "score", "top", "left", "bottom", "right")
 ORANGE, BLUE = (230, 159, 0), (0, 114, 178)
 
 
@@ -117,8 +117,8 @@ def within(found: Detections, shape: Sequence[int]) -> Detections:
     return Detections(found.centres, found.scores, boxes)
 
 
-def csv_lines(found: Sequence[Detections]) -> list[str]:
-    """A table of the objects of a stack: a header, and a line for each object.
+def table_rows(found: Sequence[Detections]) -> list[tuple[object, ...]]:
+    """A table of the objects of a stack: a header, and a row for each object.
 
     Parameters
     ----------
@@ -127,22 +127,22 @@ def csv_lines(found: Sequence[Detections]) -> list[str]:
 
     Returns
     -------
-    list of str
-        Rows and columns are counted from 0; a box is its first row and column and those after
-        its last.
+    list of tuple
+        For `unet_np.tables.csv_text`. Rows and columns are counted from 0; a box is its first
+        row and column and those after its last.
 
     Examples
     --------
     >>> one = Detections(np.array([[4.0, 7.0]]), np.array([0.5]), np.array([[2.0, 6, 7, 9]]))
-    >>> csv_lines([one])[1]
-    '0,4,7,0.5000,2.0,6.0,7.0,9.0'
+    >>> table_rows([one])[1]
+    (0, '4', '7', '0.5000', '2.0', '6.0', '7.0', '9.0')
     """
-    lines = [CSV_HEADER]
+    rows: list[tuple[object, ...]] = [CSV_COLUMNS]
     for number, objects in enumerate(found):
         for (row, column), score, box in zip(*objects, strict=True):
-            edges = ",".join(f"{edge:.1f}" for edge in box)
-            lines.append(f"{number},{row:g},{column:g},{score:.4f},{edges}")
-    return lines
+            edges = (f"{edge:.1f}" for edge in box)
+            rows.append((number, f"{row:g}", f"{column:g}", f"{score:.4f}", *edges))
+    return rows
 
 
 def overlay(image: np.ndarray, found: Detections, width: int = 2) -> np.ndarray:

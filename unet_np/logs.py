@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import importlib
-import io
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from unet_np.errors import InputError, require
+from unet_np.tables import csv_line
 
 Report = Callable[[dict[str, Any]], None]
 """What is called with each row of the metrics."""
@@ -68,21 +68,13 @@ class CsvLog:
             self._file.truncate(offset)
             self._file.seek(offset)
         else:
-            self._file.write(self._line(columns))
+            self._file.write(csv_line(columns).encode())
         self._file.flush()
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Append a row; columns that it lacks stay empty."""
-        cells = [row.get(column) for column in self.columns]
-        texts = ["" if c is None else repr(c) if isinstance(c, float) else str(c) for c in cells]
-        self._file.write(self._line(texts))
+        self._file.write(csv_line(row.get(column) for column in self.columns).encode())
         self._file.flush()
-
-    @staticmethod
-    def _line(cells: Any) -> bytes:
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerow(cells)
-        return text.getvalue().encode()
 
     def offset(self) -> int:
         """Bytes written so far, all of them safe on the disk."""

@@ -32,7 +32,7 @@ def read_classes(folder: PathLike, colour: str = "auto") -> Dataset:
     Raises
     ------
     InputError
-        If there are not two folders with images, or a file cannot be read.
+        If there are not two folders with images, a name has a line break, or a file cannot be read.
 
     Examples
     --------
@@ -53,6 +53,10 @@ def read_classes(folder: PathLike, colour: str = "auto") -> Dataset:
             f"images: got {folder} with {len(classes)} folders in it, expected one for each of at "
             "least 2 classes, or --masks"
         )
+    for one in classes:
+        if "\n" in one.name or "\r" in one.name:
+            # The file of the names has one a line.
+            raise InputError(f"images: got the folder {one.name!r}, expected a name on one line")
     found = []
     for number, one in enumerate(classes):
         pages = [page for file in list_images(one, "images") for page in read_pages(file, "images")]

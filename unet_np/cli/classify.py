@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ cut into patches of the size of the training, side by side; an image no larger t
 
 Prints a line for each image: the class of highest mean probability over its patches. OUT.csv has a
 line for each patch: image, slice, row and column of its middle, class, and the probability of
-each class. With --stride 1 this is the class of every pixel, one pass of the network for each."""
+each class; a class whose name begins with = + - @ or ' has a ' before it, for spreadsheets.
+With --stride 1 this is the class of every pixel, one pass of the network for each."""
 
 _EXAMPLE = """
 unet-np train --task classify --images folder-of-class-folders/ --out runs/classify
@@ -65,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
     from unet_np.files import atomic_write
     from unet_np.images import pages, read_image
     from unet_np.predict import check_task, prepare
+    from unet_np.tables import csv_text
 
     net = load_network(args.weights, args.backend)
     check_task(net, "classify")
@@ -74,13 +77,14 @@ def run(args: argparse.Namespace) -> int:
     slices = [(path, pages(read_image(path, argument="image"))) for path in args.images]
     for _, found in slices:
         prepare(found[0], net.architecture.in_channels)
-    probabilities = ",".join(f"p_{name}" for name in names)
-    lines = [f"image,slice,row,column,class,{probabilities}"]
+    rows: list[Sequence[Any]] = [
+        ("image", "slice", "row", "column", "class", *(f"p_{name}" for name in names))
+    ]
     for path, found in slices:
         for number, page in enumerate(found):
             result = classify(net, page, size, args.stride)
             # With its folder: images of two folders may have one name.
-            lines += _lines(path.as_posix(), number, result, names)
+            rows += _rows(path.as_posix(), number, result, names)
             if not args.quiet:
                 best = int(result.mean.argmax())
                 where = str(path) if len(found) == 1 else f"{path}, slice {number}"
@@ -90,18 +94,17 @@ def run(args: argparse.Namespace) -> int:
                     f"{count} patch{'es' * (count > 1)}"
                 )
     with atomic_write(args.out) as temporary:
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        temporary.write_text(csv_text(rows), encoding="utf-8", newline="")
     if not args.quiet:
         print(f"wrote {args.out}")
     return 0
 
 
-def _lines(image: str, number: int, result: Any, names: list[str]) -> list[str]:
-    rows = zip(result.points, result.classes, result.probabilities, strict=True)
-    quoted = '"' + image.replace('"', '""') + '"' if "," in image or '"' in image else image
+def _rows(image: str, number: int, result: Any, names: list[str]) -> list[Sequence[Any]]:
+    patches = zip(result.points, result.classes, result.probabilities, strict=True)
     return [
-        f"{quoted},{number},{row},{column},{names[best]},{','.join(f'{p:.4f}' for p in each)}"
-        for (row, column), best, each in rows
+        (image, number, row, column, names[best], *(f"{p:.4f}" for p in each))
+        for (row, column), best, each in patches
     ]
 
 
@@ -132,5 +135,6 @@ def class_names(net: Any, folder: Path) -> list[str]:
     ['0', '1']
     """
     count, file = net.architecture.num_classes, folder / "classes.txt"
-    names = file.read_text("utf-8").splitlines() if file.is_file() else []
+    # One a line, whose end is nothing but a line feed: names may hold what splitlines ends at.
+    names = file.read_text("utf-8").removesuffix("\n").split("\n") if file.is_file() else []
     return names if len(names) == count else [str(number) for number in range(count)]

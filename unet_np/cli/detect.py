@@ -174,14 +174,15 @@ def _write(
     slices: Sequence[np.ndarray], found: Sequence[Any], table: Path, pictures: Sequence[Path]
 ) -> None:
     """Write every file of one image, or, if one cannot be written, none."""
-    from unet_np.detect import csv_lines, overlay
+    from unet_np.detect import overlay, table_rows
     from unet_np.files import atomic_write
     from unet_np.images import write_png
+    from unet_np.tables import csv_text
 
     try:
         with ExitStack() as stack:
             place = stack.enter_context(atomic_write(table))
-            place.write_text("\n".join(csv_lines(found)) + "\n", encoding="ascii")
+            place.write_text(csv_text(table_rows(found)), encoding="ascii", newline="")
             for page, objects, picture in zip(slices, found, pictures, strict=False):
                 write_png(stack.enter_context(atomic_write(picture)), overlay(page, objects))
     except OSError as error:

@@ -330,14 +330,15 @@ def _write_instances(
     import numpy as np
 
     from unet_np.images import write_tiff
+    from unet_np.tables import csv_text
 
     ids = np.stack([page for page, _ in results]).reshape(shape)
     # uint16 holds 65535 cells; float32 is exact up to 16 million.
     write_tiff(image, ids if ids.max() < 2**16 else ids.astype(np.float32))
-    lines = ["slice,id,area,row,column,top,left,bottom,right"]
+    box = "top", "left", "bottom", "right"
+    rows: list[Sequence[Any]] = [("slice", "id", "area", "row", "column", *box)]
     for number, (_, cells) in enumerate(results):
         for cell in cells:
-            row, column = cell.centroid
-            box = ",".join(str(edge) for edge in cell.bbox)
-            lines.append(f"{number},{cell.id},{cell.area},{row:.3f},{column:.3f},{box}")
-    table.write_text("\n".join(lines) + "\n", encoding="ascii")
+            centre = (f"{place:.3f}" for place in cell.centroid)
+            rows.append((number, cell.id, cell.area, *centre, *cell.bbox))
+    table.write_text(csv_text(rows), encoding="ascii", newline="")
