@@ -216,6 +216,7 @@ def test_pixels_of_cells_that_nobody_outlined_are_in_no_score():
     unknown[:, 5:7, 5:7] = True
     counted = cells.score(truth, maps, (0.5, 0.5), 1)["scores"]
     assert counted["iou"]["value"] == pytest.approx(4 / 12)
+    assert counted["iou"]["slices"] == [pytest.approx(0.5), None]
     left_out = cells.score(truth, maps, (0.5, 0.5), 1, unknown)["scores"]
     assert left_out["iou"] == {"value": 1.0, "threshold": 0.5, "slices": [1.0, None]}
     assert left_out["dice"]["value"] == 1

@@ -181,7 +181,7 @@ def score(
     known = np.ones(mask.shape, bool) if unknown is None else ~unknown
     frames = [(a[k][None], b[k][None]) for a, b, k in zip(mask, probabilities, known, strict=True)]
     for name, metric in (("iou", iou), ("dice", dice)):
-        slices = [metric(a, b, low) if a.any() or (b > low).any() else None for a, b in frames]
+        slices = [metric(a, b, low) if a.any() else None for a, b in frames]
         value = metric(mask[known][None], probabilities[known][None], low)
         scores[name] = {"value": value, "threshold": low, "slices": slices}
     outcomes = [match.outcome.name.lower() for match in match_objects(cells, found)]

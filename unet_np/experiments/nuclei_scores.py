@@ -226,7 +226,7 @@ def score(
     pairs = list(zip(cells > 0, found > 0, strict=True))
     scores["dice"] = {
         "value": dice(cells > 0, found > 0) if (cells > 0).any() else None,
-        "slices": [dice(a, b) if a.any() or b.any() else None for a, b in pairs],
+        "slices": [dice(a, b) if a.any() else None for a, b in pairs],
     }
     slices = [[match for match in matches if match.frame == i] for i in range(len(cells))]
     segments = [len(np.unique(one[one > 0])) for one in found]
