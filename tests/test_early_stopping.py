@@ -160,6 +160,37 @@ def test_a_run_that_stopped_stays_so_unless_it_gets_more_patience(config, datase
         run(config.replace(patience=0), dataset, resume=True)
 
 
+@pytest.mark.parametrize("stops", [(7, 40), (2, 3, 9, 40), (4, 13, 40)])
+def test_more_steps_go_on_with_the_same_run(config, dataset, stops):
+    """A last step between two validations is validated, but what counts are those of all runs."""
+    mine = config.replace(validate_every=4, patience=3, seed=3)
+    whole = run(mine.replace(steps=40), dataset)
+    assert whole.stopped_early
+    for steps in stops:
+        parts = mine.replace(steps=steps, out=config.out + "-parts")
+        result = run(parts, dataset, resume=True)
+        if not result.stopped_early:
+            row = losses_of(parts)
+            counted = [step for step in row if step % 4 == 0] or [steps]
+            assert steps in row
+            assert result.best_step == min(counted, key=row.__getitem__)
+    assert (result.step, result.best_step) == (whole.step, whole.best_step)
+    assert content(parts)[0] == content(mine)[0]
+    assert content(parts)[2][-1000:] == content(mine)[2][-1000:]
+
+
+def test_a_run_that_is_over_before_the_first_validation_keeps_its_last_weights(config, dataset):
+    mine = config.replace(validate_every=50, steps=5)
+    result = run(mine, dataset)
+    assert (result.step, result.best_step, result.stopped_early) == (5, 5, False)
+    last = run(mine.replace(patience=0, out=config.out + "-last"), dataset)
+    assert last.best_step == 5
+    for name, array in last.net.params.items():
+        assert np.array_equal(array, result.net.params[name])
+    again = run(mine, dataset, resume=True)
+    assert again.best_step == 5
+
+
 def test_patience_needs_held_out_images(config, dataset):
     expected = "patience: got 4 and no images held out, expected 0, or a validation of some of them"
     with pytest.raises(InputError, match=expected):

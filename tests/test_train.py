@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.ndimage
 
 from unet_np import UNet, backend, data
 from unet_np.cli import main
@@ -21,6 +22,7 @@ from unet_np.images import write_png
 from unet_np.logs import CsvLog, read_csv
 from unet_np.samples import crop, mirrored, prepare, split
 from unet_np.train import TrainingInterrupted, check_same, train, validate
+from unet_np.weight_map import weight_map
 
 TINY = {"base_channels": 2, "depth": 1, "input_size": 36, "tensorboard": False}
 
@@ -586,6 +588,83 @@ def test_a_variant_of_the_weight_map_has_its_own_parameters(config, dataset):
     other = prepare(variant.replace(w0=20.0, sigma=6.0), dataset, np)
     assert np.array_equal(weights, own.tile(0).weights)
     assert not np.array_equal(weights, other.tile(0).weights)
+
+
+@pytest.mark.parametrize(("w0", "sigma"), [(10.0, 5.0), (10, None), (None, 5)])
+def test_the_paper_s_values_are_kept_where_a_user_sets_them(config, dataset, w0, sigma):
+    """Equal to another variant's defaults they are not unset."""
+    variant = config.replace(weight_map=True, weight_variant="falk2019", w0=w0, sigma=sigma)
+    expected = 10 if w0 else 50, 5 if sigma else 6
+    assert variant.weighting == expected
+    weights = prepare(variant, dataset, np).training.weights
+    instances = scipy.ndimage.label(dataset.labels[0] > 0)[0]
+    assert np.array_equal(weights[0], weight_map(instances, *expected, "falk2019"))
+
+
+def test_what_is_not_set_stays_so_in_files_and_copies(tmp_path):
+    config = TrainConfig(weight_variant="falk2019")
+    assert "w0" not in config.to_toml()
+    (tmp_path / "a.toml").write_text(config.to_toml())
+    again = TrainConfig.from_toml(tmp_path / "a.toml")
+    assert again == config == TrainConfig.from_dict(config.to_dict())
+    assert again.weighting == (50, 6)
+    assert again.replace(weight_variant="paper").weighting == (10, 5)
+    assert again.replace(task="detect").weighting == (10, 5)
+    assert (again.resolved().w0, again.resolved().sigma) == (50, 6)
+    explicit = config.replace(w0=10)
+    (tmp_path / "b.toml").write_text(explicit.to_toml())
+    assert TrainConfig.from_toml(tmp_path / "b.toml").weighting == (10, 6)
+
+
+def test_resume_goes_by_what_the_weights_of_a_run_were(config):
+    """Before 10 and 5 could be set for falk2019, they stood for its own 50 and 6."""
+
+    def check(old, now, **more):
+        settings = config.replace(**old).to_dict()
+        state = {"config": settings, "backend": "numpy", "data": 1, "step": 1, **more}
+        check_same(state, config.replace(**now), 1, "numpy")
+
+    falk, paper = {"weight_variant": "falk2019"}, {"w0": 10.0, "sigma": 5.0}
+    check(paper, {})
+    check({}, paper)
+    check(falk | paper, falk)
+    check(falk | paper, falk | {"w0": 50.0, "sigma": 6.0})
+    check(falk | paper, falk | paper, weighting=[10.0, 5.0])
+    check({"task": "detect"} | falk | paper, {"task": "detect"} | falk)
+    with pytest.raises(InputError, match=r"w0: got 10.0, expected 50.0, with which the run"):
+        check(falk | paper, falk | paper)
+    with pytest.raises(InputError, match=r"w0: got 50.0, expected 10.0, with which the run"):
+        check(falk | paper, falk, weighting=[10.0, 5.0])
+    with pytest.raises(InputError, match=r"sigma: got 4.0, expected 5.0, with which the run"):
+        check({}, {"sigma": 4})
+
+
+def test_numbers_of_numpy_are_settings(tmp_path):
+    given = {
+        "seed": np.int64(3),
+        "steps": np.uint8(20),
+        "base_channels": np.int32(2),
+        "padding": np.array(1),
+        "learning_rate": np.float32(0.25),
+        "dropout": np.float64(0.5),
+        "w0": np.int16(7),
+        "batch_norm": np.bool_(True),
+        "task": np.str_("segment"),
+        "validation": range(26, 30),
+        "exclude": np.arange(3),
+        "augmentation": {"grid": np.int64(4), "flip": np.bool_(False), "gamma": np.float32(0.5)},
+    }
+    config = TrainConfig(**given)
+    assert (config.validation, config.exclude) == ("26,27,28,29", "0,1,2")
+    for name, value in config.to_dict().items():
+        assert type(value) in (int, float, bool, str, dict, type(None)), name
+    assert config.augmentation == {"grid": 4, "flip": False, "gamma": 0.5}
+    (tmp_path / "config.toml").write_text(config.to_toml())
+    assert TrainConfig.from_toml(tmp_path / "config.toml") == config
+    assert TrainConfig(exclude=np.int64(3)).exclude == "3"
+    for wrong in (np.float32(2.5), np.arange(2), np.bool_(True)):
+        with pytest.raises(InputError, match=r"seed: got .*, expected an integer"):
+            TrainConfig(seed=wrong)
 
 
 def test_resume_of_a_folder_without_a_run(tmp_path, capsys):

@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
+import numpy as np
+
 from unet_np.architecture import Architecture
 from unet_np.backend import NAMES
 from unet_np.errors import InputError
@@ -84,8 +86,13 @@ nearest valid key is 'base_channels'
     seed: int = _setting(0, "seed of everything random")
     weight_map: bool = _setting(True, "weigh pixels by equation 2")
     weight_variant: str = _setting("paper", "formula of the weight map: paper or falk2019")
-    w0: float = _setting(10.0, "height of the weight map between cells; detect: at a centre")
-    sigma: float = _setting(5.0, "width of the weight map in pixels")
+    w0: float | None = _setting(
+        None,
+        "height of the weight map between cells (default 10, falk2019 50); detect: at a centre",
+    )
+    sigma: float | None = _setting(
+        None, "width of the weight map in pixels (default 5, falk2019 6)"
+    )
     heat_sigma: float = _setting(0.15, "detect: width of a Gaussian as a share of its object")
     augment: bool = _setting(True, "augment the tiles")
     augmentation: dict[str, Any] = field(
@@ -93,7 +100,9 @@ nearest valid key is 'base_channels'
     )
     validate_every: int = _setting(50, "steps between validations")
     patience: int = _setting(
-        0, "stop after N validations without a lower loss, and keep the best weights; 0: never"
+        0,
+        "stop after N validations without a lower loss, and keep the best weights; 0: never; only "
+        "those every --validate-every steps count",
     )
     checkpoint_every: int = _setting(50, "steps between checkpoints")
     out: str = _setting("runs/unet", "folder of the run")
@@ -125,8 +134,8 @@ nearest valid key is 'base_channels'
             "weight_decay": (self.weight_decay >= 0, "a number >= 0"),
             "gradient_limit": (self.gradient_limit > 0, "a number > 0"),
             "loss_limit": (self.loss_limit > 0, "a number > 0"),
-            "w0": (self.w0 >= 0, "a number >= 0"),
-            "sigma": (self.sigma > 0, "a number > 0"),
+            "w0": (self.w0 is None or self.w0 >= 0, "a number >= 0"),
+            "sigma": (self.sigma is None or self.sigma > 0, "a number > 0"),
             "heat_sigma": (self.heat_sigma > 0, "a number > 0"),
             "task": (self.task in TASKS, "segment, classify or detect"),
             "weight_variant": (self.weight_variant in WEIGHT_MAPS, "paper or falk2019"),
@@ -184,8 +193,29 @@ nearest valid key is 'base_channels'
             self.decay_power,
         )
 
+    @property
+    def weighting(self) -> tuple[float, float]:
+        """w0 and sigma; what is not set is the variant's own, and in detection the paper's.
+
+        Examples
+        --------
+        >>> TrainConfig().weighting, TrainConfig(weight_variant="falk2019", w0=10).weighting
+        ((10.0, 5.0), (10.0, 6.0))
+        """
+        own = WEIGHT_MAPS["paper" if self.task == "detect" else self.weight_variant]
+        w0, sigma = (
+            default if value is None else value
+            for value, default in zip((self.w0, self.sigma), own, strict=True)
+        )
+        return w0, sigma
+
+    def resolved(self) -> TrainConfig:
+        """With the values that settings left to others have, for a record of what was done."""
+        w0, sigma = self.weighting
+        return self.replace(w0=w0, sigma=sigma)
+
     def to_dict(self) -> dict[str, Any]:
-        """Name to value, for a file."""
+        """Name to value, for a file; None where another setting decides."""
         return asdict(self)
 
     def to_toml(self) -> str:
@@ -196,7 +226,7 @@ nearest valid key is 'base_channels'
         >>> print(TrainConfig().to_toml().splitlines()[0])
         data = "synthetic-em"
         """
-        values = self.to_dict()
+        values = {key: value for key, value in self.to_dict().items() if value is not None}
         table = values.pop("augmentation")
         lines = [
             f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()
@@ -273,11 +303,27 @@ def _types() -> dict[str, Any]:
     return get_type_hints(TrainConfig)
 
 
+def _plain(value: Any) -> Any:
+    """Scalars and arrays of NumPy, and ranges, as what a file can hold."""
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, list | tuple | range):
+        return [_plain(entry) for entry in value]
+    return value
+
+
 def _coerce(name: str, value: Any, kind: Any) -> Any:
     """The value in the field's type where nothing is lost, else an `InputError`."""
+    value = _plain(value)
     if name in ("validation", "exclude") and isinstance(value, int | list | tuple):
         listed = [value] if isinstance(value, int) else value
         return ",".join(str(item) for item in listed) or "none"
+    if kind == float | None:
+        if value is None:
+            return None
+        kind = float
     if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
         if math.isfinite(value):
             return float(value)
@@ -288,7 +334,7 @@ def _coerce(name: str, value: Any, kind: Any) -> Any:
     elif kind in (int, str, bool):
         if type(value) is kind:
             return value
-    elif isinstance(value, Mapping):
-        return dict(value)
+    elif isinstance(value, dict):
+        return value
     expected = {int: "an integer", float: "a number", str: "a text", bool: "true or false"}
     raise InputError(f"{name}: got {value!r}, expected {expected.get(kind, 'a table')}")

@@ -47,6 +47,11 @@ class EarlyStopping:
             self.waited += 1
 
     @property
+    def counted(self) -> bool:
+        """Whether there was a validation."""
+        return bool(self.best_step or self.waited)
+
+    @property
     def stops(self) -> bool:
         """Whether the training ends here."""
         return 0 < self.patience <= self.waited

@@ -22,7 +22,7 @@ from unet_np.ops import weighted_cross_entropy
 from unet_np.own_classes import class_names
 from unet_np.separation import separate_touching
 from unet_np.tasks import DETECT_CHANNELS, Arrays, Classify, Detect, Task, mirrored
-from unet_np.weight_map import DEFAULTS, balancing_weights, weight_map
+from unet_np.weight_map import balancing_weights, weight_map
 
 
 @dataclass(frozen=True)
@@ -224,7 +224,7 @@ def prepare(config: TrainConfig, dataset: Dataset, xp: ModuleType) -> Samples:
 def choose_task(config: TrainConfig, dataset: Dataset) -> Task | None:
     """What differs from segmentation, from the training slices; None for segmentation."""
     if config.task == "detect":
-        return Detect.of(dataset, config.heat_sigma, config.w0)
+        return Detect.of(dataset, config.heat_sigma, config.weighting[0])
     if config.task == "classify":
         return Classify.of(dataset, config.weight_map)
     return None
@@ -328,10 +328,7 @@ def _truth(config: TrainConfig, dataset: Dataset, xp: ModuleType, task: Task | N
     known = np.ones(labels.shape, bool) if dataset.unknown is None else ~dataset.unknown
     weights = np.ones(labels.shape, np.float32)
     if config.weight_map:
-        w0, sigma = config.w0, config.sigma
-        if (w0, sigma) == DEFAULTS["paper"]:
-            # Nobody has set them: those of the variant.
-            w0, sigma = DEFAULTS[config.weight_variant]
+        w0, sigma = config.weighting
         pair = balancing_weights(instances[known]) if config.weight_variant == "paper" else None
 
         def one(slice_: np.ndarray) -> np.ndarray:

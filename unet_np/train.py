@@ -32,6 +32,7 @@ from unet_np.prefetch import prefetch
 from unet_np.samples import Samples, Tile
 from unet_np.tasks import Task
 from unet_np.unet import UNet
+from unet_np.weight_map import DEFAULTS as WEIGHT_MAPS
 
 __all__ = ["TrainConfig", "TrainResult", "TrainingInterrupted", "train"]
 
@@ -58,7 +59,8 @@ class TrainResult:
     folder : RunFolder
         The files of the run.
     best_step : int
-        The step of the lowest validation loss; 0 without validation.
+        The step of the lowest validation loss; 0 without validation. Of the validations every
+        ``validate_every`` steps, or where the run ended before the first of them, its last step.
     stopped_early : bool
         Whether ``patience`` ended it.
     """
@@ -101,7 +103,8 @@ class _Run:
         row = {"step": self.step, "learning_rate": rate, "loss": loss, "gradient_norm": norm}
         if self._due(self.config.validate_every):
             row |= validate(self.net, self.validation, self.samples.task)
-            if "validation_loss" in row:
+            # Not the one of a last step between two others: with more steps it would not be.
+            if "validation_loss" in row and self.step % self.config.validate_every == 0:
                 self.early.update(self.step, row["validation_loss"])
         return row
 
@@ -126,6 +129,7 @@ class _Run:
             "step": self.step,
             "metrics_bytes": self.metrics_bytes,
             "config": self.config.to_dict(),
+            "weighting": self.config.weighting,
             "data": self.samples.checksum,
             "threads": backend.thread_count(),
             "backend": self.xp.__name__,
@@ -135,9 +139,13 @@ class _Run:
         self._save_weights()
 
     def _save_weights(self) -> None:
-        if self.early.keeps(self.step):
+        if self.early.keeps(self.step) or self._over_before_it_counts():
             with writing(self.folder.weights):
                 self.net.save(self.folder.weights)
+
+    def _over_before_it_counts(self) -> bool:
+        """Whether the last step is done and no validation was due before."""
+        return self.step == self.config.steps and not self.early.counted
 
     def restore(self) -> None:
         """Continue from the checkpoint of the folder."""
@@ -158,7 +166,9 @@ class _Run:
         early, net = self.early, self.net
         if early.patience:
             net = UNet.load(self.folder.weights, _name(self.xp), net.dtype, self.config.seed)
-        return TrainResult(net, self.step, last, self.folder, early.best_step, early.stops)
+        at_the_end = self._over_before_it_counts() and (early.patience or "validation_loss" in last)
+        best = self.step if at_the_end else early.best_step
+        return TrainResult(net, self.step, last, self.folder, best, early.stops)
 
 
 def train(
@@ -214,7 +224,7 @@ def train(
         stack.callback(backend.set_thread_count, backend.thread_count())
         backend.set_thread_count(config.threads or None)
         xp = backend.get(config.backend)
-        prepared = samples.prepare(config, dataset or load_data(config), xp)
+        prepared = samples.prepare(config, load_data(config) if dataset is None else dataset, xp)
         run = _begin(config, prepared, xp, resume, overwrite)
         stopped = enter(stop_after_step())
         log = enter(CsvLog(run.folder.metrics, prepared.columns, run.metrics_bytes))
@@ -306,9 +316,10 @@ def check_same(state: dict[str, Any], config: TrainConfig, checksum: int, librar
         free.remove("steps")  # they reach 0 at the last step
     if config.patience and state["config"].get("patience"):
         free.add("patience")  # more of it goes on with a run that stopped
-    for key, value in config.to_dict().items():
+    old = state["config"] | dict(zip(("w0", "sigma"), _weighting(state), strict=True))
+    for key, value in config.resolved().to_dict().items():
         # A run from before a setting was there had its default.
-        before = state["config"].get(key, getattr(TrainConfig, key, None))
+        before = old.get(key, getattr(TrainConfig, key, None))
         if key not in free and before != value:
             raise InputError(
                 f"{key}: got {value!r}, expected {before!r}, with which the run was begun; "
@@ -324,6 +335,21 @@ def check_same(state: dict[str, Any], config: TrainConfig, checksum: int, librar
         raise InputError(
             f"steps: got {config.steps}, expected at least {state['step']}, which are done already"
         )
+
+
+def _weighting(state: dict[str, Any]) -> tuple[float, float]:
+    """w0 and sigma of a checkpoint; once the paper's own stood for those of the variant."""
+    if "weighting" in state:
+        w0, sigma = state["weighting"]
+        return w0, sigma
+    config = state["config"]
+    unset = TrainConfig(
+        task=config.get("task", "segment"), weight_variant=config.get("weight_variant", "paper")
+    )
+    w0, sigma = config.get("w0"), config.get("sigma")
+    if (w0, sigma) == WEIGHT_MAPS["paper"]:
+        return unset.weighting if unset.task == "segment" else (w0, sigma)
+    return unset.replace(w0=w0, sigma=sigma).weighting
 
 
 def validate(net: UNet, tiles: list[Tile], task: Task | None = None) -> dict[str, float]:

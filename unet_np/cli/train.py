@@ -55,14 +55,15 @@ def add_parser(subparsers: Any) -> None:
         if entry.name == "augmentation":
             continue  # a table: in a TOML file only
         flag, default = "--" + entry.name.replace("_", "-"), entry.default
-        text = f"{entry.metadata['help']} (default {default!r})"
+        text = entry.metadata["help"] + ("" if default is None else f" (default {default!r})")
         # Flags that are not given are left out, so that the TOML file or the run decides.
         common: dict[str, Any] = {"default": argparse.SUPPRESS, "help": text}
         if entry.type == "bool":
             add(flag, action=argparse.BooleanOptionalAction, **common)
         else:
-            kind = {"int": int, "float": float}.get(str(entry.type), str)
-            add(flag, type=kind, metavar=_SHOWN[str(entry.type)], **common)
+            kind = str(entry.type).removesuffix(" | None")
+            convert = {"int": int, "float": float}.get(kind, str)
+            add(flag, type=convert, metavar=_SHOWN[kind], **common)
 
 
 def run(args: argparse.Namespace) -> int:

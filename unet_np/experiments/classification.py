@@ -175,7 +175,9 @@ def _measure(
     return {
         "points": {"validation": len(real[0]), "test": len(real[1])},
         "share_of_cells": float(f"{real[1].mean():.6g}"),
-        "unet_recipe": {key: value for key, value in settings.to_dict().items() if key != "out"},
+        "unet_recipe": {
+            key: value for key, value in settings.resolved().to_dict().items() if key != "out"
+        },
         "scores": scores,
     }
 

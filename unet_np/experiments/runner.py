@@ -190,7 +190,7 @@ def header(
 
 def recorded(chosen: Recipe, config: TrainConfig) -> dict[str, Any]:
     """The settings that a result stands for."""
-    settings = config.to_dict()
+    settings = config.resolved().to_dict()
     return {key: settings[key] for key in settings if key not in ("images", "masks", "out")} | {
         "unit_variance": chosen.unit_variance,
         "averaging": chosen.averaging,

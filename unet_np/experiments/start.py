@@ -86,6 +86,7 @@ def begin(config: TrainConfig, dataset: Dataset, overwrite: bool = False) -> Non
         "step": 0,
         "metrics_bytes": 0,
         "config": config.to_dict(),
+        "weighting": config.weighting,
         "data": prepared.checksum,
         "backend": xp.__name__,
         "threads": backend.thread_count(),
