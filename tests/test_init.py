@@ -95,9 +95,9 @@ def _mean_squares(net, x):
     """Of each layer's input and output, for the layers with weights; skips are left out."""
     rows, original = {}, net._forward_layer
 
-    def watch(layer, x, skips, rng):
+    def watch(layer, x, *rest):
         before = float((x.astype("float64") ** 2).mean())
-        out = original(layer, x, skips, rng)
+        out = original(layer, x, *rest)
         if layer.weight_shape is not None:
             rows[layer.name] = (before, float((out[0].astype("float64") ** 2).mean()))
         return out

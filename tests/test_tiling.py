@@ -429,6 +429,12 @@ def test_prediction_stays_within_the_budget():
         ({"averaging": 4}, r"averaging: got 4, expected 1, 7 or 8"),
         ({"border": "wrap"}, r"border: got 'wrap', expected one of reflect, symmetric, edge"),
         ({"batch": 0}, r"batch: got 0, expected an integer >= 1"),
+        ({"batch": 1.5}, r"batch: got 1.5, expected an integer >= 1"),
+        ({"tile": 60.0}, r"tile: got 60.0, expected an integer >= 1"),
+        ({"tile": "60"}, r"tile: got '60', expected an integer >= 1"),
+        ({"tile": (60,)}, r"tile: got \(60,\), expected one number, or height and width"),
+        ({"memory_budget": 2e9}, r"memory_budget: got 2000000000.0, expected an integer >= 1"),
+        ({"memory_budget": "1G"}, r"memory_budget: got '1G', expected an integer >= 1"),
         ({"memory_budget": 1000}, r"memory_budget: got 1000 bytes, expected at least \d+"),
         ({"out": np.zeros((2, 5, 5))}, r"out: got float64 \(2, 5, 5\), expected .*\(2, 60, 70\)"),
         ({"out": np.zeros((2, 60, 70), int)}, r"out: got int64 .*, expected a floating"),
@@ -454,6 +460,14 @@ def test_bad_options_are_one_line(change, message):
 def test_bad_images_are_one_line(image, message):
     with pytest.raises(InputError, match=message):
         predict_tiled(make_net(2), image)
+
+
+def test_a_classifier_has_no_map_to_be_tiled():
+    net = UNet(base_channels=2, depth=1, task="classify", backend="numpy")
+    with pytest.raises(InputError, match=r"^task: got classify, expected a network whose output"):
+        predict_tiled(net, np.zeros((30, 30)))
+    with pytest.raises(InputError, match=r"^task: got classify, expected a network whose output"):
+        make_tiling(net.architecture, (30, 30))
 
 
 def test_tiles_too_small_to_join_name_the_smallest():

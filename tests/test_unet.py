@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 import re
+import threading
 from pathlib import Path
 
 import guard
@@ -256,6 +259,85 @@ def test_prediction_keeps_nothing_unless_asked() -> None:
     assert net.grads
 
 
+@pytest.mark.parametrize("shape", [(1, 2, 3, 3), (2, 12, 12), (1, 1, 12, 12), (12,), ()])
+def test_backward_refuses_another_shape_and_then_takes_the_right_one(shape: tuple) -> None:
+    net = UNet(base_channels=1, depth=1, dropout=0, backend="numpy")
+    logits = net.forward(tile(net, extra=(4, 4)), train=True)
+    expected = f"grad_logits: got shape {shape}, expected {logits.shape} as the logits"
+    with pytest.raises(InputError, match=f"^{re.escape(expected)}$"):
+        net.backward(np.ones(shape, "float32"))
+    with pytest.raises(InputError, match=r"^grad_logits: got dtype complex128, expected real"):
+        net.backward(logits.astype(complex))
+    assert net.backward(logits).shape == (1, 1, *tile(net, extra=(4, 4)).shape[2:])
+
+
+def test_an_interrupted_backward_leaves_nothing_to_go_on_with(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupt(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    net = UNet(base_channels=1, depth=1, backend="numpy")
+    x = tile(net)
+    logits = net.forward(x, train=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(ops, "max_pool2d_backward", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            net.backward(logits)
+    with pytest.raises(InputError, match=r"^backward: got no feature maps"):
+        net.backward(logits)
+    net.forward(x, train=True)
+    assert net.backward(logits).shape == x.shape
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("task", TASKS)
+def test_gradient_is_that_of_the_image_as_it_was(dtype: str, task: str) -> None:
+    net = UNet(base_channels=2, depth=1, dropout=0, dtype=dtype, backend="numpy", task=task)
+    x = tile(net, extra=(1, 1))
+    logits = net.forward(x, train=True)
+    net.backward(np.ones_like(logits))
+    expected = {name: grad.copy() for name, grad in net.grads.items()}
+    net.forward(x, train=True)
+    x *= 3  # as a loop does that fills the same array with the next tile
+    net.backward(np.ones_like(logits))
+    assert all(np.array_equal(net.grads[name], grad) for name, grad in expected.items())
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_another_thread_may_predict_between_forward_and_backward(batch_norm: bool) -> None:
+    net = UNet(base_channels=2, depth=1, dropout=0, backend="numpy", batch_norm=batch_norm)
+    x, other = tile(net, extra=(1, 1)), tile(net, extra=(3, 2), seed=4)
+    logits = net.forward(x, train=True)
+    net.backward(logits)
+    expected = {name: grad.copy() for name, grad in net.grads.items()}
+    assert np.array_equal(net.forward(x, train=True), logits)
+    thread = threading.Thread(target=net.forward, args=(other,))
+    thread.start()
+    thread.join()
+    net.backward(logits)
+    assert all(np.array_equal(net.grads[name], grad) for name, grad in expected.items())
+
+
+@pytest.mark.parametrize("way", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
+@pytest.mark.parametrize("up", UPS)
+def test_copies_and_pickles_go_on_as_the_network(way: object, up: str) -> None:
+    net = UNet(base_channels=3, depth=2, up=up, backend="numpy", batch_norm=True)
+    x = tile(net)
+    net.forward(x, train=True)
+    other = way(net)
+    with pytest.raises(InputError, match=r"^backward: got no feature maps"):
+        other.backward(np.zeros((1, 2, 4, 4)))
+    assert {n: (a.tobytes(), a.strides) for n, a in other.params.items()} == {
+        n: (a.tobytes(), a.strides) for n, a in net.params.items()
+    }
+    assert other.xp is np
+    assert np.array_equal(other.forward(x), net.forward(x))
+    assert np.array_equal(other.forward(x, train=True), net.forward(x, train=True))
+    other.params["output.bias"] += 1
+    assert not np.array_equal(other.forward(x), net.forward(x))
+
+
 def test_integers_and_other_floats_are_cast() -> None:
     net = UNet(base_channels=1, depth=1, backend="numpy")
     x = np.random.default_rng(0).integers(0, 255, tile(net).shape)
@@ -302,11 +384,19 @@ def test_complex_images_are_refused() -> None:
     ("arguments", "message"),
     [
         ({"dropout": 1.0}, "dropout: got 1.0, expected 0 <= dropout < 1"),
+        ({"dropout": "0.5"}, "dropout: got '0.5', expected 0 <= dropout < 1"),
+        ({"dropout": None}, "dropout: got None, expected 0 <= dropout < 1"),
         ({"dtype": "float16"}, "dtype: got float16, expected float32 or float64"),
         ({"seed": -1}, "seed: got -1, expected an integer >= 0"),
+        ({"seed": 1.0}, "seed: got 1.0, expected an integer >= 0"),
+        ({"seed": True}, "seed: got True, expected an integer >= 0"),
         ({"depth": 0}, "depth: got 0, expected an integer >= 1"),
         ({"num_classes": 1}, "num_classes: got 1, expected an integer >= 2"),
+        ({"depth": np.array([2])}, "depth: got array([2]), expected an integer >= 1"),
         ({"padding": 2}, "padding: got 2, expected 0 (the paper) or 1"),
+        ({"padding": 1.0}, "padding: got 1.0, expected 0 (the paper) or 1"),
+        ({"padding": True}, "padding: got True, expected 0 (the paper) or 1"),
+        ({"padding": "1"}, "padding: got '1', expected 0 (the paper) or 1"),
         ({"up": "deconv"}, "up: got 'deconv', expected one of upconv, nearest, bilinear"),
         ({"batch_norm": 1}, "batch_norm: got 1, expected True or False"),
         ({"task": "count"}, "task: got 'count', expected one of segment, classify, detect"),
@@ -320,6 +410,17 @@ def test_complex_images_are_refused() -> None:
 def test_bad_arguments(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
         UNet(**arguments)
+
+
+def test_integers_of_numpy_are_integers(tmp_path: Path) -> None:
+    numbers = {"in_channels": 2, "num_classes": 3, "base_channels": 2, "depth": 1, "padding": 1}
+    plain = UNet(**numbers, seed=4, backend="numpy")
+    net = UNet(**{k: np.int16(v) for k, v in numbers.items()}, seed=np.uint8(4), backend="numpy")
+    assert net.architecture == plain.architecture
+    net.save(tmp_path / "weights.safetensors")  # JSON holds no integers of NumPy
+    x = np.random.default_rng(0).normal(size=(1, 2, 8, 8))
+    assert np.array_equal(net.forward(x), plain.forward(x))
+    assert np.array_equal(net.forward(x, train=True), plain.forward(x, train=True))
 
 
 def test_dtype_may_be_a_type() -> None:

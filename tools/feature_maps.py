@@ -34,8 +34,8 @@ class Watched(UNet):
 
     seen: dict[str, tuple[Image.Image, list[int]]]
 
-    def _forward_layer(self, layer: Layer, x: Any, skips: Any, rng: Any) -> tuple[Any, Any]:
-        y, cache = super()._forward_layer(layer, x, skips, rng)
+    def _forward_layer(self, layer: Layer, x: Any, skips: Any, *rest: Any) -> tuple[Any, Any]:
+        y, cache = super()._forward_layer(layer, x, skips, *rest)
         if is_box(layer):
             self.seen[layer.name] = mosaic(y[0], halves=layer.kind == "crop_concat")
         return y, cache

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from unet_np.errors import InputError
+from unet_np.errors import InputError, integer
 from unet_np.layer import Layer, Shape
 
 UPS = ("upconv", "nearest", "bilinear")
@@ -71,11 +71,10 @@ class Architecture:
     def __post_init__(self) -> None:
         minima = {"in_channels": 1, "num_classes": 2, "base_channels": 1, "depth": 1}
         for name, minimum in minima.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-                raise InputError(f"{name}: got {value!r}, expected an integer >= {minimum}")
-        if self.padding not in (0, 1):
+            object.__setattr__(self, name, integer(name, getattr(self, name), minimum))
+        if isinstance(self.padding, bool | float) or self.padding not in (0, 1):
             raise InputError(f"padding: got {self.padding!r}, expected 0 (the paper) or 1")
+        object.__setattr__(self, "padding", int(self.padding))
         for name, allowed in (("up", UPS), ("task", TASKS)):
             if getattr(self, name) not in allowed:
                 got = getattr(self, name)

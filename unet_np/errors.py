@@ -1,5 +1,6 @@
 """The errors that this package raises on purpose."""
 
+import operator
 from typing import Any
 
 
@@ -25,6 +26,39 @@ class MissingExtraError(ImportError):
 
 class TrainingError(RuntimeError):
     """Training cannot go on: the loss or the gradient is not finite or has exploded."""
+
+
+def integer(name: str, value: Any, minimum: int) -> int:
+    """The value as an `int`, NumPy's integers included; no bool and no float.
+
+    Parameters
+    ----------
+    name : str
+        Of the argument, for the message.
+    value
+        What was given.
+    minimum : int
+        The least that is allowed.
+
+    Raises
+    ------
+    InputError
+        If it is no integer, or less.
+
+    Examples
+    --------
+    >>> integer("depth", 4.0, 1)
+    Traceback (most recent call last):
+    ...
+    unet_np.errors.InputError: depth: got 4.0, expected an integer >= 1
+    """
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or number < minimum:
+        raise InputError(f"{name}: got {value!r}, expected an integer >= {minimum}")
+    return number
 
 
 def require(module: str, extra: str) -> Any:

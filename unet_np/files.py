@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,12 +17,14 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path beside `path` to write to; on success it becomes `path`.
 
     The temporary file is flushed to disk and renamed, so that a reader, a crash or
-    a full disk finds the old file or the new one, never half of one.
+    a full disk finds the old file or the new one, never half of one. A file that is replaced
+    keeps its mode; a new one has that of any new file.
 
     Parameters
     ----------
     path : path-like
-        The file to write. Its folder is made where it is missing.
+        The file to write. Its folder is made where it is missing. A link stays one: the file
+        that it leads to is written.
 
     Yields
     ------
@@ -31,7 +34,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises
     ------
     InputError
-        If `path` is a folder, or its folder cannot be made or written to.
+        If `path` is a folder, a device, or a link to one or in a circle, or its folder cannot
+        be made or written to.
 
     Examples
     --------
@@ -42,29 +46,53 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     >>> Path(folder, "a.txt").read_text()
     'whole'
     """
-    target = Path(path)
-    if target.is_dir():
-        raise InputError(f"path: got the folder {target}, expected the name of a file")
+    target = Path(os.path.realpath(path))
     try:
+        replaced = _mode(target)
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            prefix=f".{target.stem}-", suffix=target.suffix, dir=target.parent
-        )
+        temporary, new = _new_file(target)
     except OSError as error:
         raise InputError(
-            f"path: got {target}, expected a place that can be written to ({error.strerror})"
+            f"path: got {path}, expected a place that can be written to ({error.strerror})"
         ) from None
-    os.close(handle)
-    temporary = Path(name)
     try:
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
-        # mkstemp makes files private; a result is as readable as any other new file.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
+        # Whoever wrote it may have put a private file in its place.
+        os.chmod(temporary, new if replaced is None else replaced)
         os.replace(temporary, target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _mode(target: Path) -> int | None:
+    """Of the file that will be replaced; None where there is none."""
+    try:
+        mode = target.lstat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if stat.S_ISREG(mode):
+        return stat.S_IMODE(mode)
+    kinds = {stat.S_IFDIR: "folder", stat.S_IFLNK: "link in a circle"}
+    kind = kinds.get(stat.S_IFMT(mode), "device")
+    raise InputError(f"path: got the {kind} {target}, expected the name of a file")
+
+
+def _new_file(target: Path) -> tuple[Path, int]:
+    """An empty file of an unused name beside `target`, and its mode.
+
+    Not by `tempfile`, whose files are private: to give one the mode of any other new file, the
+    umask would have to be asked for, which for a moment changes it for all threads.
+    """
+    while True:
+        path = target.parent / f".{target.stem}-{secrets.token_hex(4)}{target.suffix}"
+        try:
+            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+        except FileExistsError:
+            continue
+        try:
+            return path, stat.S_IMODE(os.fstat(handle).st_mode)
+        finally:
+            os.close(handle)

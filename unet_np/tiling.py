@@ -18,7 +18,7 @@ import numpy as np
 
 from unet_np import backend
 from unet_np.architecture import Architecture
-from unet_np.errors import InputError
+from unet_np.errors import InputError, integer
 from unet_np.ops import softmax
 from unet_np.tile_memory import choose_tile, forward_bytes
 from unet_np.tile_plan import BORDERS, Span, plan_axis
@@ -115,8 +115,8 @@ def make_tiling(
     Raises
     ------
     InputError
-        If the tile is no valid input size or too small to be joined, if the budget is too
-        small for any tile, or the batch is less than 1.
+        If the network has no map to be cut, the tile is no valid input size or too small to be
+        joined, the budget is too small for any tile, or the batch is less than 1.
 
     Examples
     --------
@@ -127,12 +127,15 @@ def make_tiling(
     >>> len(tiling), [span.place for span in tiling.rows]
     (4, [slice(0, 384, None), slice(384, 512, None)])
     """
-    if batch is not None and batch < 1:
-        raise InputError(f"batch: got {batch}, expected an integer >= 1")
+    if not architecture.has_map:
+        raise InputError("task: got classify, expected a network whose output is a map")
+    memory_budget = integer("memory_budget", memory_budget, 1)
+    if batch is not None:
+        batch = integer("batch", batch, 1)
     if tile is None:
         chosen = choose_tile(architecture, size, memory_budget, itemsize)
     else:
-        height, width = (tile, tile) if isinstance(tile, int | np.integer) else tile
+        height, width = _sides(tile)
         chosen = (_usable(architecture, size[0], height), _usable(architecture, size[1], width))
     rows = plan_axis(architecture, size[0], chosen[0])
     columns = plan_axis(architecture, size[1], chosen[1])
@@ -317,6 +320,14 @@ def _checked_image(architecture: Architecture, image: Array) -> Array:
     ):
         raise InputError("image: got NaN or infinity, expected finite numbers")
     return image
+
+
+def _sides(tile: int | tuple[int, int]) -> tuple[int, int]:
+    """Height and width."""
+    sides = tile if isinstance(tile, tuple | list) else (tile, tile)
+    if len(sides) != 2:
+        raise InputError(f"tile: got {tile!r}, expected one number, or height and width")
+    return integer("tile", sides[0], 1), integer("tile", sides[1], 1)
 
 
 def _usable(architecture: Architecture, size: int, tile: int) -> int:

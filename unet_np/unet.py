@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
@@ -13,13 +14,24 @@ import numpy as np
 from unet_np import backend, ops
 from unet_np.architecture import Architecture
 from unet_np.backend import STREAMS, Array
-from unet_np.errors import InputError
+from unet_np.errors import InputError, integer
 from unet_np.init import gaussian_init, initial_buffers, store_weight
 from unet_np.layer import Layer
 from unet_np.summary import summary
 from unet_np.weights import read_weights, write_weights
 
 DTYPES = ("float32", "float64")
+
+
+class _Kept(threading.local):
+    """What a forward pass leaves for the backward pass on the same thread.
+
+    Other threads may predict with the network meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self.caches: dict[str, Any] = {}
+        self.shape: tuple[int, ...] = ()
 
 
 class UNet:
@@ -103,25 +115,22 @@ class UNet:
         self.architecture = Architecture(
             in_channels, num_classes, base_channels, depth, padding, up, batch_norm, task
         )
-        if not 0 <= dropout < 1:
-            raise InputError(f"dropout: got {dropout}, expected 0 <= dropout < 1")
+        if not isinstance(dropout, int | float | np.floating) or not 0 <= dropout < 1:
+            raise InputError(f"dropout: got {dropout!r}, expected 0 <= dropout < 1")
         if str(dtype) not in DTYPES and getattr(dtype, "__name__", "") not in DTYPES:
             raise InputError(f"dtype: got {dtype}, expected {' or '.join(DTYPES)}")
-        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-            raise InputError(f"seed: got {seed!r}, expected an integer >= 0")
         self.dropout = float(dropout)
         self.dtype = np.dtype(dtype)
-        self.seed = seed
+        self.seed = integer("seed", seed, 0)
         self.xp = _backend_get(backend)
         self.params: OrderedDict[str, Array] = OrderedDict(
-            gaussian_init(self.architecture, seed, self.xp, self.dtype)
+            gaussian_init(self.architecture, self.seed, self.xp, self.dtype)
         )
         self.grads: OrderedDict[str, Array] = OrderedDict()
         self.buffers: OrderedDict[str, Array] = OrderedDict(
             initial_buffers(self.architecture, self.xp, self.dtype)
         )
-        self._training = self._keeping = False
-        self._caches: dict[str, Any] = {}
+        self._kept = _Kept()
         self._dropout_calls = 0
 
     def forward(
@@ -132,7 +141,7 @@ class UNet:
         Parameters
         ----------
         x : array (B, in_channels, H, W)
-            Of the network's library; cast to its dtype.
+            Of the network's library; cast to its dtype. May be changed before `backward`.
         train : bool
             Whether dropout is on, and batch normalisation takes the statistics of this batch.
         rng : generator, optional
@@ -157,10 +166,10 @@ class UNet:
         self.architecture.check_input(x.shape)
         if x.dtype.kind not in "fiub":
             raise InputError(f"x: got dtype {x.dtype}, expected real numbers")
-        x = x.astype(self.dtype, copy=False)
         keep = train if keep is None else keep
-        self._training, self._keeping = train, keep
-        self._caches = {}
+        x = x.astype(self.dtype, copy=keep)  # the caller may fill the same array again
+        caches: dict[str, Any] = {}
+        self._kept.caches = {}
         if keep:
             self.grads.clear()  # as large as the parameters, and no longer true
         if train and self.dropout and rng is None:
@@ -171,16 +180,23 @@ class UNet:
         wanted = {layer.skip for layer in self.architecture.layers if layer.skip}
         with backend.single_threaded_blas():
             for layer in self.architecture.layers:
-                x, cache = self._forward_layer(layer, x, skips, rng if train else None)
+                x, cache = self._forward_layer(layer, x, skips, rng, train, keep)
                 if keep:
-                    self._caches[layer.name] = cache
+                    caches[layer.name] = cache
                 if layer.name in wanted:
                     skips[layer.name] = x
                 del cache
+        self._kept.caches, self._kept.shape = caches, x.shape
         return x
 
     def _forward_layer(
-        self, layer: Layer, x: Array, skips: dict[str, Array], rng: Any
+        self,
+        layer: Layer,
+        x: Array,
+        skips: dict[str, Array],
+        rng: Any = None,
+        train: bool = False,
+        keep: bool = False,
     ) -> tuple[Array, Any]:
         if layer.kind == "conv":
             return ops.conv2d(x, *self._weights(layer), padding=layer.padding)
@@ -194,19 +210,18 @@ class UNet:
         if layer.kind == "crop_concat":
             return ops.crop_concat(skips.pop(layer.skip), x)
         if layer.kind == "dropout":
-            if rng is None or not self.dropout:
-                return x, None
-            return ops.dropout(x, self.dropout, rng)
-        return self._forward_later_layer(layer, x)
+            return ops.dropout(x, self.dropout, rng) if train and self.dropout else (x, None)
+        return self._forward_later_layer(layer, x, train, keep)
 
-    def _forward_later_layer(self, layer: Layer, x: Array) -> tuple[Array, Any]:
+    def _forward_later_layer(
+        self, layer: Layer, x: Array, train: bool, keep: bool
+    ) -> tuple[Array, Any]:
         """What the paper's network does not have."""
         if layer.kind == "batch_norm":
             # In place too: what a convolution gives is read by nobody else.
             mean, var = (self.buffers[f"{layer.name}.{name}"] for name in ("mean", "var"))
             weight, bias = self._weights(layer)
-            how = {"train": self._training, "keep": self._keeping, "overwrite": True}
-            return ops.batch_norm(x, weight, bias, mean, var, **how)
+            return ops.batch_norm(x, weight, bias, mean, var, train, keep, overwrite=True)
         if layer.kind == "upsample":
             return ops.upsample(x, layer.mode, layer.padding)
         if layer.kind == "global_pool":
@@ -222,12 +237,13 @@ class UNet:
     def backward(self, grad_logits: Array, need_grad_x: bool = True) -> Array | None:
         """Gradients of everything, from the gradient of the logits; fills `grads`.
 
-        Frees what `forward` kept, so it can be called once for each forward pass.
+        Frees what `forward` kept, so it can be called once for each forward pass, on the same
+        thread.
 
         Parameters
         ----------
         grad_logits : array (B, num_classes, H', W')
-            dE/dlogits.
+            dE/dlogits, in the shape of the logits.
         need_grad_x : bool
             False saves the work for the gradient of the image, which training does not ask
             for.
@@ -240,21 +256,33 @@ class UNet:
         Raises
         ------
         InputError
-            If no forward pass has kept its feature maps, or the shape is not the logits'.
+            If no forward pass of this thread has kept its feature maps, or the shape is not the
+            logits', or these are no real numbers.
+        TypeError
+            If `grad_logits` is an array of the other library.
         """
-        if not self._caches:
+        kept = self._kept
+        if not kept.caches:
             raise InputError(
                 "backward: got no feature maps, expected forward(x, train=True) or "
                 "forward(x, keep=True) before each backward"
             )
         backend.array_module(grad_logits, self.params["output.bias"])
+        if grad_logits.shape != kept.shape:
+            raise InputError(
+                f"grad_logits: got shape {grad_logits.shape}, expected {kept.shape} as the logits"
+            )
+        if grad_logits.dtype.kind not in "fiub":
+            raise InputError(f"grad_logits: got dtype {grad_logits.dtype}, expected real numbers")
+        # Taken away first: after an interrupt half of them would be left.
+        caches, kept.caches = kept.caches, {}
         grads: dict[str, Array] = {}
         skip_grads: dict[str, Array] = {}
         grad: Any = grad_logits.astype(self.dtype, copy=False)
         first = self.architecture.layers[0]
         with backend.single_threaded_blas():
             for layer in reversed(self.architecture.layers):
-                cache = self._caches.pop(layer.name)
+                cache = caches.pop(layer.name)
                 if layer.name in skip_grads:
                     grad += skip_grads.pop(layer.name)
                 need = need_grad_x or layer is not first
@@ -305,6 +333,23 @@ class UNet:
         grad_x, grads[f"{layer.name}.weight"], grads[f"{layer.name}.bias"] = result
         return grad_x
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without feature maps, and the library by its name: for copies and other processes."""
+        return {**self.__dict__, "xp": self.xp.__name__, "_kept": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, xp=_backend_get(state["xp"]), _kept=_Kept())
+        self.params = self._stored(self.params)
+
+    def _stored(self, params: Mapping[str, Array]) -> OrderedDict[str, Array]:
+        """Copies, each in the memory order in which it is read."""
+        kinds = {f"{layer.name}.weight": layer.kind for layer in self.architecture.layers}
+        stored = OrderedDict()
+        for name in self.params:
+            array = backend.asarray(params[name], self.xp)
+            stored[name] = store_weight(kinds.get(name, "bias"), array, self.xp, self.dtype)
+        return stored
+
     def summary(self, input_shape: tuple[int, int, int, int] | None = None) -> str:
         """The network as text: each layer with kernel, output shape and parameters.
 
@@ -339,12 +384,7 @@ class UNet:
             If a name is missing or unknown, a shape differs, or a number is not finite.
         """
         self._check_arrays(params, self.params)
-        kinds = {f"{layer.name}.weight": layer.kind for layer in self.architecture.layers}
-        stored = OrderedDict()
-        for name in self.params:
-            array = backend.asarray(params[name], self.xp)
-            stored[name] = store_weight(kinds.get(name, "bias"), array, self.xp, self.dtype)
-        self.params = stored
+        self.params = self._stored(params)
 
     def set_buffers(self, buffers: dict[str, Array]) -> None:
         """Copy running statistics into the network: all of them or, on an error, none.
