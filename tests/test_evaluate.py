@@ -154,7 +154,11 @@ def test_files_go_together_by_name_or_number_or_in_order(tmp_path, capsys, found
         (("a", "b", "c7"), ("x", "y", "z8"), "none for z8.tif"),
         (("a1", "b1", "b2"), ("x1", "x2", "y2"), "got b1.tif where, in order, x2.tif is"),
         (("a", "b", "c"), ("b", "c", "d"), "none for d.tif"),
-        (("a", "b", "b_mask"), ("a", "b", "c"), "b.tif and b_mask.tif, which mean the same"),
+        (("a", "b", "b_mask"), ("a", "b", "c"), "none for c.tif"),
+        (("a", "b_p", "b_pred"), ("a", "b", "c"), "none for c.tif"),
+        (("a", "b_mask", "b_pred"), ("a", "b", "c"), "b_mask.tif and b_pred.tif, which mean the"),
+        (("a", "b", "c"), ("a", "b_gt", "b_mask"), "b_gt.tif and b_mask.tif, which mean the same"),
+        (("d0.5", "d0.25", "e"), ("d0.5_gt", "d0.05_gt", "e"), "none for d0.05_gt.tif"),
     ],
 )
 def test_names_that_contradict_each_other_are_one_line(tmp_path, capsys, found, truth, message):
@@ -164,6 +168,35 @@ def test_names_that_contradict_each_other_are_one_line(tmp_path, capsys, found, 
     assert (status, result) == (2, None)
     assert message in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("found", "truth"),
+    [
+        (("dose0.5", "dose0.05", "dose0.005"), ("dose0.5", "dose0.05", "dose0.005")),
+        (("1", "image1", "image_1"), ("1", "image1", "image_1")),
+        (("1-labels", "image1-labels", "1x-labels"), ("1", "image1", "1x")),
+        (("A", "a", "a_mask"), ("A", "a", "a_mask")),
+    ],
+)
+def test_names_that_are_alike_go_with_their_own(tmp_path, capsys, found, truth):
+    write_frames(tmp_path / "found", [f"{name}.tif" for name in found])
+    write_frames(tmp_path / "truth", [f"{name}.tif" for name in truth])
+    status, error, result = evaluated(tmp_path, capsys)
+    assert (status, error) == (0, "")
+    assert result["scores"]["seg_measure"]["slices"] == [1, 1, 1]
+    assert (result["pairs"], result["left_out"]) == ("by name", 0)
+
+
+def test_what_has_its_own_name_needs_no_other(tmp_path, capsys):
+    write_frames(tmp_path / "found", ["a.tif", "a_mask.tif", "b.tif"])
+    write_frames(tmp_path / "truth", ["a.tif", "b_gt.tif"], CELLS[::2])
+    status, error, result = evaluated(tmp_path, capsys)
+    assert (status, error) == (
+        0,
+        "prediction: 1 file has no labels and is left out, a_mask.tif\n",
+    )
+    assert result["scores"]["seg_measure"]["slices"] == [1, 1]
 
 
 @settings(deadline=None)

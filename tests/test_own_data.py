@@ -19,7 +19,7 @@ from unet_np.errors import InputError
 from unet_np.images import normalise, write_png, write_tiff
 from unet_np.own_data import read_pairs
 from unet_np.own_masks import read_meaning
-from unet_np.own_names import pair_names
+from unet_np.own_names import pair_labels, pair_names
 from unet_np.samples import prepare
 from unet_np.train import train
 
@@ -118,6 +118,48 @@ def test_every_name_finds_its_own(order, pattern):
     masks = [Path(pattern.format(names[i]) + ".tif") for i in order]
     pairs = pair_names([Path(f"{name}.png") for name in names], masks)
     assert {(i.stem, m.stem) for i, m in pairs} == {(n, pattern.format(n)) for n in names}
+
+
+ALIKE = ["dose0.5", "dose0.05", "1", "image1", "img_1", "A", "a", "01", "x_mask", "x", "x_seg_mask"]
+
+
+@given(st.permutations(ALIKE), st.sampled_from(["{}.png", "{}.tif", "{}_gt.png", "gt-{}.tif"]))
+def test_names_that_are_alike_find_their_own(names, pattern):
+    """Equal but for one thing, that decides, whatever else the names would mean."""
+    # Of a word at each end the last is taken off.
+    names = [name for name in names if not (pattern[0] == "g" and name.endswith("_mask"))]
+    images, masks = ([Path(p.format(name)) for name in names] for p in ("{}.png", pattern))
+    expected = sorted(zip(images, masks, strict=True))
+    assert pair_names(images, masks[::-1]) == expected
+    assert sorted((a, b) for b, a in pair_labels(masks[::-1], images).pairs) == expected
+    assert sorted(pair_labels(images, masks[:3]).pairs) == [
+        pair for pair in expected if pair[1] in masks[:3]
+    ]
+
+
+@given(st.sets(st.text("aA01._- ", min_size=1, max_size=5).map(lambda n: f"{n}x"), min_size=2))
+def test_equal_names_always_go_together(names):
+    paths = [Path(f"{name}.png") for name in names]
+    assert pair_names(paths, paths[::-1]) == sorted(zip(paths, paths, strict=True))
+
+
+def test_alike_files_of_folders_are_trained_on(folder):
+    for old, new in (("c0", "dose0.5"), ("c1", "dose0.05"), ("c2", "image0.5")):
+        for side in ("images", "masks"):
+            next((folder / side).glob(f"{old}.*")).rename(folder / side / f"{new}.png")
+    data = read(folder)
+    assert data.ids == ("dose0.05", "dose0.5", "image0.5")
+    for place, number in enumerate((1, 0, 2)):
+        assert np.array_equal(data.images[place], image(number))
+        assert np.array_equal(data.instances[place], cells(number))
+
+
+def test_a_missing_mask_of_alike_names(folder):
+    images = [Path("dose0.5.png"), Path("dose0.05.png")]
+    with pytest.raises(InputError, match=r"masks: got none for dose0.05.png, expected a name such"):
+        pair_names(images, [Path("dose0.5_mask.png")])
+    with pytest.raises(InputError, match=r"images: got none for the mask dose0.05_mask.png"):
+        pair_names([Path("dose0.5.png")], [Path(f"{path.stem}_mask.png") for path in images])
 
 
 def test_a_missing_mask_names_the_nearest(folder):

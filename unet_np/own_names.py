@@ -1,11 +1,18 @@
-"""Which mask belongs to which image, and which labels to which prediction, by file names."""
+"""Which mask belongs to which image, and which labels to which prediction, by file names.
+
+One rule for both. Files of one name go together first; of the rest, those of one name without the
+ending; without one known word, such as ``_mask``, at its end or else at its beginning; and without
+any such word, upper case and leading zeros. Where no name has a partner so, the numbers in the
+names decide, as in ``t000.tif`` and ``man_seg000.tif``. What then is left is an error that names
+the nearest file.
+"""
 
 from __future__ import annotations
 
 import difflib
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,11 +21,14 @@ from unet_np.errors import InputError
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 """Endings of the files that are read."""
 
-_MASK_WORD = re.compile(
+_MASK_WORDS = (
     "masks?|labels?|gt|groundtruth|truth|seg|segmentations?|annotated|annotations?|instances?|"
     "binary|cp|man|manual|target|probability|probabilities|prediction|predictions|pred"
 )
-_IMAGE_WORD = re.compile("images?|imgs?|im|raw|input")
+_MASK_WORD = re.compile(_MASK_WORDS)
+_KNOWN_WORD = re.compile(f"{_MASK_WORDS}|images?|imgs?|im|raw|input")
+_LAST_WORD = re.compile(rf"(?<=.)[\W_]+({_KNOWN_WORD.pattern})$", re.IGNORECASE)
+_FIRST_WORD = re.compile(rf"^({_KNOWN_WORD.pattern})[\W_]+(?=.)", re.IGNORECASE)
 
 
 def list_images(folder: Path, argument: str) -> list[Path]:
@@ -60,10 +70,9 @@ def list_images(folder: Path, argument: str) -> list[Path]:
 def pair_names(images: Sequence[Path], masks: Sequence[Path]) -> list[tuple[Path, Path]]:
     """Each image with its mask.
 
-    Names need not be equal: upper and lower case, leading zeros, the ending, and words such as
-    ``_mask``, ``-labels``, ``_seg``, ``_gt`` or ``img_`` do not count. Where no name has a partner
-    then, the numbers in the names decide, as in ``t000.tif`` and ``man_seg000.tif``. One image
-    and one mask always go together.
+    Equal names go first, and then those that differ in the ending, in a word such as ``_mask``,
+    ``-labels``, ``_seg``, ``_gt`` or ``img_``, in upper case or in leading zeros; the rule stands
+    at the head of this module. One image and one mask always go together.
 
     Parameters
     ----------
@@ -78,7 +87,7 @@ def pair_names(images: Sequence[Path], masks: Sequence[Path]) -> list[tuple[Path
     Raises
     ------
     InputError
-        If a file is without its partner, or two names mean the same; names the nearest.
+        If a file is without its partner, or two have the same; names the nearest.
 
     Examples
     --------
@@ -93,25 +102,23 @@ cell1_mask.png; nearest is cel1_mask.png
     """
     if len(images) == len(masks) == 1:
         return [(images[0], masks[0])]
-    left, right = _by_key(images, masks, _words)
-    if not left.keys() & right.keys():
-        left, right = _by_key(images, masks, _numbers)
-    if left and left.keys() == right.keys():
-        return sorted((left[key], right[key]) for key in left)
-    _refuse_doubles(images, "images")
-    _refuse_doubles(masks, "masks")
-    left, right = ({_words(path): path for path in paths} for paths in (images, masks))
-    alone = next((path for key, path in sorted(left.items()) if key not in right), None)
-    if alone is not None:
-        wanted = f"{alone.stem}_mask.png"
+    pairs, _ = _match(images, masks)
+    alone = [
+        _rest(paths, found) for paths, found in zip((images, masks), _sides(pairs), strict=True)
+    ]
+    if not any(alone):
+        return sorted(pairs)
+    _refuse_doubles(images, alone[0], "images")
+    _refuse_doubles(masks, alone[1], "masks")
+    if alone[0]:
+        wanted = f"{alone[0][0].stem}_mask.png"
         raise InputError(
-            f"masks: got none for {alone.name}, expected a name such as {wanted}; "
-            f"{_nearest(alone, [right[key] for key in right if key not in left] or masks)}"
+            f"masks: got none for {alone[0][0].name}, expected a name such as {wanted}; "
+            f"{_nearest(alone[0][0], alone[1] or masks)}"
         )
-    alone = next(path for key, path in sorted(right.items()) if key not in left)
     raise InputError(
-        f"images: got none for the mask {alone.name}, expected as many images as masks; "
-        f"{_nearest(alone, [left[key] for key in left if key not in right] or images)}"
+        f"images: got none for the mask {alone[1][0].name}, expected as many images as masks; "
+        f"{_nearest(alone[1][0], images)}"
     )
 
 
@@ -136,9 +143,9 @@ class Pairing(NamedTuple):
 def pair_labels(predictions: Sequence[Path], labels: Sequence[Path]) -> Pairing:
     """The prediction that belongs to each file of labels.
 
-    Names decide first and the numbers in them next, both as `pair_names` reads them, but there may
-    be more predictions than labels: of a video often only some frames are annotated. Only where
-    there is neither a name nor a number to go by do as many files go together in order.
+    By the rule of `pair_names`, but there may be more predictions than labels: of a video often
+    only some frames are annotated. Only where there is neither a name nor a number to go by do as
+    many files go together in order.
 
     Parameters
     ----------
@@ -148,7 +155,7 @@ def pair_labels(predictions: Sequence[Path], labels: Sequence[Path]) -> Pairing:
     Raises
     ------
     InputError
-        If labels are without a prediction, two names mean the same, or what would go together in
+        If labels are without a prediction, two files have the same, or what would go together in
         order has different numbers.
 
     Examples
@@ -165,20 +172,28 @@ def pair_labels(predictions: Sequence[Path], labels: Sequence[Path]) -> Pairing:
     unet_np.errors.InputError: prediction: got none for gt011.tif, expected one with its name or \
 its numbers; nearest are t10.tif, t9.tif
     """
-    for how, key_of in (("by name", _words), ("by number", _numbers)):
-        left, right = _by_key(predictions, labels, key_of)
-        if right and right.keys() <= left.keys():
-            both = {left[key]: right[key] for key in right}
-            alone = [left[key] for key in left.keys() - right.keys()]
-            return Pairing(
-                [(path, both[path]) for path in in_order(list(both))], how, in_order(alone)
-            )
-        if key_of is _words and {*map(_words, predictions)} & {*map(_words, labels)}:
-            _refuse_doubles(predictions, "prediction")
-            _refuse_doubles(labels, "labels")
-            _refuse_missing(predictions, labels, _words)
-    if any(map(_numbers, predictions)):
-        _refuse_missing(predictions, [path for path in labels if _numbers(path)], _numbers)
+    pairs, how = _match(predictions, labels)
+    found, labelled = _sides(pairs)
+    alone, missing = _rest(predictions, found), in_order(_rest(labels, labelled))
+    if not missing:
+        partner = dict(pairs)
+        ordered = [(path, partner[path]) for path in in_order(found)]
+        return Pairing(ordered, how, in_order(alone))
+    if how == "by name":
+        # Without labels of that name a second prediction would simply be left out.
+        wanted = {_words(path) for path in missing}
+        _refuse_doubles(predictions, [p for p in alone if _words(p) in wanted], "prediction")
+        _refuse_doubles(labels, missing, "labels")
+    elif any(map(_numbers, predictions)):
+        keys = {_numbers(path) for path in predictions}
+        missing = [path for path in missing if _numbers(path) and _numbers(path) not in keys]
+    else:
+        missing = []
+    if missing:
+        raise InputError(
+            f"prediction: got none for {missing[0].name}, expected one with its name or its "
+            f"numbers; {_nearest(missing[0], predictions)}"
+        )
     return Pairing(_pair_in_order(predictions, labels), "in order", [])
 
 
@@ -208,10 +223,55 @@ def split_folder(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     return [path for path in paths if path not in masks], masks
 
 
-def _all_words(path: Path) -> list[str]:
+def _match(first: Sequence[Path], second: Sequence[Path]) -> tuple[list[tuple[Path, Path]], str]:
+    """The files that go together, and whether by name or by number; the rest is left."""
+    pairs: list[tuple[Path, Path]] = []
+    for keys in _NAMES:
+        left, right = (
+            _singles(_rest(paths, found), key_of)
+            for paths, found, key_of in zip((first, second), _sides(pairs), keys, strict=True)
+        )
+        pairs += [(path, right[key]) for key, path in left.items() if key in right]
+    if pairs or {*map(_words, first)} & {*map(_words, second)}:
+        return pairs, "by name"
+    left, right = _singles(first, _numbers), _singles(second, _numbers)
+    if len(left) < len(first) or len(right) < len(second) or () in (*left, *right):
+        return [], "by number"  # a number that two have tells nothing
+    return [(path, right[key]) for key, path in left.items() if key in right], "by number"
+
+
+def _sides(pairs: Sequence[tuple[Path, Path]]) -> tuple[list[Path], list[Path]]:
+    return [first for first, _ in pairs], [second for _, second in pairs]
+
+
+def _rest(paths: Sequence[Path], found: Sequence[Path]) -> list[Path]:
+    known = set(found)
+    return sorted(path for path in paths if path not in known)
+
+
+def _singles(paths: Sequence[Path], key_of: Callable[[Path], Hashable]) -> dict[Hashable, Path]:
+    """The files whose key no other has, by key."""
+    counts = Counter(map(key_of, paths))
+    return {key_of(path): path for path in paths if counts[key_of(path)] == 1}
+
+
+def _name(path: Path) -> str:
+    return path.name
+
+
+def _stem(path: Path) -> str:
     # OME writes two endings.
-    stem = path.stem.lower().removesuffix(".ome")
-    stem = re.sub(r"\d+", lambda number: number[0].lstrip("0") or "0", stem)
+    return re.sub(r"\.ome$", "", path.stem, flags=re.IGNORECASE)
+
+
+def _without_one_word(path: Path) -> str:
+    stem = _stem(path)
+    return _LAST_WORD.sub("", stem) if _LAST_WORD.search(stem) else _FIRST_WORD.sub("", stem)
+
+
+def _all_words(path: Path) -> list[str]:
+    # Zeros lead where a number begins, and not behind the point of 0.05.
+    stem = re.sub(r"(?<!\d[.,])(?<!\d)0+(?=\d)", "", _stem(path).lower())
     return [word for word in re.split(r"[\W_]+", stem) if word]
 
 
@@ -224,22 +284,23 @@ def _words(path: Path) -> tuple[str, ...]:
 
 
 def _tells(word: str) -> bool:
-    return bool(_MASK_WORD.fullmatch(word) or _IMAGE_WORD.fullmatch(word))
+    return bool(_KNOWN_WORD.fullmatch(word))
+
+
+# What a name is taken for on either side, the most exact first. That img_1 has the mask img_1_gt
+# comes before 1 and img_1 both being 1.
+_NAMES: tuple[tuple[Callable[[Path], Hashable], Callable[[Path], Hashable]], ...] = (
+    (_name, _name),
+    (_stem, _stem),
+    (_stem, _without_one_word),
+    (_without_one_word, _stem),
+    (_without_one_word, _without_one_word),
+    (_words, _words),
+)
 
 
 def _numbers(path: Path) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", path.stem))
-
-
-def _by_key(
-    images: Sequence[Path], masks: Sequence[Path], key_of: Callable[[Path], tuple]
-) -> tuple[dict, dict]:
-    """Key to path on both sides; empty where a key is missing or stands for two."""
-    sides = []
-    for paths in (images, masks):
-        keys = {key_of(path): path for path in paths}
-        sides.append(keys if len(keys) == len(paths) and () not in keys else {})
-    return sides[0], sides[1]
 
 
 def _pair_in_order(predictions: Sequence[Path], labels: Sequence[Path]) -> list[tuple[Path, Path]]:
@@ -259,27 +320,18 @@ def _pair_in_order(predictions: Sequence[Path], labels: Sequence[Path]) -> list[
     return pairs
 
 
-def _refuse_missing(
-    predictions: Sequence[Path], labels: Sequence[Path], key_of: Callable[[Path], tuple]
-) -> None:
-    keys = {key_of(path) for path in predictions}
-    alone = next((path for path in in_order(labels) if key_of(path) not in keys), None)
-    if alone is not None:
-        raise InputError(
-            f"prediction: got none for {alone.name}, expected one with its name or its numbers; "
-            f"{_nearest(alone, predictions)}"
-        )
-
-
-def _refuse_doubles(paths: Sequence[Path], argument: str) -> None:
-    seen: dict[tuple[str, ...], Path] = {}
-    for path in sorted(paths):
-        other = seen.setdefault(_words(path), path)
-        if other != path:
-            raise InputError(
-                f"{argument}: got {other.name} and {path.name}, which mean the same image, "
-                "expected one of the two"
-            )
+def _refuse_doubles(paths: Sequence[Path], alone: Sequence[Path], argument: str) -> None:
+    """Refuse two of one side for one of the other, of which at least one found no partner."""
+    # Of names that are the same only loosely, one may well have found its own partner.
+    for key_of, among in ((_without_one_word, paths), (_words, alone)):
+        counts = Counter(map(key_of, among))
+        for path in alone:
+            if counts[key_of(path)] > 1:
+                first, second, *_ = sorted(p for p in among if key_of(p) == key_of(path))
+                raise InputError(
+                    f"{argument}: got {first.name} and {second.name}, which mean the same image, "
+                    "expected one of the two"
+                )
 
 
 def _nearest(path: Path, others: Sequence[Path]) -> str:
