@@ -167,3 +167,9 @@ def test_summary_counts_what_batch_norm_brings() -> None:
 def test_the_paper_s_table_has_no_trace_of_the_options() -> None:
     kinds = {layer.kind for layer in Architecture().layers}
     assert kinds == {"conv", "relu", "pool", "upconv", "crop_concat", "dropout"}
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_truth_of_numpy_is_truth(value: bool) -> None:
+    assert type(Architecture(batch_norm=np.bool_(value)).batch_norm) is bool
+    assert Architecture(batch_norm=np.bool_(value)) == Architecture(batch_norm=value)

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from unet_np.errors import InputError, integer
 from unet_np.layer import Layer, Shape
 
@@ -79,8 +81,9 @@ class Architecture:
             if getattr(self, name) not in allowed:
                 got = getattr(self, name)
                 raise InputError(f"{name}: got {got!r}, expected one of {', '.join(allowed)}")
-        if not isinstance(self.batch_norm, bool):
+        if not isinstance(self.batch_norm, bool | np.bool_):
             raise InputError(f"batch_norm: got {self.batch_norm!r}, expected True or False")
+        object.__setattr__(self, "batch_norm", bool(self.batch_norm))
         if self.task == "detect":
             # 2 is what stands there if nobody said anything.
             if self.num_classes not in (2, DETECT_CHANNELS):
