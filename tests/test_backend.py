@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unet_np import InputError, MissingExtraError, backend, host
+from unet_np import InputError, MissingExtraError, backend
 
 
 def test_get_follows_argument_then_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,51 +165,3 @@ def test_channels_last_memory(xp: object) -> None:
     assert float(x.sum()) == 0
     sums = backend.channel_sums(xp.ones((2, 3, 4, 5)))
     assert backend.to_numpy(sums).tolist() == [40, 40, 40]
-
-
-def test_freed_memory_is_used_again_but_never_more_kept_than_was_in_use() -> None:
-    pool = host.Pool()
-    first, second = pool.take(1000), pool.take(500)
-    pool.returned.extend([first, second])
-    again = pool.take(950)
-    assert again is first  # within the slack
-    assert pool.take(800) is not second  # too small; and 950 + 800 + 500 is more than the worst
-    assert pool.free == []
-    assert pool.most >= pool.in_use == 1800
-
-
-@given(st.lists(st.tuples(st.booleans(), st.integers(1, 100)), max_size=60))
-def test_pool_holds_no_more_than_was_in_use_at_the_worst(
-    actions: list[tuple[bool, int]],
-) -> None:
-    pool = host.Pool()
-    live: list[np.ndarray] = []
-    worst = 0
-    for take, number in actions:
-        if take or not live:
-            live.append(pool.take(number * 1000))
-        else:
-            pool.returned.append(live.pop(number % len(live)))
-        in_use = sum(block.size for block in live)
-        worst = max(worst, in_use)
-        held = in_use + sum(b.size for b in pool.free) + sum(b.size for b in pool.returned)
-        assert held <= worst
-        assert len({id(block) for block in [*live, *pool.free]}) == len(live) + len(pool.free)
-    pool.release()
-    assert pool.free == []
-
-
-def test_arrays_that_live_never_share_memory() -> None:
-    backend.release_memory()
-    shape = (600, 600)
-    arrays = [backend.empty(np, shape, "float32") for _ in range(4)]
-    view = arrays[0][10:20].T
-    address = arrays[0].ctypes.data
-    del arrays[0]
-    others = [backend.empty(np, shape, "float32") for _ in range(4)]
-    assert address not in {array.ctypes.data for array in others}  # the view still lives
-    del view, others
-    assert address in {backend.empty(np, shape, "float32").ctypes.data, address}
-    for number, array in enumerate(arrays):
-        array[...] = number
-    assert [float(array.mean()) for array in arrays] == [0, 1, 2]

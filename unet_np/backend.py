@@ -23,11 +23,12 @@ from unet_np.host import (
     Item,
     Result,
     limited_blas,
-    release_memory,
     run_serially,
     set_thread_count,
     single_threaded_blas,
+    submit,
     thread_count,
+    using_threads,
 )
 
 __all__ = [
@@ -40,7 +41,6 @@ __all__ = [
     "block_elements",
     "channel_sums",
     "default_rng",
-    "empty",
     "empty_channels_last",
     "for_row_blocks",
     "get",
@@ -49,14 +49,15 @@ __all__ = [
     "ndimage",
     "parallel_map",
     "pool_bytes",
-    "release_memory",
     "run_serially",
     "scratch",
     "set_thread_count",
     "single_threaded_blas",
+    "submit",
     "synchronize",
     "thread_count",
     "to_numpy",
+    "using_threads",
 ]
 
 Array = Any  # numpy.ndarray or cupy.ndarray
@@ -221,32 +222,14 @@ def allow_tf32() -> None:
 
 
 def pool_bytes(xp: ModuleType) -> int:
-    """The most bytes that large arrays of library `xp` have taken at once, scratch included.
-
-    Counted since `release_memory` on the host, since the start on a GPU.
+    """The most bytes that CuPy's memory pool has taken from the GPU; NumPy has none.
 
     Examples
     --------
-    >>> release_memory()
-    >>> before = pool_bytes(np)
-    >>> _ = empty(np, (2**20,), "float32")
-    >>> pool_bytes(np) - before
-    4194304
+    >>> pool_bytes(np)
+    0
     """
-    if is_device(xp):
-        return int(xp.get_default_memory_pool().total_bytes())
-    return host.pool.most
-
-
-def empty(xp: ModuleType, shape: tuple[int, ...], dtype: Any) -> Array:
-    """An uninitialised array from the memory pool of `xp`.
-
-    Examples
-    --------
-    >>> empty(np, (2, 3), "float32").shape
-    (2, 3)
-    """
-    return xp.empty(shape, dtype) if is_device(xp) else host.empty(shape, dtype)
+    return int(xp.get_default_memory_pool().total_bytes()) if is_device(xp) else 0
 
 
 def empty_channels_last(
@@ -260,7 +243,7 @@ def empty_channels_last(
     (240, 4, 60, 12)
     """
     batch, channels, height, width = shape
-    array = empty(xp, (batch, height, width, channels), dtype)
+    array = xp.empty((batch, height, width, channels), dtype)
     if zero:
         array[...] = 0
     return array.transpose(0, 3, 1, 2)
@@ -359,8 +342,8 @@ def for_row_blocks(function: Callable[..., Any], *arrays: Array) -> None:
 def scratch(xp: ModuleType, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
     """Uninitialised memory that the next call with this name, on this thread, uses again.
 
-    Fresh memory must be mapped by the system page by page, which costs more than the
-    arithmetic on it; CuPy has a memory pool of its own.
+    Blocks are small and many, and the same memory stays in the cache. CuPy has a memory pool of
+    its own.
 
     Examples
     --------

@@ -31,13 +31,16 @@ def stop_after_step() -> Iterator[threading.Event]:
         yield event
         return
     before = signal.getsignal(signal.SIGINT)
+    if before is None:  # another program's, which Python cannot put back
+        yield event
+        return
 
     def handle(number: int, frame: Any) -> None:
         event.set()
         signal.signal(signal.SIGINT, before)
 
-    signal.signal(signal.SIGINT, handle)
     try:
+        signal.signal(signal.SIGINT, handle)
         yield event
     finally:
         signal.signal(signal.SIGINT, before)

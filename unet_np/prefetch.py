@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
-from unet_np.backend import run_serially
+from unet_np.backend import run_serially, submit
 
 Item = TypeVar("Item")
 
@@ -60,7 +60,7 @@ def _in_order(
 ) -> Iterator[Item]:
     waiting: deque[Future[Item]] = deque()
     for step in range(start, stop):
-        waiting.append(executor.submit(make, step))
+        waiting.append(submit(executor, make, step))
         if len(waiting) > ahead:
             yield waiting.popleft().result()
     while waiting:

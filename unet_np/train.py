@@ -88,6 +88,7 @@ class _Run:
     step: int = 0
     metrics_bytes: int = 0
     times_bytes: int = 0
+    threads: int = 0
 
     def advance(self, tile: Tile) -> dict[str, Any]:
         """One step of gradient descent; the row of the metrics."""
@@ -152,7 +153,7 @@ class _Run:
         params, velocity, state = load_checkpoint(self.folder.checkpoint)
         check_same(state, self.config, self.samples.checksum, self.xp.__name__)
         # How work is shared out decides the order of sums, and so their last bits.
-        backend.set_thread_count(state["threads"])
+        self.threads = state["threads"]
         copy_into(self.net.state, params, "checkpoint")
         copy_into(self.optimiser.velocity, velocity, "checkpoint")
         self.step, self.metrics_bytes = state["step"], state["metrics_bytes"]
@@ -221,11 +222,11 @@ def train(
     last: dict[str, Any] = {}
     with ExitStack() as stack:
         enter = stack.enter_context
-        stack.callback(backend.set_thread_count, backend.thread_count())
-        backend.set_thread_count(config.threads or None)
+        enter(backend.using_threads(config.threads or None))
         xp = backend.get(config.backend)
         prepared = samples.prepare(config, load_data(config) if dataset is None else dataset, xp)
         run = _begin(config, prepared, xp, resume, overwrite)
+        enter(backend.using_threads(run.threads or backend.thread_count()))
         stopped = enter(stop_after_step())
         log = enter(CsvLog(run.folder.metrics, prepared.columns, run.metrics_bytes))
         times = enter(CsvLog(run.folder.times, ("step", "seconds"), run.times_bytes))

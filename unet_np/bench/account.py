@@ -13,7 +13,7 @@ from functools import partial
 from types import ModuleType
 from typing import Any
 
-from unet_np import backend, host
+from unet_np import backend
 from unet_np.architecture import Architecture
 from unet_np.bench.layers import layer_cases
 from unet_np.bench.network import OwnNetwork
@@ -28,7 +28,7 @@ VARIANTS: list[tuple[str, str, dict[tuple[ModuleType, str], int]]] = [
     (
         "im2col",
         "one matrix product for each convolution",
-        {(winograd, "MIN_TILES"): NEVER, (host, "POOLED_BYTES"): NEVER},
+        {(winograd, "MIN_TILES"): NEVER},
     ),
     (
         "Winograd, small blocks",
@@ -37,17 +37,11 @@ VARIANTS: list[tuple[str, str, dict[tuple[ModuleType, str], int]]] = [
             (winograd_tiles, "BLOCK_ELEMENTS"): 48 * 64,
             (winograd, "MIN_TILES_OF_BLOCK"): 48,
             (winograd, "MIN_TILES"): 100,
-            (host, "POOLED_BYTES"): NEVER,
         },
     ),
     (
         "larger blocks",
         "fewer calls, during which one thread of Python waits for the other",
-        {(winograd, "MIN_TILES"): 100, (host, "POOLED_BYTES"): NEVER},
-    ),
-    (
-        "memory used again",
-        "no fresh pages from the system in every step",
         {(winograd, "MIN_TILES"): 100},
     ),
     (

@@ -164,16 +164,13 @@ def bench_scaling(
     batched = {str(batch): OwnNetwork(base_channels, middle, batch, xp) for batch in batches}
     batch_times = interleaved({b: net.forward for b, net in batched.items()}, repeats, wait)
     one = batch_times[str(batches[0])]
-    before = backend.thread_count()
     thread_times = {}
-    for threads in sorted({1, before}):
-        backend.set_thread_count(threads)
-        with backend.limited_blas(threads):
+    for threads in sorted({1, backend.thread_count()}):
+        with backend.using_threads(threads), backend.limited_blas(threads):
             calls = {"forward": networks[str(middle)].forward}
             thread_times[str(threads)] = statistics.median(
                 interleaved(calls, repeats, wait)["forward"]
             )
-    backend.set_thread_count(before)
     return {
         "sizes": {
             size: {

@@ -1,0 +1,401 @@
+"""Threads, forks and interrupts: nothing hangs, nothing is left behind, results stay the same."""
+
+from __future__ import annotations
+
+import faulthandler
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from types import FrameType
+
+import numpy as np
+import pytest
+from threadpoolctl import ThreadpoolController
+
+from unet_np import InputError, UNet, backend, data, host
+from unet_np.ops import weighted_cross_entropy
+from unet_np.prefetch import prefetch
+from unet_np.tiling import predict_tiled
+from unet_np.train import TrainConfig, train
+
+fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
+
+
+def blas_threads() -> list[int]:
+    libraries = ThreadpoolController().info()
+    return [entry["num_threads"] for entry in libraries if entry["user_api"] == "blas"]
+
+
+@pytest.fixture(autouse=True)
+def two_threads() -> Iterator[None]:
+    """Also where the machine, or what started the tests, allows BLAS a single one."""
+    with ThreadpoolController().limit(limits=2, user_api="blas"):
+        backend.set_thread_count(2)
+        faulthandler.dump_traceback_later(240, exit=True)
+        yield
+        faulthandler.cancel_dump_traceback_later()
+        backend.set_thread_count(None)
+        assert set(blas_threads()) == {2}
+        assert not host._blas.asked
+
+
+def small_net(seed: int = 0) -> UNet:
+    return UNet(base_channels=4, depth=1, dropout=0, seed=seed, backend="numpy")
+
+
+def picture(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(1, 1, 64, 64)).astype("float32")
+
+
+def in_threads(*functions: Callable[[], object]) -> list[object]:
+    """What each gives or raises, all having begun at once."""
+    results: list[object] = [None] * len(functions)
+    barrier = threading.Barrier(len(functions))
+
+    def call(number: int) -> None:
+        barrier.wait()
+        try:
+            results[number] = functions[number]()
+        except Exception as error:
+            results[number] = error
+
+    threads = [threading.Thread(target=call, args=(n,)) for n in range(len(functions))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
+    return results
+
+
+def script(text: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(text)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | {"UNET_NP_THREADS": "2"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout.strip()
+
+
+# How many threads
+
+
+def test_a_number_of_threads_for_this_thread_alone() -> None:
+    with backend.using_threads(3):
+        assert backend.thread_count() == 3
+        with backend.using_threads(1):
+            assert backend.thread_count() == 1
+        assert in_threads(backend.thread_count) == [2]
+        assert backend.thread_count() == 3
+    assert backend.thread_count() == 2
+    with pytest.raises(InputError, match=r"^threads: got 0, expected an integer >= 1$"):
+        backend.using_threads(0).__enter__()
+
+
+def test_work_in_the_background_has_the_number_of_who_asked_for_it() -> None:
+    with backend.using_threads(3):
+        assert backend.parallel_map(lambda _: backend.thread_count(), range(2)) == [3, 3]
+        with prefetch(lambda _: backend.thread_count(), 0, 2) as counts:
+            assert list(counts) == [3, 3]
+
+
+def test_another_number_does_not_end_the_work_of_others() -> None:
+    """The executor of all threads was shut down, and its users found it so."""
+
+    def work() -> list[int]:
+        return [sum(backend.parallel_map(abs, range(20))) for _ in range(300)]
+
+    def change() -> None:
+        for number in range(300):
+            backend.set_thread_count(1 + number % 3)
+
+    results = in_threads(work, work, change)
+    backend.set_thread_count(2)
+    assert results == [[190] * 300, [190] * 300, None]
+
+
+# BLAS
+
+
+def test_overlapping_limits_leave_nothing_behind() -> None:
+    first, second = backend.single_threaded_blas(), backend.single_threaded_blas()
+    first.__enter__()
+    second.__enter__()
+    assert set(blas_threads()) == {1}
+    first.__exit__(None, None, None)
+    assert set(blas_threads()) == {1}  # somebody still needs it
+    second.__exit__(None, None, None)
+    assert set(blas_threads()) == {2}
+
+
+def test_the_fewest_threads_that_anyone_asks_for() -> None:
+    with backend.limited_blas(3):
+        assert set(blas_threads()) == {3}
+        with backend.single_threaded_blas():
+            assert set(blas_threads()) == {1}
+        assert set(blas_threads()) == {3}
+
+
+def test_a_limit_that_an_interrupt_left_is_undone_by_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    limit = backend.single_threaded_blas()
+    limit.__enter__()
+    with monkeypatch.context() as patch:
+        patch.setattr(host._blas, "apply", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            limit.__exit__(None, None, None)
+    assert set(blas_threads()) == {1}
+    with backend.single_threaded_blas():
+        pass
+    assert set(blas_threads()) == {2}
+
+
+# Interrupts
+
+
+def test_nothing_runs_on_after_an_error() -> None:
+    """Else it would write to memory that the next call uses."""
+    running = threading.Event()
+    done: list[int] = []
+
+    def call(item: int) -> None:
+        if item == 0:
+            running.wait(20)
+            raise KeyboardInterrupt
+        running.set()
+        time.sleep(0.05)
+        done.append(item)
+
+    with pytest.raises(KeyboardInterrupt):
+        backend.parallel_map(call, range(50))
+    count = len(done)
+    time.sleep(0.2)
+    assert len(done) == count < 49
+
+
+def test_memory_of_an_abandoned_call_is_not_used_again() -> None:
+    before = backend.scratch(np, "abandoned", (100,), "float32")
+
+    def fail(_: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        backend.parallel_map(fail, range(4))
+    assert not np.shares_memory(before, backend.scratch(np, "abandoned", (100,), "float32"))
+
+
+class Alarm(BaseException):
+    """As a KeyboardInterrupt, from a timer."""
+
+
+@pytest.fixture
+def alarm() -> Iterator[Callable[[float], None]]:
+    """Interrupts the main thread after so many seconds, wherever it then is."""
+
+    def ring(number: int, frame: FrameType | None) -> None:
+        raise Alarm
+
+    before = signal.signal(signal.SIGALRM, ring)
+    yield lambda seconds: signal.setitimer(signal.ITIMER_REAL, seconds) and None
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="Windows has no timer")
+def test_interrupts_at_any_moment(alarm: Callable[[float], None]) -> None:
+    net, x = small_net(), picture()
+    start = time.perf_counter()
+    expected = net.forward(x)
+    seconds = time.perf_counter() - start
+    chance = random.Random(0)
+    interrupted = 0
+    for _ in range(100):
+        try:
+            alarm(chance.uniform(1e-5, 3 * seconds))
+            for _ in range(3):
+                logits = net.forward(x, train=True)
+                net.backward(logits)
+            alarm(0)
+        except Alarm:
+            interrupted += 1
+        assert np.array_equal(net.forward(x), expected)
+    assert interrupted >= 20
+    assert threading.active_count() <= 6
+
+
+# Forks
+
+
+@fork
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_pool_of_processes_predicts_after_the_parent_has(method: str) -> None:
+    net, x = small_net(), picture()
+    expected = net.forward(x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # threads and forks, from 3.12 on
+        context = multiprocessing.get_context(method)
+        with ProcessPoolExecutor(2, context) as executor:
+            results = [executor.submit(net.forward, x).result(timeout=60) for _ in range(2)]
+    assert all(np.array_equal(result, expected) for result in results)
+
+
+@fork
+def test_a_child_of_a_fork_in_the_middle_of_anything_predicts() -> None:
+    """Threads predict and hold locks and limits at the moment of each fork."""
+    printed = script("""
+        import os, sys, threading, warnings
+        import numpy as np
+        from threadpoolctl import ThreadpoolController
+        from unet_np import UNet
+        warnings.simplefilter("ignore", DeprecationWarning)
+        blas = lambda: {e["num_threads"] for e in ThreadpoolController().info()
+                        if e["user_api"] == "blas"}
+        ThreadpoolController().limit(limits=2, user_api="blas")
+        net = UNet(base_channels=4, depth=1, dropout=0, backend="numpy")
+        x = np.random.default_rng(0).normal(size=(1, 1, 64, 64))
+        expected = net.forward(x)
+        stop = threading.Event()
+        def work():
+            while not stop.is_set():
+                net.forward(x)
+        threads = [threading.Thread(target=work) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        codes = []
+        for _ in range(10):
+            child = os.fork()
+            if child == 0:
+                import faulthandler
+                faulthandler.dump_traceback_later(20, exit=True)
+                same = np.array_equal(net.forward(x), expected)
+                os._exit(0 if same and blas() == {2} else 3)
+            codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        stop.set()
+        for thread in threads:
+            thread.join()
+        print(codes, blas())
+    """)
+    assert printed == f"{[0] * 10} {{2}}"
+
+
+def test_a_thread_goes_on_when_the_main_thread_is_at_its_end(tmp_path: Path) -> None:
+    """Executors take no more work then."""
+    printed = script(f"""
+        import threading, time
+        import numpy as np
+        from unet_np import UNet, train
+        from unet_np.train import TrainConfig
+        net = UNet(base_channels=4, depth=1, dropout=0, backend="numpy")
+        x = np.random.default_rng(0).normal(size=(1, 1, 64, 64))
+        config = TrainConfig(base_channels=2, depth=1, steps=5, input_size=36, weight_map=False,
+                             tensorboard=False, threads=2, backend="numpy", out={str(tmp_path)!r})
+        def work():
+            threading.main_thread().join()
+            net.forward(x)
+            print(train(config, progress=False).step)
+        threading.Thread(target=work).start()
+    """)
+    assert printed == "5"
+
+
+# Schedules
+
+DATA = data.load("synthetic-em", count=2, size=64)
+
+
+def schedule(seed: int, folder: Path, expected: dict[str, object]) -> None:
+    """Some threads that train, predict and change settings, in an order drawn from the seed."""
+    chance = random.Random(seed)
+    net = small_net()
+
+    def rest() -> None:
+        time.sleep(chance.choice([0, 0, 1e-4, 2e-3]))
+
+    def predict() -> object:
+        rest()
+        image = picture()[0, 0]
+        return np.array_equal(predict_tiled(net, image, tile=36), expected["predict"])
+
+    def gradient() -> object:
+        rest()
+        own = small_net()
+        with backend.using_threads(2):
+            logits = own.forward(picture(), train=True)
+            labels = np.zeros((1, *logits.shape[2:]), int)
+            own.backward(weighted_cross_entropy(logits, labels)[1])
+        return all(np.array_equal(own.grads[n], g) for n, g in expected["gradient"].items())
+
+    def training() -> object:
+        rest()
+        return train_two_steps(folder / f"{seed}-{chance.random()}") == expected["training"]
+
+    def limits() -> object:
+        with backend.limited_blas(chance.choice([1, 2])), backend.using_threads(1):
+            rest()
+            return backend.thread_count() == 1
+
+    def count() -> object:
+        backend.set_thread_count(2)
+        return True
+
+    kinds = [predict, predict, gradient, gradient, training, limits, count]
+    functions = [chance.choice(kinds) for _ in range(chance.randint(2, 5))]
+    assert in_threads(*functions) == [True] * len(functions), [f.__name__ for f in functions]
+
+
+def train_two_steps(out: Path) -> bytes:
+    config = TrainConfig(
+        base_channels=2,
+        depth=1,
+        steps=2,
+        input_size=36,
+        weight_map=False,
+        tensorboard=False,
+        threads=2,
+        backend="numpy",
+        out=str(out),
+    )
+    train(config, progress=False, dataset=DATA)
+    return (out / "weights.safetensors").read_bytes()
+
+
+def test_200_random_schedules(tmp_path: Path) -> None:
+    net = small_net()
+    logits = net.forward(picture(), train=True)
+    labels = np.zeros((1, *logits.shape[2:]), int)
+    net.backward(weighted_cross_entropy(logits, labels)[1])
+    expected = {
+        "predict": predict_tiled(small_net(), picture()[0, 0], tile=36),
+        "gradient": dict(net.grads),
+        "training": train_two_steps(tmp_path / "alone"),
+    }
+    before = {thread.name for thread in threading.enumerate()}
+    filters, umask = list(warnings.filters), os.umask(0o022)
+    os.umask(umask)
+    begun = time.monotonic()
+    for seed in range(200):
+        schedule(seed, tmp_path, expected)
+        assert time.monotonic() - begun < 200, f"only {seed} schedules in 200 s"
+    assert warnings.filters == filters
+    assert os.umask(umask) == umask
+    left = {thread.name for thread in threading.enumerate()} - before
+    assert all(name.startswith("unet_np") for name in left)
+    assert len(left) <= 3  # one executor of two threads, one of a single thread at most
