@@ -17,7 +17,7 @@ BIN := $(VENV)/bin
 endif
 PY := $(BIN)/python
 INSTALLED := $(VENV)/.installed
-PACKAGE := $(wildcard unet_np/*.py unet_np/*/*.py)
+PACKAGE := $(wildcard unet_np/*.py unet_np/*/*.py unet_np/*/*/*.py)
 NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=300 --nbval-sanitize-with=tests/nbval.cfg
 
 export PYTHONUTF8 := 1

@@ -25,7 +25,7 @@ import scipy
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from unet_np import backend
-from unet_np.augment import Augmentation
+from unet_np.augmentation.augment import Augmentation
 from unet_np.files import atomic_write
 
 DEFORM_ONLY = replace(Augmentation.off(), sigma=10.0, order=3)

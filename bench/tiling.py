@@ -20,8 +20,8 @@ import numpy as np
 
 import unet_np.images  # noqa: F401  what the command line has loaded as well
 from unet_np import UNet
-from unet_np.tile_memory import forward_bytes
 from unet_np.tiling import make_tiling, predict_tiled
+from unet_np.tiling.memory import forward_bytes
 
 
 def peak() -> int:

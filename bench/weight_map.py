@@ -25,7 +25,7 @@ from scipy.ndimage import distance_transform_edt
 
 from unet_np import backend
 from unet_np.files import atomic_write
-from unet_np.weight_map import weight_map
+from unet_np.weighting.eq2 import weight_map
 
 CASES = [  # side of the image, cells along one side, sigma; then rings in rings
     (512, 1, 5),

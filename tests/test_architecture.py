@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unet_np import Architecture, InputError, UNet
-from unet_np.architecture import UPS
-from unet_np.summary import operation, summary
+from unet_np.network.architecture import UPS
+from unet_np.network.tables import operation, summary
 
 ARCHITECTURES = st.builds(
     Architecture,

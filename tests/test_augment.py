@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unet_np import backend, data
-from unet_np.augment import Augmentation
+from unet_np.augmentation.augment import Augmentation
+from unet_np.augmentation.warp import displacement_field, sample
 from unet_np.errors import InputError
-from unet_np.warp import displacement_field, sample
 
 
 def reference(image, coordinates, order):

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from oracles import directional_error, leaf, relative_error
 
 from unet_np import InputError, UNet, backend
-from unet_np.checkpoint import RunFolder
-from unet_np.config import TrainConfig
 from unet_np.ops import batch_norm, batch_norm_backward
-from unet_np.train import train
+from unet_np.training.checkpoint import RunFolder
+from unet_np.training.config import TrainConfig
+from unet_np.training.loop import train
 
 
 def problem(shape: tuple[int, ...], seed: int = 0) -> tuple[np.ndarray, ...]:

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from unet_np import UNet
 from unet_np.cli import main
-from unet_np.experiments import border, border_scores
-from unet_np.experiments.border_scores import WAYS, by_distance, distance_to_border, distance_to_cut
-from unet_np.tile_plan import overlap
+from unet_np.experiments.border import scores as border_scores
+from unet_np.experiments.border import study as border
+from unet_np.experiments.border.scores import WAYS, by_distance, distance_to_border, distance_to_cut
+from unet_np.tiling.plan import overlap
 
 
 def padded_net(depth: int = 2) -> UNet:

@@ -6,9 +6,9 @@ import sys
 import numpy as np
 import pytest
 
-from unet_np.checkpoint import RunFolder, copy_into, load_checkpoint, save_checkpoint
 from unet_np.errors import InputError, TrainingError
-from unet_np.init import store_weight
+from unet_np.network.init import store_weight
+from unet_np.training.checkpoint import RunFolder, copy_into, load_checkpoint, save_checkpoint
 
 PARAMS = {"w": store_weight("conv", np.arange(36.0).reshape(2, 2, 3, 3), np, "float32")}
 VELOCITY = {"w": PARAMS["w"] * 2}
@@ -120,7 +120,7 @@ def test_begin_refuses_a_place_that_is_no_folder(tmp_path):
 def test_begin_refuses_a_disk_without_room(tmp_path):
     # A limit on the size of files fails as a full disk does, and needs no disk.
     code = (
-        "import resource; from unet_np.checkpoint import RunFolder;"
+        "import resource; from unet_np.training.checkpoint import RunFolder;"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4_000_000, 4_000_000));"
         f"RunFolder({str(tmp_path / 'run')!r}).begin(1_000_000, False, False)"
     )

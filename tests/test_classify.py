@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unet_np import InputError
-from unet_np.checkpoint import RunFolder
-from unet_np.classify import Classification, classify, classify_points
 from unet_np.cli import main
+from unet_np.data.own.classes import class_names, read_classes
+from unet_np.files.tables import csv_line
 from unet_np.images import normalise, write_png, write_tiff
-from unet_np.own_classes import class_names, read_classes
-from unet_np.tables import csv_line
-from unet_np.unet import UNet
+from unet_np.network.unet import UNet
+from unet_np.tasks.classification import Classification, classify, classify_points
+from unet_np.training.checkpoint import RunFolder
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from unet_np.cli import segment as segment_command
 from unet_np.cli._common import bytes_of
 from unet_np.errors import InputError, MissingExtraError, TrainingError
 from unet_np.images import read_image, write_png, write_tiff
-from unet_np.predict import grown_instances, instances, segment
+from unet_np.tasks.segmentation import grown_instances, instances, segment
 
 ROOT = Path(__file__).parents[1]
 

@@ -9,12 +9,12 @@ import pytest
 
 from unet_np import InputError, data
 from unet_np.cli import main
-from unet_np.detect import detect, detection_maps, overlay, table_rows, within
-from unet_np.heat_map import Detections
+from unet_np.files.tables import csv_text
 from unet_np.images import read_image, write_png, write_tiff
-from unet_np.predict import segment
-from unet_np.tables import csv_text
-from unet_np.unet import UNet
+from unet_np.network.unet import UNet
+from unet_np.tasks.detection import detect, detection_maps, overlay, table_rows, within
+from unet_np.tasks.heat_map import Detections
+from unet_np.tasks.segmentation import segment
 
 COLUMNS = ["slice", "row", "column", "score", "top", "left", "bottom", "right"]
 

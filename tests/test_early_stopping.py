@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from unet_np import UNet
 from unet_np.cli import main
-from unet_np.config import TrainConfig
 from unet_np.data import Dataset
-from unet_np.early_stopping import EarlyStopping
 from unet_np.errors import InputError
-from unet_np.train import train
+from unet_np.training.config import TrainConfig
+from unet_np.training.early_stopping import EarlyStopping
+from unet_np.training.loop import train
 
 
 @given(st.lists(st.integers(0, 9), max_size=30), st.integers(0, 5))

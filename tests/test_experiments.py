@@ -31,7 +31,7 @@ from unet_np.experiments import (
 from unet_np.experiments.export import draw_test_slices, export
 from unet_np.experiments.recipes import changed, ranges
 from unet_np.images import read_image
-from unet_np.unet import UNet
+from unet_np.network.unet import UNet
 
 TINY = {"base_channels": 2, "steps": 4, "input_size": 68, "averaging": 1}
 
@@ -74,7 +74,7 @@ def test_no_slice_serves_for_two_things(name):
 
 
 def test_the_trainer_sees_the_folds_split():
-    from unet_np.samples import split
+    from unet_np.training.samples import split
 
     chosen = recipe("em", quick=True)
     dataset = chosen.dataset()

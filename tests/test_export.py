@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unet_np import UNet, onnx_export, pretrained
+from unet_np import UNet, pretrained
 from unet_np.cli import main
-from unet_np.onnx_export import difference, save_onnx, to_onnx
-from unet_np.torch_folder import save_torch
+from unet_np.export import onnx_model as onnx_export
+from unet_np.export.onnx_model import difference, save_onnx, to_onnx
+from unet_np.export.torch_folder import save_torch
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from unet_np import UNet, data, pretrained
-from unet_np.checkpoint import load_checkpoint
 from unet_np.cli import main
-from unet_np.config import TrainConfig
 from unet_np.errors import InputError
-from unet_np.fine_tuning import start_from, weights_file
-from unet_np.train import train
+from unet_np.training.checkpoint import load_checkpoint
+from unet_np.training.config import TrainConfig
+from unet_np.training.fine_tuning import start_from, weights_file
+from unet_np.training.loop import train
 
 TINY = {"base_channels": 2, "depth": 1, "input_size": 36, "tensorboard": False}
 
@@ -65,7 +65,7 @@ def test_resume_is_bit_for_bit_and_needs_the_file_no_more(config, start, dataset
 
 
 def test_runs_from_before_the_setting_was_there_go_on(config, dataset):
-    from unet_np.train import check_same
+    from unet_np.training.loop import check_same
 
     settings = config.replace(start="").to_dict()
     state = {"config": settings, "backend": "numpy", "data": 1, "step": 1}

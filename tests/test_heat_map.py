@@ -9,14 +9,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oracles import directional_error, leaf, relative_error
 
-from unet_np import InputError, backend, heat_map
-from unet_np.heat_map import Objects, decode, find_objects, object_ids, peaks, suppress, targets
-from unet_np.ops.heat import (
+from unet_np import InputError, backend
+from unet_np.ops.beyond.heat import (
     detection_loss,
     heat_cross_entropy,
     log_sigmoid,
     sigmoid,
     smooth_l1,
+)
+from unet_np.tasks import heat_map
+from unet_np.tasks.heat_map import (
+    Objects,
+    decode,
+    find_objects,
+    object_ids,
+    peaks,
+    suppress,
+    targets,
 )
 
 

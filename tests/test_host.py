@@ -22,11 +22,12 @@ import numpy as np
 import pytest
 from threadpoolctl import ThreadpoolController
 
-from unet_np import InputError, UNet, backend, data, host
+from unet_np import InputError, UNet, backend, data
+from unet_np.backend import host
 from unet_np.ops import weighted_cross_entropy
-from unet_np.prefetch import prefetch
 from unet_np.tiling import predict_tiled
-from unet_np.train import TrainConfig, train
+from unet_np.training.loop import TrainConfig, train
+from unet_np.training.prefetch import prefetch
 
 fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
 
@@ -302,7 +303,7 @@ def test_a_thread_goes_on_when_the_main_thread_is_at_its_end(tmp_path: Path) -> 
         import threading, time
         import numpy as np
         from unet_np import UNet, train
-        from unet_np.train import TrainConfig
+        from unet_np.training.loop import TrainConfig
         net = UNet(base_channels=4, depth=1, dropout=0, backend="numpy")
         x = np.random.default_rng(0).normal(size=(1, 1, 64, 64))
         config = TrainConfig(base_channels=2, depth=1, steps=5, input_size=36, weight_map=False,

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unet_np import UNet, backend, ops
-from unet_np.architecture import Architecture
-from unet_np.init import gaussian_init, initial_buffers, store_weight
+from unet_np.network.architecture import Architecture
+from unet_np.network.init import gaussian_init, initial_buffers, store_weight
 
 
 def test_every_weight_has_its_standard_deviation_and_every_bias_is_zero(xp):

@@ -13,9 +13,9 @@ from scipy import ndimage
 
 from unet_np import metrics
 from unet_np.metrics import Mismatch
-from unet_np.metrics.deformation import SIMPLE, is_simple_point
-from unet_np.metrics.mismatches import NEIGHBOURS
-from unet_np.metrics.thresholds import best_index, challenge_thresholds
+from unet_np.metrics.isbi.deformation import SIMPLE, is_simple_point
+from unet_np.metrics.isbi.mismatches import NEIGHBOURS
+from unet_np.metrics.isbi.thresholds import best_index, challenge_thresholds
 
 FOUR = ((0, -1), (-1, 0), (0, 1), (1, 0))
 ERRORS = (
@@ -602,6 +602,6 @@ def test_classes_do_not_depend_on_how_many_windows_are_numbered_at_a_time(monkey
     warped, target = rng.random((2, 40, 45)) > 0.25
     expected = metrics.classify_mismatches(warped, target, 5)
     assert (expected == Mismatch.SPLIT).sum() > 10
-    monkeypatch.setattr("unet_np.metrics.mismatches.BATCH", 300)
+    monkeypatch.setattr("unet_np.metrics.isbi.mismatches.BATCH", 300)
     np.testing.assert_array_equal(metrics.classify_mismatches(warped, target, 5), expected)
     np.testing.assert_array_equal(slow_classes(warped, target, 5), expected)

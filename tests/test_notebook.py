@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from unet_np.architecture import Architecture
 from unet_np.errors import InputError
-from unet_np.layer import Layer
+from unet_np.network.architecture import Architecture
+from unet_np.network.layer import Layer
 from unet_np.notebook import Table, check, is_right, source
 
 
@@ -46,7 +46,7 @@ def test_source_leaves_out_docstrings_only() -> None:
 
 def test_source_is_a_markdown_listing() -> None:
     assert "```python\n" in source(Architecture.channels)._repr_markdown_()
-    assert source(Architecture.layers).place == "unet_np/architecture.py"
+    assert source(Architecture.layers).place == "unet_np/network/architecture.py"
 
 
 @pytest.mark.parametrize(

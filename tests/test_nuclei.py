@@ -13,12 +13,15 @@ from unet_np import data
 from unet_np.cli import main
 from unet_np.data import Dataset
 from unet_np.errors import InputError
-from unet_np.experiments import nuclei, nuclei_pictures, nuclei_trials, runner
-from unet_np.experiments import nuclei_scores as scoring
+from unet_np.experiments import runner
 from unet_np.experiments.experiment import Places
-from unet_np.experiments.nuclei_plan import Plan, Trial, plan
+from unet_np.experiments.nuclei import pictures as nuclei_pictures
+from unet_np.experiments.nuclei import scores as scoring
+from unet_np.experiments.nuclei import study as nuclei
+from unet_np.experiments.nuclei import trials as nuclei_trials
+from unet_np.experiments.nuclei.plan import Plan, Trial, plan
 from unet_np.images import read_image
-from unet_np.unet import UNet
+from unet_np.network.unet import UNet
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -70,7 +73,7 @@ def test_smaller_sets_lie_in_larger_ones(tmp_path):
 
 
 def test_the_trainer_sees_the_trials_images_and_no_test_image(tmp_path, monkeypatch):
-    from unet_np.samples import split
+    from unet_np.training.samples import split
 
     bench, seen = tiny_bench(tmp_path), {}
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from unet_np import backend
 from unet_np.errors import InputError, TrainingError
-from unet_np.init import store_weight
-from unet_np.optim import SGD, Schedule, check_step, gradient_norm
+from unet_np.network.init import store_weight
+from unet_np.training.optim import SGD, Schedule, check_step, gradient_norm
 
 torch = pytest.importorskip("torch")
 

@@ -14,14 +14,14 @@ from PIL import Image
 from scipy import ndimage
 
 from unet_np.cli import main
-from unet_np.config import TrainConfig
+from unet_np.data.own.masks import read_meaning
+from unet_np.data.own.names import pair_labels, pair_names
+from unet_np.data.own.pairs import read_pairs
 from unet_np.errors import InputError
 from unet_np.images import normalise, write_png, write_tiff
-from unet_np.own_data import read_pairs
-from unet_np.own_masks import read_meaning
-from unet_np.own_names import pair_labels, pair_names
-from unet_np.samples import prepare
-from unet_np.train import train
+from unet_np.training.config import TrainConfig
+from unet_np.training.loop import train
+from unet_np.training.samples import prepare
 
 SIZE = (40, 48)
 

@@ -19,10 +19,10 @@ def test_every_public_name_is_there(name: str) -> None:
 def test_names_are_functions_whatever_was_imported_before(first: str) -> None:
     code = (
         f"import {first}, unet_np, inspect\n"
-        "import unet_np.samples, unet_np.train\n"
+        "import unet_np.training.samples, unet_np.train\n"
         "assert inspect.isfunction(unet_np.weight_map)\n"
         "assert inspect.isfunction(unet_np.train)\n"
-        "from unet_np.train import TrainConfig\n"
+        "from unet_np.training.loop import TrainConfig\n"
         "assert unet_np.TrainConfig is TrainConfig\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

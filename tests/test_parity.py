@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from unet_np import UNet, backend, data
-from unet_np.config import TrainConfig
 from unet_np.errors import InputError, MissingExtraError
 from unet_np.ops import weighted_cross_entropy
-from unet_np.optim import SGD
-from unet_np.samples import Tile, prepare
+from unet_np.training.config import TrainConfig
+from unet_np.training.optim import SGD
+from unet_np.training.samples import Tile, prepare
 
 torch = pytest.importorskip("torch")
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unet_np.backend import STREAMS, default_rng, parallel_map
-from unet_np.prefetch import prefetch
+from unet_np.training.prefetch import prefetch
 
 
 @given(st.integers(0, 20), st.integers(0, 20), st.integers(0, 5))

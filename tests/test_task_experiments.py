@@ -11,10 +11,10 @@ import torch
 
 from unet_np.cli import main
 from unet_np.data import Dataset
-from unet_np.experiments import classification, detection
 from unet_np.experiments.experiment import Places
-from unet_np.heat_map import find_objects
+from unet_np.experiments.tasks import classification, detection
 from unet_np.images import read_image
+from unet_np.tasks.heat_map import find_objects
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 

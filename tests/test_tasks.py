@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 from unet_np import InputError, backend, data, tasks
-from unet_np.augment import Augmentation
-from unet_np.checkpoint import RunFolder
-from unet_np.config import TrainConfig
+from unet_np.augmentation.augment import Augmentation
 from unet_np.data import Dataset
-from unet_np.heat_map import find_objects
-from unet_np.samples import prepare
+from unet_np.network.unet import UNet
 from unet_np.tasks import Classify, Detect, all_object_ids, crop_window, middles
-from unet_np.train import TrainingInterrupted, train
-from unet_np.unet import UNet
+from unet_np.tasks.heat_map import find_objects
+from unet_np.training.checkpoint import RunFolder
+from unet_np.training.config import TrainConfig
+from unet_np.training.loop import TrainingInterrupted, train
+from unet_np.training.samples import prepare
 
 SMALL = {
     "base_channels": 2,

@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unet_np import UNet, backend, data
-from unet_np.architecture import Architecture
 from unet_np.errors import InputError
 from unet_np.images import normalise, read_image
+from unet_np.network.architecture import Architecture
 from unet_np.ops import softmax
-from unet_np.tile_memory import choose_tile, forward_bytes
-from unet_np.tile_plan import overlap, plan_axis, reflected, stride, tile_count, tile_sizes
 from unet_np.tiling import SYMMETRIES, make_tiling, predict_tiled, turn
+from unet_np.tiling.memory import choose_tile, forward_bytes
+from unet_np.tiling.plan import overlap, plan_axis, reflected, stride, tile_count, tile_sizes
 
 DEPTHS = st.integers(1, 5)
 

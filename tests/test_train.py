@@ -16,13 +16,13 @@ import scipy.ndimage
 
 from unet_np import UNet, backend, data
 from unet_np.cli import main
-from unet_np.config import TrainConfig, parse_slices
 from unet_np.errors import InputError, TrainingError
 from unet_np.images import write_png
-from unet_np.logs import CsvLog, read_csv
-from unet_np.samples import crop, mirrored, prepare, split
-from unet_np.train import TrainingInterrupted, check_same, train, validate
-from unet_np.weight_map import weight_map
+from unet_np.training.config import TrainConfig, parse_slices
+from unet_np.training.logs import CsvLog, read_csv
+from unet_np.training.loop import TrainingInterrupted, check_same, train, validate
+from unet_np.training.samples import crop, mirrored, prepare, split
+from unet_np.weighting.eq2 import weight_map
 
 TINY = {"base_channels": 2, "depth": 1, "input_size": 36, "tensorboard": False}
 
@@ -47,7 +47,7 @@ def files_of(folder):
 
 
 def state_of(folder):
-    from unet_np.checkpoint import RunFolder, load_checkpoint
+    from unet_np.training.checkpoint import RunFolder, load_checkpoint
 
     params, velocity, state = load_checkpoint(RunFolder(folder).checkpoint)
     arrays = [array.tobytes() for group in (params, velocity) for _, array in sorted(group.items())]
@@ -558,7 +558,7 @@ def test_the_bar_shows_loss_speed_and_time_left(config, dataset, capsys):
 def test_tensorboard_gets_every_number(tmp_path, monkeypatch):
     import types
 
-    from unet_np.logs import TensorBoard
+    from unet_np.training.logs import TensorBoard
 
     seen = []
 

@@ -17,9 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import directional_error, leaf, relative_error
 
-from unet_np import SGD, Architecture, InputError, UNet, backend, ops, torch_unet
-from unet_np.architecture import TASKS, UPS
-from unet_np.torch_export import torch_name
+from unet_np import SGD, Architecture, InputError, UNet, backend, ops
+from unet_np.export import torch_unet
+from unet_np.export.torch_model import torch_name
+from unet_np.network.architecture import TASKS, UPS
 
 PAPER_PARAMETERS = 31_030_658
 

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unet_np import backend, data
-from unet_np.cell_distance import bounded_distances, two_nearest_cells
 from unet_np.errors import InputError
-from unet_np.separation import cells_in_mask, separate_touching, separation_border
-from unet_np.weight_map import balancing_weights, separation_term, weight_map
+from unet_np.weighting.cell_distance import bounded_distances, two_nearest_cells
+from unet_np.weighting.eq2 import balancing_weights, separation_term, weight_map
+from unet_np.weighting.separation import cells_in_mask, separate_touching, separation_border
 
 EIGHT = np.ones((3, 3), bool)
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from browser import new_page, open_browser, serious_violations, serve
 
-from unet_np.architecture import Architecture
+from unet_np.augmentation.warp import displacement_field
 from unet_np.errors import InputError
-from unet_np.warp import displacement_field
-from unet_np.weight_map import weight_map
+from unet_np.network.architecture import Architecture
+from unet_np.weighting.eq2 import weight_map
 
 ROOT = Path(__file__).resolve().parent.parent
 STATIC = ROOT / "book" / "_static"

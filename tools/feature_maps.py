@@ -22,7 +22,7 @@ from PIL import Image
 from unet_np import UNet, data
 from unet_np.files import atomic_write
 from unet_np.images import normalise
-from unet_np.layer import Layer
+from unet_np.network.layer import Layer
 
 MAPS = Path(__file__).resolve().parent.parent / "book" / "_static" / "widgets" / "maps"
 SIDE = 96  # pixels of a picture's channel

@@ -14,11 +14,11 @@ from types import ModuleType
 from typing import Any
 
 from unet_np import backend
-from unet_np.architecture import Architecture
 from unet_np.bench.layers import layer_cases
 from unet_np.bench.network import OwnNetwork
 from unet_np.bench.peers import LAYOUTS, TorchNetwork
 from unet_np.bench.timing import interleaved
+from unet_np.network.architecture import Architecture
 from unet_np.ops import winograd, winograd_tiles
 
 NEVER = 10**12

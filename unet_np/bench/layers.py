@@ -8,9 +8,9 @@ from functools import partial
 from typing import Any
 
 from unet_np import backend, ops
-from unet_np.architecture import Architecture
 from unet_np.bench.peers import LAYOUTS, TorchConv
 from unet_np.bench.timing import interleaved
+from unet_np.network.architecture import Architecture
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from types import ModuleType
 from typing import Any
 
 from unet_np import backend, ops
-from unet_np.architecture import Architecture
 from unet_np.bench.layers import layer_cases
 from unet_np.bench.peers import LAYOUTS, TorchNetwork, torch_module
 from unet_np.bench.timing import interleaved, ratios
-from unet_np.optim import SGD
-from unet_np.unet import UNet
+from unet_np.network.architecture import Architecture
+from unet_np.network.unet import UNet
+from unet_np.training.optim import SGD
 
 CONTENDERS = ("unet_np", *(f"torch {layout}" for layout in LAYOUTS))
 PEERS = list(CONTENDERS[1:])

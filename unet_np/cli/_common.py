@@ -75,7 +75,7 @@ def listed(paths: Sequence[Path]) -> list[Path]:
     InputError
         If a folder has no images.
     """
-    from unet_np.own_names import list_images
+    from unet_np.data.own.names import list_images
 
     return [
         file for path in paths for file in (list_images(path, "image") if path.is_dir() else [path])
@@ -117,7 +117,7 @@ def load_network(path: Path, backend: str | None) -> Any:
     InputError
         As `UNet.load`.
     """
-    from unet_np.unet import UNet
+    from unet_np.network.unet import UNet
 
     if (path / "weights.safetensors").is_file():
         path = path / "weights.safetensors"

@@ -25,7 +25,7 @@ class Pair(NamedTuple):
     one_size : bool
         Whether no slice had to be padded.
     how : str
-        ``by name``, ``by number`` or ``in order``; see `unet_np.own_names.pair_labels`.
+        ``by name``, ``by number`` or ``in order``; see `unet_np.data.own.names.pair_labels`.
     left_out : int
         Predictions without labels.
     remark : str
@@ -44,7 +44,7 @@ def read_both(prediction: Path, labels: Path, kind: str) -> Pair:
     """Prediction and labels slice by slice, and whether all are of one size.
 
     Smaller slices lie in the upper left corner of the largest height and width, 0 around them.
-    Colours stand for numbers as `unet_np.own_masks.as_numbers` has them, but in probabilities.
+    Colours stand for numbers as `unet_np.data.own.masks.as_numbers` has them, but in probabilities.
 
     Parameters
     ----------
@@ -58,8 +58,8 @@ def read_both(prediction: Path, labels: Path, kind: str) -> Pair:
     InputError
         If there are no images, they have more axes, names do not pair, or sizes differ.
     """
-    from unet_np.own_names import in_order, list_images, pair_labels
-    from unet_np.own_pages import read_pages, stack_pages
+    from unet_np.data.own.names import in_order, list_images, pair_labels
+    from unet_np.data.own.pages import read_pages, stack_pages
 
     first, second = [prediction], [labels]
     if prediction.is_dir():
@@ -119,7 +119,7 @@ def _remark(
 
 def _other_names(prediction: Path, labels: Path) -> str:
     """A remark if a file and the only one of a folder do not look like partners."""
-    from unet_np.own_names import pair_labels
+    from unet_np.data.own.names import pair_labels
 
     try:
         if pair_labels([prediction], [labels]).how != "in order":
@@ -159,8 +159,8 @@ def _size(pages: list[np.ndarray]) -> str:
 
 def _flat(pages: list[np.ndarray], argument: str, numbers: bool) -> list[np.ndarray]:
     """Without channels: a number for each colour, or what is grey in colour."""
+    from unet_np.data.own.masks import as_numbers
     from unet_np.images import to_grey
-    from unet_np.own_masks import as_numbers
 
     channels = [page[..., :3] for page in pages if page.ndim == 3 and page.shape[-1] > 2]
     # Grey that was stored in colour keeps its dtype, of which probabilities are made.
@@ -209,7 +209,7 @@ numbered apart, as in NAME-instances.tif of `unet-np segment --instances`
     """
     import numpy as np
 
-    from unet_np.own_masks import one_region_each
+    from unet_np.data.own.masks import one_region_each
 
     counts = [int(np.count_nonzero(np.unique(side))) for side in (prediction, labels)]
     needed = (
@@ -239,7 +239,7 @@ or a resized mask is no mask
     """
     import numpy as np
 
-    from unet_np.own_masks import one_region_each
+    from unet_np.data.own.masks import one_region_each
 
     count = len(np.unique(labels))
     if count <= MANY or one_region_each(labels) >= 0.5:

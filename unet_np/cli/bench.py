@@ -53,12 +53,12 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure, print, write."""
     from unet_np import backend, bench
-    from unet_np.architecture import Architecture
     from unet_np.bench.peers import torch_module
     from unet_np.bench.report import report, roofline
     from unet_np.errors import InputError
+    from unet_np.experiments.provenance import provenance
     from unet_np.files import atomic_write
-    from unet_np.provenance import provenance
+    from unet_np.network.architecture import Architecture
 
     defaults = QUICK if args.quick else FULL
     for name, value in defaults.items():

@@ -63,11 +63,11 @@ def run(args: argparse.Namespace) -> int:
     check_outputs([args.out], (*args.images, args.weights))
     choose_threads(args.threads)
 
-    from unet_np.classify import classify
     from unet_np.files import atomic_write
+    from unet_np.files.tables import csv_text
     from unet_np.images import pages, read_image
-    from unet_np.predict import check_task, prepare
-    from unet_np.tables import csv_text
+    from unet_np.tasks.classification import classify
+    from unet_np.tasks.segmentation import check_task, prepare
 
     net = load_network(args.weights, args.backend)
     check_task(net, "classify")
@@ -117,7 +117,7 @@ def patch_size(net: Any, folder: Path) -> int:
     >>> patch_size(UNet(base_channels=2, depth=1, task="classify"), Path("nowhere"))
     65
     """
-    from unet_np.config import PATCH, TrainConfig
+    from unet_np.training.config import PATCH, TrainConfig
 
     file = folder / "config.toml"
     if file.is_file():

@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     choose_threads(args.threads)
 
     from unet_np.images import pages, read_image
-    from unet_np.predict import check_task, prepare
+    from unet_np.tasks.segmentation import check_task, prepare
     from unet_np.tiling import make_tiling
 
     net = load_network(args.weights, args.backend)
@@ -145,8 +145,8 @@ def _check_ranges(args: argparse.Namespace) -> None:
 def _detect_file(
     net: Any, path: Path, files: Outputs, args: argparse.Namespace, options: dict[str, Any]
 ) -> None:
-    from unet_np.detect import detect, within
     from unet_np.images import pages, read_image
+    from unet_np.tasks.detection import detect, within
 
     image = read_image(path, argument="image")
     slices = pages(image)
@@ -174,10 +174,10 @@ def _write(
     slices: Sequence[np.ndarray], found: Sequence[Any], table: Path, pictures: Sequence[Path]
 ) -> None:
     """Write every file of one image, or, if one cannot be written, none."""
-    from unet_np.detect import overlay, table_rows
     from unet_np.files import atomic_write
+    from unet_np.files.tables import csv_text
     from unet_np.images import write_png
-    from unet_np.tables import csv_text
+    from unet_np.tasks.detection import overlay, table_rows
 
     try:
         with ExitStack() as stack:

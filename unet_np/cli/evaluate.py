@@ -214,7 +214,7 @@ def probabilities(prediction: np.ndarray) -> np.ndarray:
     """
     import numpy as np
 
-    from unet_np.own_masks import one_region_each
+    from unet_np.data.own.masks import one_region_each
 
     if prediction.dtype.kind == "f":
         return prediction
@@ -303,8 +303,8 @@ def _metric_names() -> tuple[str, ...]:
 def _write_json(args: argparse.Namespace, scores: dict[str, Any], pairs: Sequence[Pair]) -> None:
     import json
 
+    from unet_np.experiments.provenance import provenance
     from unet_np.files import atomic_write
-    from unet_np.provenance import provenance
 
     result = {
         **provenance(),

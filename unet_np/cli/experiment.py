@@ -11,7 +11,7 @@ from unet_np.cli._common import check_output, choose_threads, example
 from unet_np.errors import InputError
 
 NAMES = ("em", "u373", "hela", "nuclei", "detect", "classify", "border")
-TASKS = {"detect": "detection", "classify": "classification", "border": "border"}
+TASKS = {"detect": "tasks.detection", "classify": "tasks.classification", "border": "border.study"}
 
 _DESCRIPTION = """\
 Run an experiment of the paper on real data: train, predict and score on slices that the network
@@ -75,7 +75,7 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run it; returns the exit code."""
     from unet_np import experiments
-    from unet_np.train import TrainingInterrupted
+    from unet_np.training.loop import TrainingInterrupted
 
     _check(args)
     choose_threads(args.threads)
@@ -103,8 +103,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run_nuclei(args: argparse.Namespace) -> int:
-    from unet_np.experiments import nuclei, nuclei_plan
-    from unet_np.train import TrainingInterrupted
+    from unet_np.experiments.nuclei import plan as nuclei_plan
+    from unet_np.experiments.nuclei import study as nuclei
+    from unet_np.training.loop import TrainingInterrupted
 
     keys = ("steps", "base_channels", "input_size", "seed")
     plan = nuclei_plan.plan(args.quick, **{key: getattr(args, key) for key in keys})
@@ -121,7 +122,7 @@ def _run_nuclei(args: argparse.Namespace) -> int:
 def _run_task(args: argparse.Namespace) -> int:
     import importlib
 
-    from unet_np.train import TrainingInterrupted
+    from unet_np.training.loop import TrainingInterrupted
 
     module = importlib.import_module(f"unet_np.experiments.{TASKS[args.name]}")
     keys = ("steps", "base_channels", "input_size", "seed", "learning_rate")

@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     _check_paths(args, weights)
     net = load_network(weights, "numpy")
     if args.onnx is not None:
-        from unet_np.onnx_export import save_onnx
+        from unet_np.export.onnx_model import save_onnx
 
         largest = save_onnx(net, args.onnx)
         _say(args, f"wrote {args.onnx}")
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         else:
             _say(args, f"largest difference to ONNX Runtime: {largest:.1e}")
     if args.torch is not None:
-        from unet_np.torch_folder import save_torch
+        from unet_np.export.torch_folder import save_torch
 
         _say(args, "wrote " + ", ".join(str(path) for path in save_torch(net, args.torch)))
     return 0

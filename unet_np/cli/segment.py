@@ -24,7 +24,7 @@ from unet_np.errors import InputError
 if TYPE_CHECKING:
     import numpy as np
 
-    from unet_np.predict import Cell, Segmentation
+    from unet_np.tasks.segmentation import Cell, Segmentation
 
 _DESCRIPTION = """\
 Segment images of any size: grey or colour, 8-bit, 16-bit or float, single images or stacks, as
@@ -111,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
     choose_threads(args.threads)
 
     from unet_np.images import pages, read_image
-    from unet_np.predict import check_task
+    from unet_np.tasks.segmentation import check_task
     from unet_np.tiling import make_tiling
 
     net = load_network(args.weights, args.backend)
@@ -167,7 +167,7 @@ def cell_limits(args: argparse.Namespace) -> tuple[tuple[float, float] | None, i
         For numbers that are none of 0 to 1, seeds below the threshold, areas below 1, and flags
         without --instances.
     """
-    from unet_np.weights import read_metadata
+    from unet_np.files.weights import read_metadata
 
     given = {name: getattr(args, name) for name in ("seeds", "threshold", "min_area")}
     given = {name: value for name, value in given.items() if value is not None}
@@ -257,7 +257,7 @@ def _segment_file(
     import numpy as np
 
     from unet_np.images import pages, read_image
-    from unet_np.predict import segment
+    from unet_np.tasks.segmentation import segment
 
     image = read_image(path, argument="image")
     slices = pages(image)
@@ -287,7 +287,7 @@ def find_instances(
     result: Segmentation, limits: tuple[float, float] | None, min_area: int
 ) -> tuple[np.ndarray, list[Cell]]:
     """The cells of one slice, numbered and measured, by `cell_limits`."""
-    from unet_np.predict import grown_instances, instances
+    from unet_np.tasks.segmentation import grown_instances, instances
 
     if limits is None:
         return instances(result.labels, min_area=min_area)
@@ -329,8 +329,8 @@ def _write_instances(
     """The instance map, and a table with one row for each cell of each slice."""
     import numpy as np
 
+    from unet_np.files.tables import csv_text
     from unet_np.images import write_tiff
-    from unet_np.tables import csv_text
 
     ids = np.stack([page for page, _ in results]).reshape(shape)
     # uint16 holds 65535 cells; float32 is exact up to 16 million.

@@ -8,11 +8,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from unet_np.architecture import TASKS, UPS, Architecture
 from unet_np.cli._common import example, load_network
 from unet_np.errors import InputError
-from unet_np.layer import Layer
-from unet_np.summary import summary
+from unet_np.network.architecture import TASKS, UPS, Architecture
+from unet_np.network.layer import Layer
+from unet_np.network.tables import summary
 
 _EXAMPLE = """
 unet-np summary --size 572

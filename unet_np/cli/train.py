@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unet_np.cli._common import example
-from unet_np.config import TrainConfig
 from unet_np.errors import InputError
+from unet_np.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from unet_np.data import Dataset
@@ -69,7 +69,7 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train; returns the exit code."""
     # Imported late: --help need not wait for the network.
-    from unet_np.train import TrainingInterrupted, load_data, train
+    from unet_np.training.loop import TrainingInterrupted, load_data, train
 
     if args.resume and args.overwrite:
         raise InputError("overwrite: got --overwrite with --resume, expected one of the two")

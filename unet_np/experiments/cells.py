@@ -9,7 +9,7 @@ import numpy as np
 
 from unet_np.metrics import dice, evaluate, iou, match_objects, seg_measure
 from unet_np.paper import TABLE_2
-from unet_np.predict import grown_instances
+from unet_np.tasks.segmentation import grown_instances
 
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
 ONE = tuple((t, t) for t in THRESHOLDS)

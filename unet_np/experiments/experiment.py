@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from unet_np.checkpoint import RunFolder
-from unet_np.config import TrainConfig
 from unet_np.data import Dataset
 from unet_np.errors import InputError, MissingExtraError
 from unet_np.experiments import cells, em, pictures, runner
+from unet_np.experiments.provenance import provenance
 from unet_np.experiments.recipes import Fold, Recipe
-from unet_np.logs import Report
-from unet_np.provenance import provenance
+from unet_np.training.checkpoint import RunFolder
+from unet_np.training.config import TrainConfig
+from unet_np.training.logs import Report
 
 FREE = frozenset({"threads", "backend", "checkpoint_every", "tensorboard"})
 """Settings that change no result by more than a rounding."""
@@ -35,7 +35,7 @@ class Places:
     say : callable
         Is given lines for people.
     progress : bool or callable
-        As in `unet_np.train.train`.
+        As in `unet_np.training.loop.train`.
     """
 
     runs: Path = Path("runs")
@@ -109,7 +109,7 @@ def run_fold(
     Raises
     ------
     InputError, TrainingError, TrainingInterrupted
-        As `unet_np.train.train`; InputError too if a result was made with other settings.
+        As `unet_np.training.loop.train`; InputError too if a result was made with other settings.
     """
     path, folder = places.result(f"{chosen.name}-{fold.name}"), places.run(chosen, fold)
     config = chosen.fold_config(fold, folder)

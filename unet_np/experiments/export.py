@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from unet_np import data, pretrained
-from unet_np.checkpoint import RunFolder
 from unet_np.data import info
 from unet_np.errors import InputError
 from unet_np.experiments import cells, em, pictures, runner
 from unet_np.experiments.experiment import Places
 from unet_np.experiments.recipes import Fold, Recipe
-from unet_np.unet import UNet
+from unet_np.network.unet import UNet
+from unet_np.training.checkpoint import RunFolder
 
 READS = {
     "em": "serial section electron micrographs at about 4 nm a pixel, membranes dark",
@@ -69,7 +69,7 @@ def export(chosen: Recipe, fold: Fold, places: Places, folder: Path | None = Non
 
 
 def cell_limits(result: dict[str, Any]) -> dict[str, float]:
-    """What makes cells, as `unet_np.predict.grown_instances` calls it; empty for EM.
+    """What makes cells, as `unet_np.tasks.segmentation.grown_instances` calls it; empty for EM.
 
     Examples
     --------

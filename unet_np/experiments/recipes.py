@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from unet_np import data
-from unet_np.config import TrainConfig
 from unet_np.data import Dataset, blocks
 from unet_np.errors import InputError
+from unet_np.training.config import TrainConfig
 
 EM_BREAKS = (10, 26)
 QUICK_SIDE = 192  # of the frames of a quick run

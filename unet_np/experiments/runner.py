@@ -14,17 +14,17 @@ from typing import Any
 import numpy as np
 
 from unet_np import backend
-from unet_np.checkpoint import RunFolder
-from unet_np.config import TrainConfig
 from unet_np.data import Dataset
+from unet_np.experiments.provenance import provenance
 from unet_np.experiments.recipes import Fold, Recipe
 from unet_np.experiments.start import begin
 from unet_np.files import atomic_write
-from unet_np.logs import Report, read_csv
-from unet_np.predict import segment
-from unet_np.provenance import provenance
-from unet_np.train import train
-from unet_np.unet import UNet
+from unet_np.network.unet import UNet
+from unet_np.tasks.segmentation import segment
+from unet_np.training.checkpoint import RunFolder
+from unet_np.training.config import TrainConfig
+from unet_np.training.logs import Report, read_csv
+from unet_np.training.loop import train
 
 Say = Callable[[str], object]
 CURVE_POINTS = 100
@@ -46,7 +46,7 @@ def train_fold(
     Raises
     ------
     InputError, TrainingError, TrainingInterrupted
-        As `unet_np.train.train`.
+        As `unet_np.training.loop.train`.
     """
     config = chosen.fold_config(fold, folder)
     fresh = overwrite or not RunFolder(folder).checkpoint.exists()

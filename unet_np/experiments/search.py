@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from unet_np.checkpoint import RunFolder
 from unet_np.data import Dataset
 from unet_np.errors import TrainingError
 from unet_np.experiments import runner
 from unet_np.experiments.experiment import Places
 from unet_np.experiments.recipes import Fold, Recipe, changed
-from unet_np.logs import read_csv
+from unet_np.training.checkpoint import RunFolder
+from unet_np.training.logs import read_csv
 
 TRIALS: tuple[Mapping[str, Any], ...] = tuple(
     {"learning_rate": rate, "momentum": momentum, "warmup": warmup, "unit_variance": unit}

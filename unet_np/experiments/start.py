@@ -11,12 +11,13 @@ scores are better in the end has not been measured.
 
 from __future__ import annotations
 
-from unet_np import backend, samples
+from unet_np import backend
 from unet_np.backend import Array
-from unet_np.checkpoint import RunFolder, save_checkpoint
-from unet_np.config import TrainConfig
 from unet_np.data import Dataset
-from unet_np.unet import UNet
+from unet_np.network.unet import UNet
+from unet_np.training import samples
+from unet_np.training.checkpoint import RunFolder, save_checkpoint
+from unet_np.training.config import TrainConfig
 
 
 def scale_to_unit_variance(net: UNet, image: Array) -> list[float]:
@@ -61,12 +62,12 @@ def scale_to_unit_variance(net: UNet, image: Array) -> list[float]:
 
 
 def begin(config: TrainConfig, dataset: Dataset, overwrite: bool = False) -> None:
-    """Write the checkpoint of step 0 from which `unet_np.train.train` goes on.
+    """Write the checkpoint of step 0 from which `unet_np.training.loop.train` goes on.
 
     Raises
     ------
     InputError
-        As `unet_np.samples.prepare`, or if the folder holds a run or cannot be written to.
+        As `unet_np.training.samples.prepare`, or if the folder holds a run or cannot be written to.
     """
     xp = backend.get(config.backend)
     prepared = samples.prepare(config, dataset, xp)

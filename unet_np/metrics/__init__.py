@@ -27,8 +27,6 @@ it. `warping_map` and `outcome_map` show where the errors are. For times see
 ``python -m unet_np.metrics.benchmark``.
 """
 
-from unet_np.metrics.deformation import warp
-from unet_np.metrics.detection import PointMatch, PointScores, box_iou, match_points, score_points
 from unet_np.metrics.evaluation import (
     ISBI_METRICS,
     METRIC_NAMES,
@@ -36,11 +34,11 @@ from unet_np.metrics.evaluation import (
     best_threshold,
     evaluate,
 )
-from unet_np.metrics.information import InfoCurve, info_curve
-from unet_np.metrics.mismatches import Mismatch, classify_mismatches, count_clusters
-from unet_np.metrics.overlap import dice, iou, overlap_counts
-from unet_np.metrics.pixel import PixelCurve, pixel_curve, pixel_error
-from unet_np.metrics.rand import (
+from unet_np.metrics.isbi.deformation import warp
+from unet_np.metrics.isbi.information import InfoCurve, info_curve
+from unet_np.metrics.isbi.mismatches import Mismatch, classify_mismatches, count_clusters
+from unet_np.metrics.isbi.pixel import PixelCurve, pixel_curve, pixel_error
+from unet_np.metrics.isbi.rand import (
     RandCurve,
     StandardRandCurve,
     rand_curve,
@@ -48,15 +46,29 @@ from unet_np.metrics.rand import (
     rand_error,
     rand_error_standard,
 )
-from unet_np.metrics.seg import ObjectMatch, Outcome, match_objects, outcome_map, seg_measure
-from unet_np.metrics.thinning import thin_borders, thinned_curves, v_info, v_rand
-from unet_np.metrics.thresholds import CHALLENGE_THRESHOLDS, WARPING_THRESHOLDS
-from unet_np.metrics.warping import (
+from unet_np.metrics.isbi.thinning import thin_borders, thinned_curves, v_info, v_rand
+from unet_np.metrics.isbi.thresholds import CHALLENGE_THRESHOLDS, WARPING_THRESHOLDS
+from unet_np.metrics.isbi.warping import (
     WarpingCurve,
     WarpingMap,
     warping_curve,
     warping_error,
     warping_map,
+)
+from unet_np.metrics.objects.detection import (
+    PointMatch,
+    PointScores,
+    box_iou,
+    match_points,
+    score_points,
+)
+from unet_np.metrics.objects.overlap import dice, iou, overlap_counts
+from unet_np.metrics.objects.seg import (
+    ObjectMatch,
+    Outcome,
+    match_objects,
+    outcome_map,
+    seg_measure,
 )
 
 __all__ = [

@@ -19,13 +19,13 @@ from unet_np.metrics._inputs import (
     same_shape,
     short,
 )
-from unet_np.metrics.overlap import dice, iou
-from unet_np.metrics.pixel import pixel_curve
-from unet_np.metrics.rand import rand_curve, rand_curve_standard
-from unet_np.metrics.seg import seg_measure
-from unet_np.metrics.thinning import thinned_curves
-from unet_np.metrics.thresholds import CHALLENGE_THRESHOLDS, WARPING_THRESHOLDS, best_index
-from unet_np.metrics.warping import warping_curve
+from unet_np.metrics.isbi.pixel import pixel_curve
+from unet_np.metrics.isbi.rand import rand_curve, rand_curve_standard
+from unet_np.metrics.isbi.thinning import thinned_curves
+from unet_np.metrics.isbi.thresholds import CHALLENGE_THRESHOLDS, WARPING_THRESHOLDS, best_index
+from unet_np.metrics.isbi.warping import warping_curve
+from unet_np.metrics.objects.overlap import dice, iou
+from unet_np.metrics.objects.seg import seg_measure
 
 ISBI_METRICS = ("warping_error", "rand_error", "pixel_error")
 """The columns of the U-Net paper's Table 1, in its order."""

@@ -5,20 +5,20 @@ A forward returns ``(output, cache)``; its backward takes ``(grad_output, cache)
 """
 
 from unet_np.ops.activation import dropout, dropout_backward, relu, relu_backward
-from unet_np.ops.batchnorm import batch_norm, batch_norm_backward
-from unet_np.ops.conv import conv2d, conv2d_backward
-from unet_np.ops.crop import center_crop, crop_concat, crop_concat_backward
-from unet_np.ops.head import (
+from unet_np.ops.beyond.batchnorm import batch_norm, batch_norm_backward
+from unet_np.ops.beyond.head import (
     global_average_pool,
     global_average_pool_backward,
     linear,
     linear_backward,
 )
-from unet_np.ops.heat import detection_loss, heat_cross_entropy, sigmoid, smooth_l1
+from unet_np.ops.beyond.heat import detection_loss, heat_cross_entropy, sigmoid, smooth_l1
+from unet_np.ops.beyond.upsampling import upsample, upsample_backward
+from unet_np.ops.conv import conv2d, conv2d_backward
+from unet_np.ops.crop import center_crop, crop_concat, crop_concat_backward
 from unet_np.ops.loss import softmax, softmax_backward, weighted_cross_entropy
 from unet_np.ops.pool import max_pool2d, max_pool2d_backward
 from unet_np.ops.upconv import conv_transpose2d, conv_transpose2d_backward
-from unet_np.ops.upsampling import upsample, upsample_backward
 
 __all__ = [
     "batch_norm",

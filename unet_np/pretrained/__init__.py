@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from unet_np.errors import InputError
 
 if TYPE_CHECKING:
-    from unet_np.unet import UNet
+    from unet_np.network.unet import UNet
 
 NAMES = ("em", "u373", "hela")
 """What the networks were trained on; the first is the default of ``unet-np segment``."""
@@ -78,8 +78,8 @@ def load(name: str = "em", backend: str | None = "auto", dtype: Any = "float32")
     Returns
     -------
     UNet
-        It reads one grey channel with zero mean and unit variance, as `unet_np.predict.segment`
-        gives it, and tells class 1, cell, from class 0, membrane or background.
+        It reads one grey channel with zero mean and unit variance, as
+        `unet_np.tasks.segmentation.segment` gives it, and tells class 1, cell, from class 0, membrane or background.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def load(name: str = "em", backend: str | None = "auto", dtype: Any = "float32")
     MissingExtraError
         If safetensors is not installed.
     """
-    from unet_np.unet import UNet
+    from unet_np.network.unet import UNet
 
     return UNet.load(path(name), backend=backend, dtype=dtype)
 

@@ -1,0 +1,355 @@
+"""NumPy or CuPy: the only file that knows that two array libraries exist.
+
+Everything above this file asks `array_module(x)` for the library that made `x`, calls
+it `xp`, and writes one code path. What the two libraries do differently stands here:
+choosing one, moving arrays between them, random generators, SciPy's image functions,
+memory, and whether work is cut up for the cores of the host (`unet_np.backend.host`).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Callable, Iterable
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from unet_np.backend import host
+from unet_np.backend.host import (
+    Item,
+    Result,
+    limited_blas,
+    run_serially,
+    set_thread_count,
+    single_threaded_blas,
+    submit,
+    thread_count,
+    using_threads,
+)
+from unet_np.errors import InputError, MissingExtraError
+
+__all__ = [
+    "STREAMS",
+    "Array",
+    "allow_tf32",
+    "array_module",
+    "as_channels_last",
+    "asarray",
+    "block_elements",
+    "channel_sums",
+    "default_rng",
+    "empty_channels_last",
+    "for_row_blocks",
+    "get",
+    "is_device",
+    "limited_blas",
+    "ndimage",
+    "parallel_map",
+    "pool_bytes",
+    "run_serially",
+    "scratch",
+    "set_thread_count",
+    "single_threaded_blas",
+    "submit",
+    "synchronize",
+    "thread_count",
+    "to_numpy",
+    "using_threads",
+]
+
+Array = Any  # numpy.ndarray or cupy.ndarray
+
+NAMES = ("numpy", "cupy", "auto")
+
+STREAMS = {"init": 0, "dropout": 1, "augment": 2, "sample": 3, "synthetic": 4}
+"""The second number of a generator's key, so that no two uses share random numbers."""
+
+
+def get(name: str | None = None) -> ModuleType:
+    """The array library of that name.
+
+    Parameters
+    ----------
+    name : {"numpy", "cupy", "auto"}, optional
+        ``auto`` is CuPy where it is installed and finds a GPU, else NumPy. None reads
+        the environment variable ``UNET_NP_BACKEND``, and is ``auto`` where that is unset.
+
+    Raises
+    ------
+    InputError
+        If the name is none of the three, or CuPy is asked for and finds no GPU.
+    MissingExtraError
+        If CuPy is asked for and not installed.
+
+    Examples
+    --------
+    >>> get("numpy").__name__
+    'numpy'
+    """
+    source = "backend"
+    if name is None or name == "auto":
+        name = os.environ.get("UNET_NP_BACKEND", "auto")
+        source = "UNET_NP_BACKEND"
+    if name not in NAMES:
+        raise InputError(f"{source}: got {name!r}, expected one of {', '.join(NAMES)}")
+    if name == "numpy":
+        return np
+    try:
+        import cupy
+    except ImportError:
+        if name == "auto":
+            return np
+        raise MissingExtraError(
+            "cupy: not installed, expected for backend 'cupy'; "
+            "pip install 'unet-np[cuda12]' or 'unet-np[cuda13]'"
+        ) from None
+    try:
+        devices = cupy.cuda.runtime.getDeviceCount()
+    except Exception:
+        # CuPy raises an error type of its own when there is no driver; none is as good as zero.
+        devices = 0
+    if devices:
+        return cupy
+    if name == "auto":
+        return np
+    raise InputError(f"{source}: got 'cupy', expected a CUDA device and found none; use 'numpy'")
+
+
+def array_module(*arrays: Array) -> ModuleType:
+    """The library that made the arrays; mixing the two is an error.
+
+    Raises
+    ------
+    TypeError
+        If an argument is no array, or host and device arrays are mixed.
+
+    Examples
+    --------
+    >>> array_module(np.zeros(2), np.ones(2)).__name__
+    'numpy'
+    >>> array_module([1.0])
+    Traceback (most recent call last):
+    ...
+    TypeError: array: got list, expected numpy.ndarray or cupy.ndarray
+    """
+    # A program that never imported CuPy has no CuPy arrays, so it is not imported here.
+    cupy = sys.modules.get("cupy")
+    modules = set()
+    for array in arrays:
+        if cupy is not None and isinstance(array, cupy.ndarray):
+            modules.add("cupy")
+        elif isinstance(array, np.ndarray | np.generic):
+            modules.add("numpy")
+        else:
+            raise TypeError(
+                f"array: got {type(array).__name__}, expected numpy.ndarray or cupy.ndarray"
+            )
+    if len(modules) > 1:
+        raise TypeError("arrays: got NumPy and CuPy arrays together, expected all on one device")
+    return cupy if modules == {"cupy"} and cupy is not None else np
+
+
+def is_device(xp: ModuleType) -> bool:
+    """Whether arrays of this library live on a GPU."""
+    return xp is not np
+
+
+def to_numpy(array: Array) -> np.ndarray:
+    """The array on the host; a copy if it was on a GPU.
+
+    Examples
+    --------
+    >>> to_numpy(np.arange(3))
+    array([0, 1, 2])
+    """
+    xp = array_module(array)
+    return xp.asnumpy(array) if is_device(xp) else array
+
+
+def asarray(array: Array, xp: ModuleType, dtype: Any = None) -> Array:
+    """The array in library `xp`, copied to or from the GPU where it must be.
+
+    Examples
+    --------
+    >>> asarray(np.arange(3), np, "float32")
+    array([0., 1., 2.], dtype=float32)
+    """
+    if not is_device(xp) and not isinstance(array, list | tuple | int | float):
+        array = to_numpy(array)
+    return xp.asarray(array, dtype=dtype)
+
+
+def default_rng(xp: ModuleType, key: tuple[int, ...]) -> Any:
+    """A random generator of library `xp`, made from a tuple such as (seed, stream, step).
+
+    The same key gives the same numbers again, so the state of all randomness is the
+    step number and nothing needs to be saved. NumPy and CuPy draw different numbers.
+
+    Examples
+    --------
+    >>> a = default_rng(np, (0, STREAMS["dropout"], 7)).random(2)
+    >>> b = default_rng(np, (0, STREAMS["dropout"], 7)).random(2)
+    >>> bool((a == b).all())
+    True
+    """
+    sequence = np.random.SeedSequence(key)
+    if is_device(xp):
+        return xp.random.default_rng(int(sequence.generate_state(1, np.uint64)[0]))
+    return np.random.default_rng(sequence)
+
+
+def ndimage(xp: ModuleType) -> ModuleType:
+    """SciPy's image functions for arrays of library `xp`."""
+    if is_device(xp):
+        import cupyx.scipy.ndimage as module
+    else:
+        import scipy.ndimage as module
+    return module
+
+
+def synchronize(xp: ModuleType) -> None:
+    """Wait until the GPU has done all it was asked; for timing. Nothing to do on the host."""
+    if is_device(xp):
+        xp.cuda.Stream.null.synchronize()
+
+
+def allow_tf32() -> None:
+    """Let a GPU round float32 matrix products to TF32; before the first use of CuPy."""
+    os.environ["CUPY_TF32"] = "1"
+
+
+def pool_bytes(xp: ModuleType) -> int:
+    """The most bytes that CuPy's memory pool has taken from the GPU; NumPy has none.
+
+    Examples
+    --------
+    >>> pool_bytes(np)
+    0
+    """
+    return int(xp.get_default_memory_pool().total_bytes()) if is_device(xp) else 0
+
+
+def empty_channels_last(
+    xp: ModuleType, shape: tuple[int, int, int, int], dtype: Any, zero: bool = False
+) -> Array:
+    """A (B, C, H, W) array whose channels lie side by side in memory.
+
+    Examples
+    --------
+    >>> empty_channels_last(np, (1, 3, 4, 5), "float32").strides
+    (240, 4, 60, 12)
+    """
+    batch, channels, height, width = shape
+    array = xp.empty((batch, height, width, channels), dtype)
+    if zero:
+        array[...] = 0
+    return array.transpose(0, 3, 1, 2)
+
+
+def as_channels_last(x: Array) -> Array:
+    """The (B, H, W, C) array behind a (B, C, H, W) one; a copy if its memory has another order.
+
+    Examples
+    --------
+    >>> x = empty_channels_last(np, (1, 3, 4, 5), "float32")
+    >>> as_channels_last(x).shape, np.shares_memory(as_channels_last(x), x)
+    ((1, 4, 5, 3), True)
+    """
+    return array_module(x).ascontiguousarray(x.transpose(0, 2, 3, 1))
+
+
+def channel_sums(x: Array) -> Array:
+    """Sum of a (B, C, H, W) array over all but its channels: the gradient of a bias.
+
+    Rows are summed first, so that rounding errors do not pile up over a whole image.
+
+    Examples
+    --------
+    >>> channel_sums(np.ones((2, 3, 4, 4)))
+    array([32., 32., 32.])
+    """
+    xp = array_module(x)
+    pixels = as_channels_last(x)
+    ones = xp.ones(pixels.shape[2], x.dtype)
+    rows = pixels.reshape(-1, *pixels.shape[2:])
+    step = max(1, block_elements(xp) // max(1, pixels.shape[2] * pixels.shape[3]))
+    starts = range(0, len(rows), step)
+    sums = parallel_map(lambda row: (ones @ rows[row : row + step]).sum(axis=0), starts, xp)
+    return xp.stack(sums).sum(axis=0)
+
+
+def parallel_map(
+    function: Callable[[Item], Result], items: Iterable[Item], xp: ModuleType = np
+) -> list[Result]:
+    """Call `function` on each item, on all cores if the arrays are on the host.
+
+    The calls must write to places of their own. Their order is not defined, so nothing
+    may depend on it: sums over the results are taken afterwards, in the items' order.
+
+    Examples
+    --------
+    >>> parallel_map(abs, [-1, 2])
+    [1, 2]
+    """
+    if is_device(xp):
+        return [function(item) for item in items]
+    return host.parallel_map(function, items)
+
+
+def block_elements(xp: ModuleType) -> int:
+    """How many numbers a block of an operation's temporaries should hold.
+
+    On the host a block and what is made from it fit a core's cache; on a GPU a block is
+    large enough to keep the whole device busy.
+    """
+    return 2**25 if is_device(xp) else 2**17
+
+
+def for_row_blocks(function: Callable[..., Any], *arrays: Array) -> None:
+    """Call `function` on blocks of rows of (B, C, H, W) arrays, on all cores.
+
+    Arrays may differ in height by whole factors (a pooled map has half the rows); each
+    is cut at the same share of its rows. `function` gets one (C, h, W) view of each.
+
+    Examples
+    --------
+    >>> x = np.ones((1, 2, 4, 4))
+    >>> for_row_blocks(lambda rows: np.negative(rows, out=rows), x)
+    >>> float(x.sum())
+    -32.0
+    """
+    xp = array_module(*arrays)
+    height = min(array.shape[2] for array in arrays)
+    row_size = max(math.prod(array.shape[1:]) for array in arrays) // height
+    rows = max(1, block_elements(xp) // max(1, row_size))
+
+    def call(block: tuple[int, int]) -> None:
+        image, first = block
+        last = min(first + rows, height)
+        views = []
+        for array in arrays:
+            factor = array.shape[2] // height
+            views.append(array[image, :, first * factor : last * factor])
+        function(*views)
+
+    images = range(arrays[0].shape[0])
+    parallel_map(call, [(image, row) for image in images for row in range(0, height, rows)], xp)
+
+
+def scratch(xp: ModuleType, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
+    """Uninitialised memory that the next call with this name, on this thread, uses again.
+
+    Blocks are small and many, and the same memory stays in the cache. CuPy has a memory pool of
+    its own.
+
+    Examples
+    --------
+    >>> scratch(np, "columns", (2, 3), "float32").shape
+    (2, 3)
+    """
+    if is_device(xp):
+        return xp.empty(shape, dtype)
+    return host.scratch(name, shape, dtype)

@@ -1,0 +1,1 @@
+"""Nuclei from elsewhere: from 1 to 16 annotated images, from scratch and fine-tuned."""

@@ -1,0 +1,1 @@
+"""Experiments on the tasks beside segmentation: detection and classification."""

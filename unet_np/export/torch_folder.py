@@ -1,0 +1,96 @@
+"""To PyTorch users: weights, the module's source and how to use them, in one folder."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from unet_np import backend
+from unet_np.errors import require
+from unet_np.export.torch_model import torch_name
+from unet_np.files import atomic_write
+
+if TYPE_CHECKING:
+    from unet_np.network.unet import UNet
+
+_USAGE = """\
+import torch_unet, safetensors.torch  # this folder; PyTorch and safetensors, nothing else
+net = torch_unet.UNet({arguments}).eval(); \
+net.load_state_dict(safetensors.torch.load_file("{weights}"))
+# {output} of float32 ({shape}), zero mean and unit variance in each channel; H, W: {sizes}
+"""
+
+
+def save_torch(net: UNet, path: str | os.PathLike[str]) -> list[Path]:
+    """Write what loads in PyTorch where this package is not installed.
+
+    Parameters
+    ----------
+    net : UNet
+        The network.
+    path : path-like
+        A folder, or the name of the weights, which ends in ``.safetensors``.
+
+    Returns
+    -------
+    list of pathlib.Path
+        The files: the state dict (``weights.safetensors``), the module's source
+        (``torch_unet.py``) and three lines that show how to load and call it
+        (``weights.txt``).
+
+    Raises
+    ------
+    InputError
+        If a file cannot be written. Then none is.
+    MissingExtraError
+        If safetensors is not installed.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from unet_np import UNet
+    >>> [file.name for file in save_torch(UNet(base_channels=2, depth=1), tempfile.mkdtemp())]
+    ['weights.safetensors', 'torch_unet.py', 'weights.txt']
+    """
+    safetensors = require("safetensors.numpy", "io")
+    weights = Path(path)
+    if weights.suffix != ".safetensors":
+        weights = weights / "weights.safetensors"
+    files = [weights, weights.with_name("torch_unet.py"), weights.with_suffix(".txt")]
+    source = Path(__file__).with_name("torch_unet.py").read_text("utf-8")
+    with ExitStack() as stack:
+        temporary = [stack.enter_context(atomic_write(file)) for file in files]
+        safetensors.save_file(_state(net), temporary[0], {"format": "pt"})
+        temporary[1].write_text(source, "utf-8")
+        temporary[2].write_text(_usage(net, weights.name), "utf-8")
+    return files
+
+
+def _state(net: UNet) -> dict[str, np.ndarray]:
+    state = {}
+    for name, array in net.state.items():
+        state[torch_name(name)] = np.array(backend.to_numpy(array), order="C")
+        if name.endswith(".mean"):
+            # PyTorch counts batches for an averaging that is not used here.
+            counter = torch_name(name).replace("running_mean", "num_batches_tracked")
+            state[counter] = np.zeros((), np.int64)
+    return state
+
+
+def _usage(net: UNet, weights: str) -> str:
+    table = net.architecture
+    arguments = ", ".join(f"{name}={value!r}" for name, value in table.to_dict().items())
+    output = "logits = net(image)"
+    if table.margin:
+        output += f", {table.margin // 2} pixels smaller on each side than the image,"
+    return _USAGE.format(
+        arguments=arguments,
+        weights=weights,
+        output=output,
+        shape=f"B, {table.in_channels}, H, W",
+        sizes=f"{table.min_input_size} + {table.size_step} k",
+    )

@@ -1,0 +1,343 @@
+"""The network as one table (Fig. 1 of the paper): layers, shapes, parameters, sizes.
+
+No arrays here. The network is built from `Architecture.layers`, and the specification
+table, the shapes table and every message about sizes are printed from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from unet_np.errors import InputError, integer
+from unet_np.network.layer import Layer, Shape
+
+UPS = ("upconv", "nearest", "bilinear")
+TASKS = ("segment", "classify", "detect")
+DETECT_CHANNELS = 3  # heat map, height, width
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The paper's network, and its relatives of other depth, width and padding.
+
+    Parameters
+    ----------
+    in_channels : int
+        Channels of the image.
+    num_classes : int
+        Channels of the output.
+    base_channels : int
+        Channels of the first level (64 in the paper); each level below has twice as many.
+    depth : int
+        Number of max poolings (4 in the paper).
+    padding : {0, 1}
+        Of the 3x3 convolutions: 0 as in the paper, 1 keeps the size.
+    up : {"upconv", "nearest", "bilinear"}
+        The way up: the paper's up-convolution, or an up-sampling by 2 with a 3x3 convolution
+        after it that halves the channels.
+    batch_norm : bool
+        Whether a batch normalisation stands between each 3x3 convolution and its ReLU (Ioffe
+        and Szegedy 2015). The convolution then has no bias, which the mean would take away.
+    task : {"segment", "classify", "detect"}
+        ``segment`` is the paper's: a class for each pixel. ``classify`` gives logits
+        (B, num_classes) for whole images: the contracting path, the mean over all pixels and a
+        linear layer. ``detect`` is the whole network with 3 output channels: heat map, height
+        and width.
+
+    Raises
+    ------
+    InputError
+        If a value is out of its range.
+
+    Examples
+    --------
+    >>> paper = Architecture()
+    >>> paper.parameters, paper.conv_layers, paper.output_size(572), paper.margin
+    (31030658, 23, 388, 184)
+    """
+
+    in_channels: int = 1
+    num_classes: int = 2
+    base_channels: int = 64
+    depth: int = 4
+    padding: int = 0
+    up: str = "upconv"
+    batch_norm: bool = False
+    task: str = "segment"
+
+    def __post_init__(self) -> None:
+        minima = {"in_channels": 1, "num_classes": 2, "base_channels": 1, "depth": 1}
+        for name, minimum in minima.items():
+            object.__setattr__(self, name, integer(name, getattr(self, name), minimum))
+        if isinstance(self.padding, bool | float) or self.padding not in (0, 1):
+            raise InputError(f"padding: got {self.padding!r}, expected 0 (the paper) or 1")
+        object.__setattr__(self, "padding", int(self.padding))
+        for name, allowed in (("up", UPS), ("task", TASKS)):
+            if getattr(self, name) not in allowed:
+                got = getattr(self, name)
+                raise InputError(f"{name}: got {got!r}, expected one of {', '.join(allowed)}")
+        if not isinstance(self.batch_norm, bool | np.bool_):
+            raise InputError(f"batch_norm: got {self.batch_norm!r}, expected True or False")
+        object.__setattr__(self, "batch_norm", bool(self.batch_norm))
+        if self.task == "detect":
+            # 2 is what stands there if nobody said anything.
+            if self.num_classes not in (2, DETECT_CHANNELS):
+                raise InputError(
+                    f"num_classes: got {self.num_classes}, expected {DETECT_CHANNELS} for task "
+                    "detect: heat map, height and width"
+                )
+            object.__setattr__(self, "num_classes", DETECT_CHANNELS)
+
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        """The table: every operation, in the order in which data meets it."""
+        return tuple(self._rows())
+
+    def channels(self, level: int) -> int:
+        """Channels of a level, counted from 1 at the top: 64, 128, 256, 512, 1024."""
+        return self.base_channels * 2 ** (level - 1)
+
+    def _rows(self) -> Iterator[Layer]:
+        bottom = self.depth + 1
+        for level in range(1, bottom + 1):
+            out, block = self.channels(level), f"contract{level}"
+            into = self.in_channels if level == 1 else out // 2
+            if level > 1:
+                yield Layer(f"{block}.pool", block, "pool", into, into, 2)
+            yield from self._base_conv_block(block, into, out)
+            # The released network drops out after the last ReLU of the two lowest levels.
+            if level >= self.depth:
+                yield Layer(f"{block}.dropout", block, "dropout", out, out)
+        if self.task == "classify":
+            yield Layer("global_pool", "output", "global_pool", out, out)
+            yield Layer("output", "output", "linear", out, self.num_classes)
+            return
+        for level in range(self.depth, 0, -1):
+            out, block = self.channels(level), f"expand{level}"
+            skip = f"contract{level}.{'dropout' if level >= self.depth else 'relu2'}"
+            yield from self._up(block, 2 * out, out)
+            yield Layer(f"{block}.crop_concat", block, "crop_concat", out, 2 * out, skip=skip)
+            yield from self._base_conv_block(block, 2 * out, out)
+        yield Layer("output", "output", "conv", self.base_channels, self.num_classes, 1)
+
+    def _base_conv_block(self, block: str, into: int, out: int) -> Iterator[Layer]:
+        for number, channels in ((1, into), (2, out)):
+            bias = not self.batch_norm
+            name = f"{block}.conv{number}"
+            yield Layer(name, block, "conv", channels, out, 3, self.padding, bias=bias)
+            if self.batch_norm:
+                yield Layer(f"{block}.bn{number}", block, "batch_norm", out, out)
+            yield Layer(f"{block}.relu{number}", block, "relu", out, out)
+
+    def _up(self, block: str, into: int, out: int) -> Iterator[Layer]:
+        if self.up == "upconv":
+            yield Layer(f"{block}.upconv", block, "upconv", into, out, 2)
+            return
+        padding = self.padding
+        yield Layer(f"{block}.upsample", block, "upsample", into, into, 2, padding, mode=self.up)
+        yield Layer(f"{block}.conv0", block, "conv", into, out, 3, padding)
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights and biases: 31,030,658 for the paper's network."""
+        return sum(layer.parameters for layer in self.layers)
+
+    @property
+    def conv_layers(self) -> int:
+        """Convolutional layers, up-convolutions included: 23 in the paper."""
+        return sum(layer.kind in ("conv", "upconv") for layer in self.layers)
+
+    @property
+    def has_map(self) -> bool:
+        """Whether the output is a map, as large as the input but for the margin."""
+        return self.task != "classify"
+
+    @property
+    def size_step(self) -> int:
+        """Valid input sizes are this far apart: 16 for four poolings, 1 for task classify.
+
+        Without an expanding path there is nothing that an odd size would not fit: a pooling
+        leaves a last odd row out.
+        """
+        return 2**self.depth if self.has_map else 1
+
+    @cached_property
+    def margin(self) -> int:
+        """Input size minus output size: 184 in the paper, 0 with padding 1 or without a map."""
+        if not self.has_map:
+            return 0
+        # The difference is the same for all valid sizes; this one has pixels left everywhere.
+        size = current = self._contracted + 64 * self.size_step
+        for layer in self.layers:
+            current = layer.output_size(current)
+        return size - current
+
+    @cached_property
+    def _contracted(self) -> int:
+        """The smallest input size that leaves a pixel at the lowest level."""
+        contracting = [layer for layer in self.layers if layer.block.startswith("contract")]
+        last = 0
+        for layer in reversed(contracting):
+            last = layer.needed(0, last)[1] - layer.padding
+        return last + 1
+
+    @cached_property
+    def min_input_size(self) -> int:
+        """Smallest valid input size: 188 in the paper, which gives an output of 4 pixels."""
+        # What leaves one pixel at the lowest level fixes the remainder; the smallest size above
+        # the margin with it has an output left.
+        size = self._contracted
+        return size + max(0, -(-(self.margin + 1 - size) // self.size_step)) * self.size_step
+
+    def is_valid_input(self, size: int) -> bool:
+        """Whether every pooling sees an even size and every convolution enough pixels.
+
+        Examples
+        --------
+        >>> Architecture().is_valid_input(572), Architecture().is_valid_input(512)
+        (True, False)
+        """
+        return size >= self.min_input_size and (size - self.min_input_size) % self.size_step == 0
+
+    def output_size(self, size: int) -> int:
+        """Output size of a valid input size: 16k + 60 gives 16k - 124 in the paper.
+
+        For task ``classify`` it is 1: one answer for an image.
+
+        Raises
+        ------
+        InputError
+            If the size does not work; says where, and which sizes near it do.
+
+        Examples
+        --------
+        >>> Architecture().output_size(572)
+        388
+        >>> Architecture().output_size(512)
+        Traceback (most recent call last):
+        ...
+        unet_np.errors.InputError: input size: got 512, which is odd (121) at contract4.pool; \
+nearest valid sizes are 508 and 524
+        """
+        self._check_size(size)
+        return size - self.margin if self.has_map else 1
+
+    def nearest_input_sizes(self, size: int) -> tuple[int, ...]:
+        """The valid sizes on both sides of `size` (one, if `size` is valid or below all).
+
+        Examples
+        --------
+        >>> Architecture().nearest_input_sizes(512), Architecture().nearest_input_sizes(10)
+        ((508, 524), (188,))
+        """
+        if size <= self.min_input_size:
+            return (self.min_input_size,)
+        below = size - (size - self.min_input_size) % self.size_step
+        return (below,) if below == size else (below, below + self.size_step)
+
+    def input_size_for_output(self, size: int) -> int:
+        """The smallest valid input size whose output has at least `size` pixels.
+
+        Examples
+        --------
+        >>> Architecture().input_size_for_output(388), Architecture().input_size_for_output(1)
+        (572, 188)
+        """
+        wanted = max(size + self.margin, self.min_input_size)
+        return self.nearest_input_sizes(wanted)[-1]
+
+    def _check_size(self, size: int, name: str = "input size") -> None:
+        if self.is_valid_input(size):
+            return
+        current, reason = size, ""
+        for layer in self.layers:
+            if layer.kind == "pool" and current % 2 and self.has_map:
+                reason = f"which is odd ({current}) at {layer.name}"
+                break
+            current = layer.output_size(current)
+            if current < 1:
+                reason = f"which leaves no pixel at {layer.name}"
+                break
+        sizes = " and ".join(str(n) for n in self.nearest_input_sizes(size))
+        plural = "sizes are" if " and " in sizes else "size is"
+        raise InputError(f"{name}: got {size}, {reason}; nearest valid {plural} {sizes}")
+
+    def check_input(self, shape: tuple[int, ...]) -> None:
+        """Refuse, before any arithmetic, a shape that the network cannot take.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            (B, C, H, W).
+
+        Raises
+        ------
+        InputError
+            If it is not four-dimensional, has other channels than `in_channels`, or a
+            height or width that does not work.
+        """
+        if len(shape) != 4:
+            raise InputError(f"x: got shape {shape}, expected (B, {self.in_channels}, H, W)")
+        if shape[0] < 1:
+            raise InputError(f"x: got a batch of {shape[0]}, expected at least 1 image")
+        if shape[1] != self.in_channels:
+            raise InputError(f"x: got {shape[1]} channels, expected {self.in_channels}")
+        self._check_size(shape[2], "input height")
+        self._check_size(shape[3], "input width")
+
+    def shapes(self, input_shape: Shape) -> list[tuple[Layer, Shape]]:
+        """Each layer with the shape (B, C, H, W) of its output; (B, C) after a global pooling.
+
+        Raises
+        ------
+        InputError
+            As `check_input`.
+
+        Examples
+        --------
+        >>> Architecture().shapes((1, 1, 572, 572))[-1][1]
+        (1, 2, 388, 388)
+        """
+        self.check_input(input_shape)
+        batch, _, height, width = input_shape
+        rows = []
+        for layer in self.layers:
+            height, width = layer.output_size(height), layer.output_size(width)
+            flat = layer.kind in ("global_pool", "linear")
+            sides = () if flat else (height, width)
+            rows.append((layer, (batch, layer.out_channels, *sides)))
+        return rows
+
+    def receptive_field(self, pixel: int = 0) -> tuple[int, int]:
+        """First and last input row (or column) that an output row (or column) depends on.
+
+        An up-convolution makes two pixels of one, so the width depends on where the
+        pixel stands in its 2 x 2 cell. The row is counted as in `forward`'s output, the
+        result in its input; with padding it may lie outside the image.
+
+        Raises
+        ------
+        InputError
+            For task ``classify``, where every output depends on the whole image.
+
+        Examples
+        --------
+        >>> first, last = Architecture().receptive_field(0)
+        >>> first, last, last - first + 1
+        (0, 187, 188)
+        """
+        if not self.has_map:
+            raise InputError("task: got classify, expected a network whose output is a map")
+        first = last = pixel
+        for layer in reversed(self.layers):
+            first, last = layer.needed(first, last)
+        return first, last
+
+    def to_dict(self) -> dict[str, Any]:
+        """The constructor's arguments, for a file."""
+        return asdict(self)

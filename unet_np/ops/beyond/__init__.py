@@ -1,0 +1,1 @@
+"""Operations that the paper does not have: normalisation, up-sampling, other outputs."""

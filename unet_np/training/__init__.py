@@ -1,0 +1,1 @@
+"""Training (Sec. 3): settings, samples, momentum, the loop, and runs that can be resumed."""

@@ -1,0 +1,340 @@
+"""The settings of a training, from a TOML file, from flags or from Python."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import numpy as np
+
+from unet_np.backend import NAMES
+from unet_np.data.own.masks import KINDS as MASK_VALUES
+from unet_np.data.own.pages import COLOURS
+from unet_np.errors import InputError
+from unet_np.network.architecture import Architecture
+from unet_np.training.optim import Schedule
+from unet_np.weighting.eq2 import DEFAULTS as WEIGHT_MAPS
+
+TASKS = ("segment", "classify", "detect")
+PATCH = 65  # of Ciresan et al. 2012, whose sliding window the paper takes its start from
+
+
+def _setting(default: Any, description: str) -> Any:
+    """A field with the line that ``--help`` and the documentation show."""
+    return field(default=default, metadata={"help": description})
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """All settings of a training; the defaults are the paper's where it gives one.
+
+    Every attribute is a key of the TOML file and, with hyphens, a flag of
+    ``unet-np train``, whose ``--help`` describes each.
+
+    Raises
+    ------
+    InputError
+        If a value has the wrong type or is out of its range; one line.
+
+    Examples
+    --------
+    >>> config = TrainConfig(base_channels=16, steps=300)
+    >>> config.architecture.parameters, config.tile_size
+    (1940834, 572)
+    >>> TrainConfig.from_dict({"base_chanels": 16})
+    Traceback (most recent call last):
+    ...
+    unet_np.errors.InputError: config: got the unknown key 'base_chanels', expected a setting; \
+nearest valid key is 'base_channels'
+    """
+
+    data: str = _setting("synthetic-em", "name of a data set (see: unet-np data)")
+    images: str = _setting("", "own images, a file or folder; with --masks, instead of --data")
+    masks: str = _setting("", "labels of --images: 0 background, cells as classes or instances")
+    mask_values: str = _setting("auto", "what they mean: mask (cell or not), classes or cells")
+    colour: str = _setting("auto", "of --images: grey, rgb (three channels), auto: as they are")
+    validation: str = _setting("auto", "slices held out: auto (last eighth), none, or 26-29,3")
+    exclude: str = _setting("none", "slices used for nothing, such as a test block: none or 0-9")
+    start: str = _setting("", "weights to begin from: a file, or em or u373 (fine-tuning)")
+    task: str = _setting("segment", "segment (the paper), classify or detect")
+    base_channels: int = _setting(64, "channels of the first level")
+    depth: int = _setting(4, "number of max poolings")
+    padding: int = _setting(0, "of the 3x3 convolutions: 0 (the paper) or 1")
+    up: str = _setting("upconv", "way up: upconv (the paper), nearest or bilinear and a conv 3x3")
+    batch_norm: bool = _setting(False, "batch normalisation before each ReLU; the paper has none")
+    dropout: float = _setting(0.5, "probability at the end of the contracting path")
+    steps: int = _setting(300, "steps of one batch each")
+    batch_size: int = _setting(1, "tiles of a step; the paper has 1")
+    learning_rate: float = _setting(0.001, "highest learning rate")
+    momentum: float = _setting(0.99, "of the gradient descent")
+    weight_decay: float = _setting(0.0, "decay of the weights; the paper has none")
+    schedule: str = _setting("constant", "learning rate: constant, step, poly or cosine")
+    warmup: int = _setting(0, "first steps, in which the learning rate rises linearly")
+    decay_every: int = _setting(1000, "steps between two decays of schedule step")
+    decay_factor: float = _setting(0.1, "factor of each decay of schedule step")
+    decay_power: float = _setting(0.9, "exponent of schedule poly")
+    gradient_limit: float = _setting(1e4, "gradient norm above which training stops")
+    loss_limit: float = _setting(1e3, "loss above which training stops")
+    input_size: int = _setting(0, "side of the input tile in pixels; 0 is the valid size near 572")
+    seed: int = _setting(0, "seed of everything random")
+    weight_map: bool = _setting(True, "weigh pixels by equation 2")
+    weight_variant: str = _setting("paper", "formula of the weight map: paper or falk2019")
+    w0: float | None = _setting(
+        None,
+        "height of the weight map between cells (default 10, falk2019 50); detect: at a centre",
+    )
+    sigma: float | None = _setting(
+        None, "width of the weight map in pixels (default 5, falk2019 6)"
+    )
+    heat_sigma: float = _setting(0.15, "detect: width of a Gaussian as a share of its object")
+    augment: bool = _setting(True, "augment the tiles")
+    augmentation: dict[str, Any] = field(
+        default_factory=dict, metadata={"help": "settings of Augmentation, a table in TOML"}
+    )
+    validate_every: int = _setting(50, "steps between validations")
+    patience: int = _setting(
+        0,
+        "stop after N validations without a lower loss, and keep the best weights; 0: never; only "
+        "those every --validate-every steps count",
+    )
+    checkpoint_every: int = _setting(50, "steps between checkpoints")
+    out: str = _setting("runs/unet", "folder of the run")
+    backend: str = _setting("auto", "numpy, cupy or auto")
+    dtype: str = _setting("float32", "float32 or float64")
+    threads: int = _setting(0, "threads of one operation; 0 is one for each core")
+    tensorboard: bool = _setting(True, "write for TensorBoard too, where it is installed")
+
+    def __post_init__(self) -> None:
+        for name, kind in _types().items():
+            object.__setattr__(self, name, _coerce(name, getattr(self, name), kind))
+        self._check_ranges()
+        _ = self.rate, self.tile_size
+        for name in ("validation", "exclude"):
+            if not (name == "validation" and self.validation == "auto"):
+                parse_slices(getattr(self, name), name)
+
+    def _check_ranges(self) -> None:
+        minima = {"steps": 1, "validate_every": 1, "checkpoint_every": 1, "seed": 0, "threads": 0}
+        minima["patience"] = 0
+        minima["batch_size"] = 1
+        for name, minimum in minima.items():
+            if getattr(self, name) < minimum:
+                got = getattr(self, name)
+                raise InputError(f"{name}: got {got}, expected an integer >= {minimum}")
+        ranges = {
+            "dropout": (0 <= self.dropout < 1, "0 <= dropout < 1"),
+            "momentum": (0 <= self.momentum < 1, "0 <= momentum < 1"),
+            "weight_decay": (self.weight_decay >= 0, "a number >= 0"),
+            "gradient_limit": (self.gradient_limit > 0, "a number > 0"),
+            "loss_limit": (self.loss_limit > 0, "a number > 0"),
+            "w0": (self.w0 is None or self.w0 >= 0, "a number >= 0"),
+            "sigma": (self.sigma is None or self.sigma > 0, "a number > 0"),
+            "heat_sigma": (self.heat_sigma > 0, "a number > 0"),
+            "task": (self.task in TASKS, "segment, classify or detect"),
+            "weight_variant": (self.weight_variant in WEIGHT_MAPS, "paper or falk2019"),
+            "backend": (self.backend in NAMES, f"one of {', '.join(NAMES)}"),
+            "dtype": (self.dtype in ("float32", "float64"), "float32 or float64"),
+            "mask_values": (self.mask_values in MASK_VALUES, f"one of {', '.join(MASK_VALUES)}"),
+            "colour": (self.colour in COLOURS, f"one of {', '.join(COLOURS)}"),
+            "out": (bool(self.out), "the name of a folder"),
+        }
+        for name, (good, expected) in ranges.items():
+            if not good:
+                raise InputError(f"{name}: got {getattr(self, name)!r}, expected {expected}")
+        whole = self.task == "classify" and self.images  # a folder of classes has no masks
+        if bool(self.images) != bool(self.masks) and not whole:
+            given, missing = ("images", "masks") if self.images else ("masks", "images")
+            raise InputError(f"{missing}: got none, expected a file or folder to go with {given}")
+
+    @property
+    def architecture(self) -> Architecture:
+        """The network for images of one channel and two classes; see `with_channels`."""
+        return self.with_channels(1, 2)
+
+    def with_channels(self, in_channels: int, num_classes: int) -> Architecture:
+        """The network for the data at hand."""
+        sizes = self.base_channels, self.depth, self.padding
+        options = self.up, self.batch_norm, self.task
+        return Architecture(in_channels, num_classes, *sizes, *options)
+
+    @property
+    def tile_size(self) -> int:
+        """Side of the input tile; by default the valid size nearest to 572, the paper's.
+
+        With padding 1 it is the one nearest to 388, so that as many pixels are learned from. A
+        patch to be classified has 65 pixels a side, or the least that works.
+        """
+        net = self.architecture
+        if self.input_size:
+            net.output_size(self.input_size)  # refuses sizes that do not work
+            return self.input_size
+        wanted = 388 if self.padding else 572
+        if self.task == "classify":
+            wanted = PATCH
+        return min(net.nearest_input_sizes(wanted), key=lambda size: abs(size - wanted))
+
+    @property
+    def rate(self) -> Schedule:
+        """The learning-rate schedule."""
+        return Schedule(
+            self.learning_rate,
+            self.steps,
+            self.schedule,
+            self.warmup,
+            self.decay_every,
+            self.decay_factor,
+            self.decay_power,
+        )
+
+    @property
+    def weighting(self) -> tuple[float, float]:
+        """w0 and sigma; what is not set is the variant's own, and in detection the paper's.
+
+        Examples
+        --------
+        >>> TrainConfig().weighting, TrainConfig(weight_variant="falk2019", w0=10).weighting
+        ((10.0, 5.0), (10.0, 6.0))
+        """
+        own = WEIGHT_MAPS["paper" if self.task == "detect" else self.weight_variant]
+        w0, sigma = (
+            default if value is None else value
+            for value, default in zip((self.w0, self.sigma), own, strict=True)
+        )
+        return w0, sigma
+
+    def resolved(self) -> TrainConfig:
+        """With the values that settings left to others have, for a record of what was done."""
+        w0, sigma = self.weighting
+        return self.replace(w0=w0, sigma=sigma)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Name to value, for a file; None where another setting decides."""
+        return asdict(self)
+
+    def to_toml(self) -> str:
+        """A TOML file that `from_toml` reads back.
+
+        Examples
+        --------
+        >>> print(TrainConfig().to_toml().splitlines()[0])
+        data = "synthetic-em"
+        """
+        values = {key: value for key, value in self.to_dict().items() if value is not None}
+        table = values.pop("augmentation")
+        lines = [
+            f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()
+        ]
+        if table:
+            lines += ["", "[augmentation]"]
+            lines += [
+                f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in table.items()
+            ]
+        return "\n".join(lines) + "\n"
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], what: str = "config") -> TrainConfig:
+        """From names and values; an unknown name is an error that names the nearest."""
+        known = [entry.name for entry in fields(cls)]
+        for key in values:
+            if key not in known:
+                near = difflib.get_close_matches(str(key), known, 1, cutoff=0)[0]
+                raise InputError(
+                    f"{what}: got the unknown key {key!r}, expected a setting; "
+                    f"nearest valid key is {near!r}"
+                )
+        return cls(**values)
+
+    @classmethod
+    def from_toml(cls, path: str | os.PathLike[str], **changes: Any) -> TrainConfig:
+        """From a TOML file; keyword arguments take the place of its values.
+
+        Raises
+        ------
+        InputError
+            If the file cannot be read, is no TOML, or holds a wrong key or value.
+        """
+        try:
+            values = tomllib.loads(Path(path).read_text("utf-8"))
+        except OSError as error:
+            raise InputError(
+                f"config: got {path}, expected a TOML file ({error.strerror})"
+            ) from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"config: got {path}, expected a TOML file ({error})") from None
+        return cls.from_dict({**values, **changes}, f"config {path}")
+
+    def replace(self, **changes: Any) -> TrainConfig:
+        """A copy with some values changed."""
+        return replace(self, **changes)
+
+
+def parse_slices(text: str, name: str = "slices") -> tuple[int, ...]:
+    """Slices from a text such as ``26-29,3``, sorted; ``none`` is empty.
+
+    Examples
+    --------
+    >>> parse_slices("26-29,3")
+    (3, 26, 27, 28, 29)
+    >>> parse_slices("9-x")
+    Traceback (most recent call last):
+    ...
+    unet_np.errors.InputError: slices: got '9-x', expected slices such as 0-9,12, or none
+    """
+    if text == "none":
+        return ()
+    chosen: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        numbers = (first, last if dash else first)
+        if not all(number.isdecimal() for number in numbers) or int(numbers[0]) > int(numbers[1]):
+            raise InputError(f"{name}: got {text!r}, expected slices such as 0-9,12, or none")
+        chosen.update(range(int(numbers[0]), int(numbers[1]) + 1))
+    return tuple(sorted(chosen))
+
+
+def _types() -> dict[str, Any]:
+    return get_type_hints(TrainConfig)
+
+
+def _plain(value: Any) -> Any:
+    """Scalars and arrays of NumPy, and ranges, as what a file can hold."""
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, list | tuple | range):
+        return [_plain(entry) for entry in value]
+    return value
+
+
+def _coerce(name: str, value: Any, kind: Any) -> Any:
+    """The value in the field's type where nothing is lost, else an `InputError`."""
+    value = _plain(value)
+    if name in ("validation", "exclude") and isinstance(value, int | list | tuple):
+        listed = [value] if isinstance(value, int) else value
+        return ",".join(str(item) for item in listed) or "none"
+    if kind == float | None:
+        if value is None:
+            return None
+        kind = float
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        if math.isfinite(value):
+            return float(value)
+    elif kind is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    elif isinstance(value, os.PathLike) and kind is str:
+        return os.fspath(value)
+    elif kind in (int, str, bool):
+        if type(value) is kind:
+            return value
+    elif isinstance(value, dict):
+        return value
+    expected = {int: "an integer", float: "a number", str: "a text", bool: "true or false"}
+    raise InputError(f"{name}: got {value!r}, expected {expected.get(kind, 'a table')}")

@@ -1,0 +1,184 @@
+"""What a training reports: a CSV of metrics, the times, and TensorBoard where it is installed."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from unet_np.errors import InputError, require
+from unet_np.files.tables import csv_line
+
+Report = Callable[[dict[str, Any]], None]
+"""What is called with each row of the metrics."""
+
+TRAINING_COLUMNS = ("step", "learning_rate", "loss", "gradient_norm")
+COLUMNS = (*TRAINING_COLUMNS, "validation_loss", "validation_pixel_error")
+"""Columns of ``metrics.csv``; a cell is empty where nothing was measured."""
+
+
+class CsvLog:
+    """A CSV that a resumed run continues as if it had never been interrupted.
+
+    Numbers are written with all their digits, so that two runs are equal exactly when
+    their files are.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    columns : tuple of str
+        Its header.
+    offset : int
+        Bytes to keep of a file that is there: what stands behind them was written after
+        the checkpoint from which the run goes on. 0 begins anew.
+
+    Raises
+    ------
+    InputError
+        If the file is shorter than `offset`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = tempfile.mkdtemp() + "/metrics.csv"
+    >>> with CsvLog(path, ("step", "loss")) as log:
+    ...     log.write({"step": 1, "loss": 0.5})
+    ...     kept = log.offset()
+    ...     log.write({"step": 2})
+    >>> with CsvLog(path, ("step", "loss"), kept) as log:
+    ...     log.write({"step": 2, "loss": 0.25})
+    >>> Path(path).read_text().split()
+    ['step,loss', '1,0.5', '2,0.25']
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], columns: tuple[str, ...], offset: int = 0
+    ) -> None:
+        self.columns = columns
+        file, size = Path(path), Path(path).stat().st_size if Path(path).exists() else 0
+        if size < offset:
+            raise InputError(f"{file}: got {size} bytes, expected the {offset} of the checkpoint")
+        self._file = open(file, "r+b" if offset else "wb")  # noqa: SIM115 (closed in __exit__)
+        if offset:
+            self._file.truncate(offset)
+            self._file.seek(offset)
+        else:
+            self._file.write(csv_line(columns).encode())
+        self._file.flush()
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Append a row; columns that it lacks stay empty."""
+        self._file.write(csv_line(row.get(column) for column in self.columns).encode())
+        self._file.flush()
+
+    def offset(self) -> int:
+        """Bytes written so far, all of them safe on the disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return self._file.tell()
+
+    def __enter__(self) -> CsvLog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+def read_csv(path: str | os.PathLike[str]) -> list[dict[str, float]]:
+    """The rows of a metrics file, numbers only: an empty cell is left out.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp(), "metrics.csv")
+    >>> _ = path.write_text("step,loss\\n1,0.5\\n2,\\n")
+    >>> read_csv(path)
+    [{'step': 1.0, 'loss': 0.5}, {'step': 2.0}]
+    """
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return [{key: float(cell) for key, cell in row.items() if cell} for row in rows]
+
+
+class TensorBoard:
+    """Scalars for TensorBoard; does nothing where no writer is installed.
+
+    Parameters
+    ----------
+    folder : path-like
+        Of the event files.
+    step : int
+        Where the run begins; what an earlier process wrote from there on is hidden.
+    wanted : bool
+        False writes nothing.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], step: int = 0, wanted: bool = True) -> None:
+        self._writer: Any = None
+        for module in ("torch.utils.tensorboard", "tensorboardX") if wanted else ():
+            try:
+                writer = importlib.import_module(module).SummaryWriter
+            except ImportError:
+                continue
+            self._writer = writer(os.fspath(folder), purge_step=step or None)
+            break
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Add each number of the row at the row's ``step``."""
+        if self._writer is None:
+            return
+        for key, value in row.items():
+            if key != "step" and value is not None:
+                self._writer.add_scalar(key, value, row["step"])
+
+    def __enter__(self) -> TensorBoard:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+
+@contextmanager
+def progress_bar(progress: bool | Report, done: int, total: int) -> Iterator[Report]:
+    """What to call with each row: a bar on the terminal, the caller's own function, or nothing.
+
+    Parameters
+    ----------
+    progress : bool or callable
+        True is a bar with loss, steps a second and the time left.
+    done, total : int
+        Steps.
+
+    Raises
+    ------
+    MissingExtraError
+        If a bar is wanted and tqdm not installed.
+    """
+    if callable(progress):
+        yield progress
+        return
+    if not progress:
+        yield lambda row: None
+        return
+    with require("tqdm", "io").tqdm(initial=done, total=total, unit="step", desc="train") as bar:
+        figures: dict[str, str] = {}
+
+        def show(row: dict[str, Any]) -> None:
+            # Measured now and then, the validation's figures stay until the next.
+            shown = {
+                "loss": "loss",
+                "validation_pixel_error": "validation error",
+                "validation_error": "validation error",
+                "validation_f1": "validation F1",
+            }
+            figures.update({shown[key]: f"{row[key]:.4f}" for key in shown if key in row})
+            bar.set_postfix(figures, refresh=False)
+            bar.update()
+
+        yield show

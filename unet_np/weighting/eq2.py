@@ -1,0 +1,203 @@
+"""The weight map of eq. 2: rare classes and narrow gaps between cells count for more.
+
+    w(x) = w_c(x) + w0 exp(-(d1(x) + d2(x))^2 / (2 sigma^2))
+
+The paper gives w0 = 10 and sigma of about 5 pixels, and says that w_c "is the weight map to
+balance the class frequencies". What it leaves open is decided here:
+
+* ``w_c`` is the inverse class frequency, scaled to a mean of 1: N / (2 N_c) for N pixels, of
+  which N_c are background or cell. There are these two whatever the labels: where pixels are of
+  more classes, all but background share the weight of cells and are not balanced among themselves.
+* The "border of the nearest cell" is the cell's nearest pixel: the distance is 0 inside, and 1
+  in the background pixel beside the cell.
+* The second term is added everywhere, as eq. 2 is printed, and so also in the rim of a cell
+  with a neighbour close by. The authors' later formula adds it in the background only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from types import ModuleType
+
+from unet_np import backend
+from unet_np.backend import Array
+from unet_np.errors import InputError
+from unet_np.weighting.cell_distance import bounded_distances, check_instances
+
+DEFAULTS = {"paper": (10.0, 5.0), "falk2019": (50.0, 6.0)}
+"""Each variant's w0 (lambda_sep in Falk et al. 2019) and sigma (sigma_sep) in pixels."""
+
+V_BAL, SIGMA_BAL = 0.1, 10.0
+"""Weight of the far background in Falk et al. 2019, and how far (pixels) cells raise it."""
+
+_NEGLIGIBLE = 1e-7  # what a pixel's weight may lack: a hundredth of the promised 1e-5
+
+
+def weight_map(
+    instances: Array,
+    w0: float | None = None,
+    sigma: float | None = None,
+    variant: str = "paper",
+    class_weights: Sequence[float] | None = None,
+) -> Array:
+    """The loss weight of each pixel (eq. 2; Fig. 3d).
+
+    Parameters
+    ----------
+    instances : array, (H, W) or (N, H, W), integer
+        0 is background, every other value one cell. NumPy or CuPy. Cells that touch need
+        `unet_np.weighting.separate_touching` first, or no background is left to weigh. In a
+        stack each slice has cells of its own, and the frequencies are those of the whole
+        stack: the paper balances "the training data set".
+    w0 : float, optional
+        Largest value of the separation term: 10, or 50 for ``falk2019``.
+    sigma : float, optional
+        Its width in pixels: 5, or 6 for ``falk2019``.
+    variant : {"paper", "falk2019"}
+        ``paper`` is eq. 2 with this project's choices, which stand at the head of this module.
+        ``falk2019`` is the authors' later formula, as their ImageJ plugin (Falk et al. 2019,
+        Nature Methods 16:67) computes it: 1 in cells, and in the background
+        ``v_bal + (1 - v_bal) exp(-d1^2 / (2 sigma_bal^2)) + w0 exp(-(d1 + d2)^2 / (2 sigma^2))``
+        with ``v_bal`` 0.1 and ``sigma_bal`` 10 pixels.
+    class_weights : (float, float), optional
+        w_c of background and of cells, to use one pair for images that are not in one stack.
+        For ``paper`` only; by default `balancing_weights` of `instances`.
+
+    Returns
+    -------
+    array, float32
+        Of the shape of `instances`; within 1e-5 of the formula. Always positive and finite.
+        With a single cell d2 is infinite and the separation term is 0. Without cells the map
+        is 1 (``paper``, with its own w_c) or 0.1 (``falk2019``) everywhere.
+
+    Raises
+    ------
+    InputError
+        If `instances` are not instance labels, `w0` is negative, `sigma` or a class weight not
+        positive, any of them not finite, or `variant` unknown.
+
+    Notes
+    -----
+    The separation term is below 1e-7 and left out where ``d1 + d2`` is above
+    ``sigma sqrt(2 ln(w0 / 1e-7))``, 30 pixels by default. The time therefore grows with pixels
+    times sigma, up to the largest distance in the image, and not with the number of cells.
+
+    Examples
+    --------
+    Two cells, two pixels apart: the gap weighs most.
+
+    >>> import numpy as np
+    >>> weight_map(np.array([[1, 1, 0, 0, 2, 2]])).round(2)
+    array([[8.01, 9.1 , 9.85, 9.85, 9.1 , 8.01]], dtype=float32)
+    """
+    check_instances(instances)
+    w0, sigma = _checked_parameters(w0, sigma, variant)
+    xp = backend.array_module(instances)
+    slices = instances if instances.ndim == 3 else instances[None]
+    if variant == "paper":
+        pair = balancing_weights(instances) if class_weights is None else class_weights
+        background, cell = _checked_class_weights(pair)
+        maps = [_paper(xp, one, w0, sigma, background, cell) for one in slices]
+    elif class_weights is not None:
+        raise InputError("class_weights: got a value, expected None for variant 'falk2019'")
+    else:
+        maps = [_falk2019(xp, one, w0, sigma) for one in slices]
+    return xp.stack(maps).reshape(instances.shape)
+
+
+def balancing_weights(instances: Array) -> tuple[float, float]:
+    """w_c of eq. 2 for background and for cells: inverse frequency, with a mean of 1.
+
+    N / (2 N_c) for N pixels, of which N_c are background or cell. Where one of the two does not
+    occur both are 1.
+
+    Parameters
+    ----------
+    instances : array, integer or bool
+        Of any shape; 0 is background.
+
+    Returns
+    -------
+    background, cell : float
+
+    Examples
+    --------
+    A quarter of the pixels is background:
+
+    >>> import numpy as np
+    >>> balancing_weights(np.array([0, 1, 1, 2]))
+    (2.0, 0.6666666666666666)
+    """
+    xp = backend.array_module(instances)
+    cells = int(xp.count_nonzero(instances))
+    background = instances.size - cells
+    if cells == 0 or background == 0:
+        return 1.0, 1.0
+    return instances.size / (2 * background), instances.size / (2 * cells)
+
+
+def separation_term(d1: Array, d2: Array, w0: float = 10, sigma: float = 5) -> Array:
+    """The second term of eq. 2: ``w0 exp(-(d1 + d2)^2 / (2 sigma^2))``.
+
+    Parameters
+    ----------
+    d1, d2 : array, float
+        Distances in pixels, as from `unet_np.weighting.cell_distance.two_nearest_cells`.
+    w0, sigma : float
+        As in eq. 2; `sigma` in pixels.
+
+    Returns
+    -------
+    array
+        In the shape and dtype of `d1`; 0 at infinite distance.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> separation_term(np.array([1.0]), np.array([np.inf]))
+    array([0.])
+    """
+    xp = backend.array_module(d1, d2)
+    return w0 * xp.exp(-((d1 + d2) ** 2) / (2 * sigma**2))
+
+
+def _paper(
+    xp: ModuleType, instances: Array, w0: float, sigma: float, background: float, cell: float
+) -> Array:
+    reach = _reach(w0, sigma)
+    d1, d2 = bounded_distances(instances, reach / 2, reach)
+    weights = xp.where(instances > 0, cell, background) + separation_term(d1, d2, w0, sigma)
+    return weights.astype(xp.float32)
+
+
+def _falk2019(xp: ModuleType, instances: Array, w0: float, sigma: float) -> Array:
+    d1, d2 = bounded_distances(instances, _reach(1 - V_BAL, SIGMA_BAL), _reach(w0, sigma))
+    weights = V_BAL + (1 - V_BAL) * xp.exp(-(d1**2) / (2 * SIGMA_BAL**2))
+    weights += separation_term(d1, d2, w0, sigma)
+    return xp.where(instances > 0, 1, weights).astype(xp.float32)
+
+
+def _reach(height: float, sigma: float) -> float:
+    """Where a Gaussian of that height has become negligible."""
+    return sigma * math.sqrt(2 * math.log(max(height / _NEGLIGIBLE, 1)))
+
+
+def _checked_parameters(w0: float | None, sigma: float | None, variant: str) -> tuple[float, float]:
+    if variant not in DEFAULTS:
+        raise InputError(f"variant: got {variant!r}, expected one of {', '.join(DEFAULTS)}")
+    w0 = DEFAULTS[variant][0] if w0 is None else w0
+    sigma = DEFAULTS[variant][1] if sigma is None else sigma
+    if not (w0 >= 0 and math.isfinite(w0)):
+        raise InputError(f"w0: got {w0}, expected a finite number >= 0 (the paper has 10)")
+    if not (sigma > 0 and math.isfinite(sigma)):
+        raise InputError(f"sigma: got {sigma}, expected a finite number > 0 (the paper has 5)")
+    return w0, sigma
+
+
+def _checked_class_weights(pair: Sequence[float]) -> tuple[float, float]:
+    if len(pair) != 2 or not all(math.isfinite(w) and w > 0 for w in pair):
+        raise InputError(
+            f"class_weights: got {tuple(pair)}, expected two positive numbers, background and cell"
+        )
+    return pair[0], pair[1]
