@@ -15,11 +15,11 @@ def test_every_public_name_is_there(name: str) -> None:
     assert getattr(unet_np, name) is not None
 
 
-@pytest.mark.parametrize("first", ["unet_np", "unet_np.weight_map", "unet_np.train"])
+@pytest.mark.parametrize("first", ["unet_np", "unet_np.weighting.eq2", "unet_np.training.loop"])
 def test_names_are_functions_whatever_was_imported_before(first: str) -> None:
     code = (
         f"import {first}, unet_np, inspect\n"
-        "import unet_np.training.samples, unet_np.train\n"
+        "import unet_np.training.samples, unet_np.training.loop\n"
         "assert inspect.isfunction(unet_np.weight_map)\n"
         "assert inspect.isfunction(unet_np.train)\n"
         "from unet_np.training.loop import TrainConfig\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import os
 import re
 import subprocess
@@ -71,22 +70,58 @@ def test_package_needs_numpy_and_scipy_only() -> None:
     assert names == {"numpy", "scipy"}
 
 
-def test_torch_is_imported_only_where_a_network_is_exported() -> None:
-    importers = set()
-    for path in (ROOT / "unet_np").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            if any(name.split(".")[0] == "torch" for name in names):
-                importers.add(path.stem)
-    assert importers <= {"torch_model", "torch_unet"}
+LINT_IMPORTS = "from importlinter.cli import lint_imports_command; lint_imports_command()"
 
 
-def test_cupy_is_imported_in_the_backend_only() -> None:
+@pytest.mark.parametrize(
+    ("module", "line", "named"),
+    [
+        ("ops/pool.py", "import unet_np.network.unet", "unet_np.ops.pool -> unet_np.network.unet"),
+        (
+            "ops/pool.py",
+            "def f():\n    import unet_np.images",
+            "unet_np.ops.pool -> unet_np.images",
+        ),
+        ("tiling/plan.py", "import cupy", "unet_np.tiling.plan -> cupy"),
+        ("training/loop.py", "import torch", "unet_np.training.loop -> torch"),
+        ("attic.py", "", "unet_np.attic"),
+    ],
+)
+def test_an_import_that_does_not_point_down_fails_the_build(
+    tmp_path: Path, module: str, line: str, named: str
+) -> None:
     for path in (ROOT / "unet_np").rglob("*.py"):
-        if path.parent.name != "backend":
-            text = path.read_text(encoding="utf-8")
-            assert not re.search(r"^\s*(import|from) cupyx?\b", text, re.MULTILINE), path
+        copy = tmp_path / path.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+    (tmp_path / "pyproject.toml").write_bytes((ROOT / "pyproject.toml").read_bytes())
+    with (tmp_path / "unet_np" / module).open("a", encoding="utf-8") as file:
+        file.write(f"\n{line}\n")
+    done = subprocess.run(
+        [sys.executable, "-c", LINT_IMPORTS, "--no-cache"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert named in done.stdout
+
+
+def test_the_house_has_few_places() -> None:
+    places = [
+        p
+        for p in (ROOT / "unet_np").iterdir()
+        if p.suffix == ".py" or (p / "__init__.py").is_file()
+    ]
+    assert len([p for p in places if p.is_file()]) <= 8
+    assert len(places) <= 25
+
+
+def test_the_design_names_every_room() -> None:
+    design = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    for room in (ROOT / "unet_np").glob("*/__init__.py"):
+        assert f"`{room.parent.name}`" in design, room
 
 
 def test_readme_commands_are_targets_of_the_makefile() -> None:

@@ -79,7 +79,8 @@ def load(name: str = "em", backend: str | None = "auto", dtype: Any = "float32")
     -------
     UNet
         It reads one grey channel with zero mean and unit variance, as
-        `unet_np.tasks.segmentation.segment` gives it, and tells class 1, cell, from class 0, membrane or background.
+        `unet_np.tasks.segmentation.segment` gives it, and tells class 1, cell, from class 0,
+        membrane or background.
 
     Raises
     ------
