@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from unet_np import metrics
 from unet_np.cli import main
-from unet_np.cli.evaluate import probabilities, read_both
+from unet_np.data.own.compared import read_both
 from unet_np.data.own.names import pair_labels
 from unet_np.errors import InputError
 from unet_np.images import write_png, write_tiff
+from unet_np.metrics.scoring import probabilities
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, sparse
@@ -57,3 +59,35 @@ def contingency(first: IntArray | NDArray, second: IntArray | NDArray) -> sparse
     shape = (int(rows.max()) + 1, int(columns.max()) + 1)
     ones = np.ones(rows.size, np.int64)
     return sparse.coo_array((ones, (rows, columns)), shape=shape).tocsr()
+
+
+def renumbered(numbers: NDArray) -> NDArray[np.int32]:
+    """Numbers 1, 2, ... in place of the values above 0; they may be as high as a colour's.
+
+    Examples
+    --------
+    >>> renumbered(np.array([[7, 0, 16711680, 7]]))
+    array([[1, 0, 2, 1]], dtype=int32)
+    """
+    values, places = np.unique(numbers, return_inverse=True)
+    return np.cumsum(values > 0)[places].reshape(numbers.shape).astype(np.int32)
+
+
+def one_region_each(masks: Iterable[NDArray], most: int = 64) -> float:
+    """Of the values above 0, at most 64 in a mask, the share that is one connected region.
+
+    It is about 1 where cells are numbered, and about 0 for classes and for grey values.
+
+    Examples
+    --------
+    >>> one_region_each([np.array([[1, 1, 0, 2]])]), one_region_each([np.array([[1, 0, 1]])])
+    (1.0, 0.0)
+    """
+    regions = []
+    for mask in masks:
+        numbers = renumbered(mask)
+        places = ndimage.find_objects(numbers)
+        for number in range(1, len(places) + 1, max(len(places) // most, 1)):
+            region = numbers[places[number - 1]] == number
+            regions.append(components(region, connectivity=8)[1] == 1)
+    return float(np.mean(regions)) if regions else 0.0

@@ -79,7 +79,8 @@ _METRICS = {
     "dice": _overlap_scores(dice),
 }
 
-_MEANS = ("v_rand", "v_info")  # a slice without interior counts in these, as 0
+MEANS = ("v_rand", "v_info")
+"""The metrics in which a slice without interior counts, as 0."""
 
 METRIC_NAMES = (*_METRICS, "seg_measure")
 """The metrics that `evaluate` knows."""
@@ -168,7 +169,7 @@ def _evaluate_one(
                 per_slice.append(_best(name, label, proposal, threshold)[1])
         except InputError:
             # The stack passed every check, so all that can be wrong is an empty label.
-            per_slice.append(0.0 if name in _MEANS else None)
+            per_slice.append(0.0 if name in MEANS else None)
     return value, threshold, per_slice
 
 

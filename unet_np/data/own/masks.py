@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.ndimage
 
 from unet_np.errors import InputError
+from unet_np.metrics.components import one_region_each, renumbered
 
 KINDS = ("auto", "mask", "classes", "cells")
 """How masks may be read; see `read_meaning`."""
@@ -36,7 +36,9 @@ class Meaning:
     note: str
 
 
-def as_numbers(masks: Sequence[tuple[str, np.ndarray]]) -> list[np.ndarray]:
+def as_numbers(
+    masks: Sequence[tuple[str, np.ndarray]], argument: str = "masks"
+) -> list[np.ndarray]:
     """One integer for each pixel, whatever the files hold.
 
     Colour that is grey becomes that grey value. Where any mask is in real colour, each colour
@@ -47,6 +49,8 @@ def as_numbers(masks: Sequence[tuple[str, np.ndarray]]) -> list[np.ndarray]:
     ----------
     masks : sequence of (str, numpy.ndarray)
         Name and array, (H, W) or (H, W, channels).
+    argument : str
+        What messages call them.
 
     Raises
     ------
@@ -64,12 +68,12 @@ def as_numbers(masks: Sequence[tuple[str, np.ndarray]]) -> list[np.ndarray]:
         if array.dtype.kind == "f" and not (array == np.round(array)).all():
             worst = float(array[array != np.round(array)].flat[0])
             raise InputError(
-                f"masks: got {worst:.4g} in {name}, expected whole numbers: 0 for background, and "
-                "cells or classes; a map of probabilities is no mask"
+                f"{argument}: got {worst:.4g} in {name}, expected whole numbers: 0 for background, "
+                "and cells or classes; a map of probabilities is no mask"
             )
         numbers = array.astype(np.int64)
         if numbers.min() < 0:
-            raise InputError(f"masks: got {numbers.min()} in {name}, expected numbers from 0")
+            raise InputError(f"{argument}: got {numbers.min()} in {name}, expected numbers from 0")
         plain.append(numbers if numbers.ndim == 2 else numbers[..., : 3 if _rgb(array) else 1])
     if any(_coloured(array) for array in plain):
         bits = 16 if any(array.max() > 255 for array in plain) else 8
@@ -129,7 +133,7 @@ def read_meaning(names: Sequence[str], masks: Sequence[np.ndarray], kind: str = 
     if kind == "cells":
         count = sum(int((v > 0).sum()) for v in counted)
         note = f"masks: {count} numbered cells, {count / len(masks):.3g} on average in a mask"
-        cells = [_numbered(mask) for mask in masks]
+        cells = [renumbered(mask) for mask in masks]
         return Meaning([(mask > 0).astype(np.uint8) for mask in masks], cells, note)
     shown = [_shown(value) for value in values[:MAX_CLASSES]] + ["..."] * (
         len(values) > MAX_CLASSES
@@ -166,33 +170,6 @@ def _guess(
         "expected 0 and one number for each cell, or a few classes; an image, a JPEG or a resized "
         "mask is none (a --mask-values of mask, classes or cells takes it as it is)"
     )
-
-
-def one_region_each(masks: Iterable[np.ndarray], most: int = 64) -> float:
-    """Of the values above 0, at most 64 in a mask, the share that is one connected region.
-
-    It is about 1 where cells are numbered, and about 0 for classes and for grey values.
-
-    Examples
-    --------
-    >>> one_region_each([np.array([[1, 1, 0, 2]])]), one_region_each([np.array([[1, 0, 1]])])
-    (1.0, 0.0)
-    """
-    eight, regions = np.ones((3, 3)), []
-    for mask in masks:
-        numbered = _numbered(mask)
-        places = scipy.ndimage.find_objects(numbered)
-        for number in range(1, len(places) + 1, max(len(places) // most, 1)):
-            region = numbered[places[number - 1]] == number
-            regions.append(scipy.ndimage.label(region, eight)[1] == 1)
-    return float(np.mean(regions)) if regions else 0.0
-
-
-def _numbered(mask: np.ndarray) -> np.ndarray:
-    """Numbers 1, 2, ... in place of the values above 0; they may be as high as a colour's."""
-    values, places = np.unique(mask, return_inverse=True)
-    numbers = np.cumsum(values > 0)
-    return numbers[places].reshape(mask.shape).astype(np.int32)
 
 
 def _one_value(value: int, count: int) -> str:
