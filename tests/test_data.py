@@ -5,13 +5,18 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import threading
+import time
 import zipfile
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
+import pooch
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,7 +26,6 @@ from scipy import ndimage
 
 from unet_np import data
 from unet_np.data import cache, catalogue, readers
-from unet_np.data.cache import File
 from unet_np.data.catalogue import Archive
 from unet_np.errors import InputError
 
@@ -79,19 +83,25 @@ def test_the_nearest_name_is_offered():
 def test_registry():
     counts = {"isbi2012": 90, "u373": 496, "hela": 356, "dsb2018": 3}
     for name, count in counts.items():
-        files = data.files(name)
-        assert len({file.path for file in files}) == len(files) == count
-        for file in files:
-            assert re.fullmatch("[0-9a-f]{64}", file.sha256)
-            assert file.bytes > 0
-            assert not file.path.startswith("/")
-            assert ".." not in file.path
-            if name == "dsb2018":
-                assert file.url == ""
-            else:
-                # A commit, not a branch: what is there never changes.
-                assert re.match("https://raw.githubusercontent.com/.*/[0-9a-f]{40}/", file.url)
-                assert file.url.endswith(f"/{file.path}")
+        assert len(data.files(name)) == count
+        for path, sha256 in data.files(name).items():
+            assert re.fullmatch("[0-9a-f]{64}", sha256)
+            assert not path.startswith("/")
+            assert ".." not in path
+        # A commit, not a branch: what is there never changes.
+        mirror = data.info(name).mirror
+        assert (mirror == "") == (name == "dsb2018")
+        assert not mirror or re.fullmatch(
+            r"https://raw.githubusercontent.com/[\w/-]+/[0-9a-f]{40}/[\w/-]+/", mirror
+        )
+    folders = {path.split("/")[0] for path in cache._registry()}
+    assert folders == {data.info(name).folder for name in counts}
+
+
+def test_pooch_reads_the_registry():
+    read = pooch.create("anywhere", "")
+    read.load_registry(Path(cache.__file__).parent / "registry.txt")
+    assert read.registry == cache._registry()
 
 
 # The cache folder
@@ -127,33 +137,37 @@ class Quiet(SimpleHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
-def server(tmp_path):
-    folder = tmp_path / "server"
-    folder.mkdir()
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder)) as running:
+@contextmanager
+def serving(handler):
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
         thread = threading.Thread(target=running.serve_forever, args=(0.01,))
         thread.start()
-        yield folder, f"http://127.0.0.1:{running.server_port}/"
+        yield f"http://127.0.0.1:{running.server_port}/"
         running.shutdown()
         thread.join()
 
 
+@pytest.fixture
+def server(tmp_path):
+    folder = tmp_path / "server"
+    folder.mkdir()
+    with serving(partial(Quiet, directory=folder)) as base:
+        yield folder, base
+
+
 def register(monkeypatch, folder, base, name="isbi2012"):
     """Let the files in `folder` be the data set."""
-    entry = data.info(name)
-    found = tuple(
-        File(
-            path.relative_to(folder).as_posix(),
-            path.stat().st_size,
-            hashlib.sha256(path.read_bytes()).hexdigest(),
-            base + path.relative_to(folder).as_posix() if base else "",
-        )
+    entry = replace(data.info(name), mirror=base)
+    monkeypatch.setitem(catalogue._BY_NAME, name, entry)
+    found = {
+        f"{entry.folder}/{path.relative_to(folder).as_posix()}": hashlib.sha256(
+            path.read_bytes()
+        ).hexdigest()
         for path in sorted(folder.rglob("*"))
         if path.is_file()
-    )
-    monkeypatch.setattr(cache, "_registry", lambda: {entry.folder: found})
-    return found
+    }
+    monkeypatch.setattr(cache, "_registry", lambda: found)
+    monkeypatch.setattr(cache, "_RETRIES", 0)
 
 
 @pytest.fixture
@@ -249,6 +263,58 @@ def test_no_network(small, tmp_path, monkeypatch):
         data.load("isbi2012", folder)
 
 
+class Unsteady(Quiet):
+    """Refuses every file once, and gives other content the second time."""
+
+    asked: dict[str, int]
+
+    def do_GET(self):
+        self.asked[self.path] = self.asked.get(self.path, 0) + 1
+        if self.asked[self.path] == 1:
+            return self.send_error(503)
+        if self.asked[self.path] == 2:
+            self.path = "/test/0.png"
+        return super().do_GET()
+
+
+def test_a_server_that_fails_now_and_then(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "_RETRIES", 2)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    Unsteady.asked = {}
+    with serving(partial(Unsteady, directory=small)) as base:
+        entry = replace(data.info("isbi2012"), mirror=base)
+        monkeypatch.setitem(catalogue._BY_NAME, "isbi2012", entry)
+        assert len(data.load("isbi2012", tmp_path / "c")) == 2
+    assert set(Unsteady.asked.values()) == {3}
+
+
+class Dripping(Quiet):
+    """Sends a byte now and then: no single read is late."""
+
+    ended: threading.Event
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", "100000")
+        self.end_headers()
+        while not self.ended.wait(0.05):
+            self.wfile.write(b"x")
+
+
+def test_a_server_that_never_ends(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "_LIMIT", 0.5)
+    Dripping.ended = threading.Event()
+    with serving(Dripping) as base:
+        entry = replace(data.info("isbi2012"), mirror=base)
+        monkeypatch.setitem(catalogue._BY_NAME, "isbi2012", entry)
+        began = time.monotonic()
+        text = message(data.load, "isbi2012", tmp_path / "c")
+        assert time.monotonic() - began < 5
+        assert "(TimeoutError: not all came within 0.5 seconds)" in text
+        Dripping.ended.set()
+    assert not [path for path in (tmp_path / "c").rglob("*") if path.is_file()]
+
+
 def test_no_download_wanted(small, tmp_path):
     text = message(data.load, "isbi2012", tmp_path / "c", download=False)
     assert "4 files are missing" in text
@@ -338,10 +404,8 @@ def tracking(server, monkeypatch):
         archive.writestr("PhC-C2DH-U373/README.txt", "not asked for")
 
     def offer(sha256=None):
-        from dataclasses import replace
-
         right = hashlib.sha256(content.read_bytes()).hexdigest()
-        made = Archive(base + "u373.zip", content.stat().st_size, sha256 or right)
+        made = Archive(base + "u373.zip", sha256 or right)
         monkeypatch.setitem(catalogue._BY_NAME, "u373", replace(data.info("u373"), archive=made))
 
     offer()
@@ -357,6 +421,22 @@ def test_the_archive_is_used_for_many_files(tracking, tmp_path):
     assert not (target / "README.txt").exists()
     assert everything_in(tmp_path / "c")[0] == "PhC-C2DH-U373"
     assert all(path.startswith("PhC-C2DH-U373") for path in everything_in(tmp_path / "c"))
+
+
+def test_the_cache_never_holds_an_unfinished_archive(tracking, tmp_path, monkeypatch):
+    seen, unpack = [], pooch.Unzip._extract_file
+
+    def look(self, *args):
+        unpack(self, *args)
+        seen.append([p for p in everything_in(tmp_path / "c") if (tmp_path / "c" / p).is_file()])
+
+    monkeypatch.setattr(pooch.Unzip, "_extract_file", look)
+    before = set(os.listdir(tempfile.gettempdir()))
+    data.fetch("u373", tmp_path / "c")
+    # A process killed there leaves nothing but what the system empties.
+    assert seen == [[]]
+    left = set(os.listdir(tempfile.gettempdir())) - before
+    assert not [name for name in left if name.startswith("unet-np-")]
 
 
 def test_files_come_one_by_one_where_the_archive_is_another(tracking, tmp_path):

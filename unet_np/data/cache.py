@@ -1,22 +1,27 @@
 """The files of the data sets: which there are, where they lie, how they are had and checked.
 
-`registry.txt`, beside this file, holds the path, size and SHA-256 of each file and the public
-address of each folder. Nothing is read that does not have the hash that stands there.
+`registry.txt`, beside this file, holds the path and SHA-256 of each file, as pooch reads it.
+Nothing is read that does not have the hash that stands there.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import tempfile
+import threading
+import time
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from unet_np.data.catalogue import Archive, Info, info
+from unet_np.data.catalogue import Info, info
 from unet_np.errors import InputError, require
 from unet_np.files import atomic_write
 
@@ -27,22 +32,14 @@ VARIABLE = "UNET_NP_DATA"
 
 # Fewer than that are fetched one by one, more as the official archive.
 _FEW = 40
+_RETRIES = 2  # of one file
+_LIMIT = 3600.0  # seconds for all that is missing of a data set, on a server that drips
 # (path, size, time of change) of files found whole: each is hashed once in a process.
 _checked: set[tuple[str, int, int]] = set()
 
 
 class DownloadError(InputError):
     """Data is missing and could not be downloaded; the message says where it belongs."""
-
-
-@dataclass(frozen=True)
-class File:
-    """One file of a data set: path in its folder, size, SHA-256, address (or "")."""
-
-    path: str
-    bytes: int
-    sha256: str
-    url: str
 
 
 @dataclass(frozen=True)
@@ -72,33 +69,26 @@ class Report:
 
 
 @lru_cache(maxsize=1)
-def _registry() -> dict[str, tuple[File, ...]]:
-    """The files of each folder."""
-    found: dict[str, list[File]] = {}
+def _registry() -> dict[str, str]:
+    """SHA-256 of each file by its path in the cache folder."""
     text = (Path(__file__).parent / "registry.txt").read_text(encoding="utf-8")
-    base = ""
-    for line in text.splitlines():
-        if line.startswith("["):
-            folder, base = line[1:].split("] ")
-            files = found.setdefault(folder, [])
-        elif line and not line.startswith("#"):
-            path, size, sha256 = line.split(" ")
-            files.append(File(path, int(size), sha256, "" if base == "-" else base + path))
-    return {folder: tuple(files) for folder, files in found.items()}
+    lines = (line.split(" ") for line in text.splitlines() if not line.startswith("#"))
+    return {path: sha256 for path, sha256 in lines}
 
 
-def files(name: str) -> tuple[File, ...]:
-    """The files of a data set; none if it is synthetic.
+def files(name: str) -> Mapping[str, str]:
+    """The SHA-256 of each file of a data set, by its path in the set's folder.
 
     Examples
     --------
     >>> len(files("isbi2012")), files("synthetic-em")
-    (90, ())
-    >>> files("isbi2012")[0].path
+    (90, {})
+    >>> next(iter(files("isbi2012")))
     'train/image/0.png'
     """
-    folder = info(name).folder
-    return _registry()[folder] if folder else ()
+    start = f"{info(name).folder}/"
+    registry = _registry()
+    return {path.removeprefix(start): registry[path] for path in registry if path.startswith(start)}
 
 
 def cache_folder(cache: PathLike | None = None) -> Path:
@@ -128,18 +118,18 @@ def cache_folder(cache: PathLike | None = None) -> Path:
 
 
 def is_available(name: str, cache: PathLike | None = None) -> bool:
-    """Whether every file of a data set lies in the cache, by name and size; always if synthetic.
+    """Whether every file of a data set lies in the cache, by name; always if synthetic.
 
     Examples
     --------
     >>> is_available("synthetic-em"), is_available("isbi2012", "no such folder")
     (True, False)
     """
-    wanted = files(name)
-    if not wanted:
+    folder = info(name).folder
+    if folder is None:
         return True
-    folder = cache_folder(cache) / str(info(name).folder)
-    return all(_size(folder / file.path) == file.bytes for file in wanted)
+    place = cache_folder(cache) / folder
+    return all(os.path.isfile(place / path) for path in files(name))
 
 
 def verify(name: str, cache: PathLike | None = None) -> Report:
@@ -153,8 +143,8 @@ def verify(name: str, cache: PathLike | None = None) -> Report:
     """
     folder = cache_folder(cache) / (info(name).folder or "")
     kinds: dict[str, list[str]] = {"whole": [], "missing": [], "damaged": []}
-    for file in files(name):
-        kinds[_state(folder / file.path, file)].append(file.path)
+    for path, sha256 in files(name).items():
+        kinds[_state(folder / path, sha256)].append(path)
     return Report(name, folder, *(tuple(paths) for paths in kinds.values()))
 
 
@@ -192,7 +182,7 @@ def fetch(
         If a file in the cache is damaged. It is not replaced: it may be the only copy of
         something else.
     DownloadError
-        If files are missing and cannot be had.
+        If files are missing and cannot be had, or not within an hour.
 
     Examples
     --------
@@ -203,58 +193,49 @@ def fetch(
     folder = cache_folder(cache) / (entry.folder or "")
     chosen = None if paths is None else set(paths)
     missing = []
-    for file in files(name):
-        if chosen is not None and file.path not in chosen:
+    for path, sha256 in files(name).items():
+        if chosen is not None and path not in chosen:
             continue
-        state = _state(folder / file.path, file)
+        state = _state(folder / path, sha256)
         if state == "damaged":
             raise InputError(
-                f"{name}: {folder / file.path} is damaged: got {_size(folder / file.path)} bytes "
-                f"with another SHA-256, expected {file.bytes} bytes with {file.sha256[:16]}...; "
-                "delete it and fetch again"
+                f"{name}: {folder / path} is damaged: got {(folder / path).stat().st_size} bytes "
+                f"of another SHA-256 than {sha256[:16]}...; delete it and fetch again"
             )
         if state == "missing":
-            missing.append(file)
+            missing.append(path)
     if missing:
-        _download(entry, folder, missing, download, progress)
+        _download_or_say(entry, folder, missing, download, progress)
     return folder
 
 
-def _size(path: Path) -> int | None:
-    """The size of a file, or None where there is none."""
-    try:
-        return path.stat().st_size if path.is_file() else None
-    except OSError:
-        return None
-
-
-def _state(path: Path, file: File) -> str:
+def _state(path: Path, sha256: str) -> str:
     """ "whole", "missing" or "damaged"."""
-    if _size(path) is None:
+    if not os.path.isfile(path):
         return "missing"
-    facts = path.stat()
-    key = (str(path.absolute()), facts.st_size, facts.st_mtime_ns)
-    if key in _checked:
-        return "whole"
     try:
+        facts = path.stat()
+        key = (str(path.absolute()), facts.st_size, facts.st_mtime_ns)
+        if key in _checked:
+            return "whole"
         with open(path, "rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise InputError(f"data: {path} cannot be read ({error.strerror})") from None
-    if digest != file.sha256:
+    if digest != sha256:
         return "damaged"
     _checked.add(key)
     return "whole"
 
 
-def _download(
-    entry: Info, folder: Path, missing: list[File], download: bool, progress: bool
+def _download_or_say(
+    entry: Info, folder: Path, missing: list[str], download: bool, progress: bool
 ) -> None:
-    """Get the missing files, each one hash-checked before it gets its name."""
-    url = entry.archive.url if entry.archive else missing[0].url
+    """Get the missing files, or say in one line where they belong and can be had."""
+    url = entry.archive.url if entry.archive else entry.mirror and entry.mirror + missing[0]
     what = f"{entry.name}: {len(missing)} files are missing in {folder}"
     if len(missing) == 1:
-        what = f"{entry.name}: {folder / missing[0].path} is missing"
+        what = f"{entry.name}: {folder / missing[0]} is missing"
     where = f"set {VARIABLE} to the folder that holds {folder.name}/"
     if not url:
         raise DownloadError(
@@ -264,12 +245,7 @@ def _download(
     if not download:
         raise DownloadError(f"{what}, expected them there; fetch them from {url} or {where}")
     try:
-        # What the archive gave is kept; the rest, all of it in the worst case, comes file by file.
-        if entry.archive and len(missing) > _FEW:
-            _from_archive(entry.archive, folder, missing, progress)
-            missing = [file for file in missing if _state(folder / file.path, file) != "whole"]
-        for file in _with_progress(missing, entry.name, progress):
-            _retrieve(file.url, file.sha256, folder / file.path)
+        _download(entry, folder, missing, progress)
     except InputError:
         raise
     # Requests, urllib3 and the system raise errors of many sorts where there is no network.
@@ -289,55 +265,68 @@ def _reason(error: Exception) -> str:
     return f"{kind}: {text[:77]}..." if len(text) > 80 else f"{kind}: {text}"
 
 
-def _with_progress(items: list[File], name: str, progress: bool) -> Iterable[File]:
-    if not progress or not items:
-        return items
-    return require("tqdm", "io").tqdm(items, desc=f"fetch {name}", unit="file")
-
-
-def _retrieve(url: str, sha256: str, target: Path, bar: bool = False) -> None:
-    """Download one file with pooch, which gives it its name only if its hash is right."""
+def _download(entry: Info, folder: Path, missing: list[str], progress: bool) -> None:
+    """Get each file whole into a temporary folder, and only then into the cache."""
     pooch = require("pooch", "io")
     pooch.get_logger().setLevel("ERROR")
-    with atomic_write(target) as temporary:
-        # Pooch takes a file that is there for one that is had already.
-        temporary.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
+    begin = time.monotonic()
+    # The system's, which is emptied after a process that was killed; the cache never is.
+    with tempfile.TemporaryDirectory(prefix="unet-np-", ignore_cleanup_errors=True) as stage:
+        if entry.archive and len(missing) > _FEW:
+            # What the archive gives need not be fetched; the rest comes file by file.
+            with suppress(OSError, ValueError, zipfile.BadZipFile):
+                _before(
+                    begin + _LIMIT / 2,
+                    pooch.retrieve,
+                    entry.archive.url,
+                    entry.archive.sha256,
+                    path=stage,
+                    fname="archive.zip",
+                    processor=pooch.Unzip(extract_dir="."),
+                    downloader=_downloader(pooch, progress),
+                )
+        registry = pooch.create(
+            Path(stage) / folder.name,
+            entry.mirror,
+            registry=dict(files(entry.name)),
+            retry_if_failed=_RETRIES,
+        )
+        for path in _with_progress(missing, entry.name, progress):
+            whole = _before(begin + _LIMIT, registry.fetch, path, downloader=_downloader(pooch))
+            with atomic_write(folder / path) as temporary:
+                shutil.copyfile(whole, temporary)
+
+
+def _downloader(pooch: Any, progress: bool = False) -> Any:
+    def close_if_refused(response: Any, *args: object, **kwargs: object) -> None:
+        if not response.ok:
+            response.close()  # pooch leaves it open
+
+    return pooch.HTTPDownloader(progress, timeout=30, hooks={"response": close_if_refused})
+
+
+def _before(end: float, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """The result of a call that must be there by a time; requests' timeout is of one read only.
+
+    A late call goes on in its thread till the server or the process ends it, as none can be
+    stopped from outside; nobody sees what comes of it.
+    """
+    future: Future[Any] = Future()
+
+    def run() -> None:
         try:
-            pooch.retrieve(
-                url,
-                known_hash=f"sha256:{sha256}",
-                fname=temporary.name,
-                path=temporary.parent,
-                downloader=pooch.HTTPDownloader(progressbar=bar, timeout=30),
-            )
-        except OSError as error:
-            # Pooch leaves the connection of a refused request open.
-            if getattr(error, "response", None) is not None:
-                error.response.close()  # type: ignore[attr-defined]
-            raise
+            future.set_result(function(*args, **kwargs))
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    if not wait([future], max(end - time.monotonic(), 0)).done:
+        raise TimeoutError(f"not all came within {_LIMIT:g} seconds")
+    return future.result()
 
 
-def _from_archive(archive: Archive, folder: Path, missing: list[File], progress: bool) -> None:
-    """Take the missing files from the official archive; do nothing where it cannot be had."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".archive-", dir=folder.parent) as temporary:
-        path = Path(temporary) / f"{folder.name}.zip"
-        try:
-            _retrieve(archive.url, archive.sha256, path, progress)
-            with zipfile.ZipFile(path) as opened:
-                for file, content in _members(opened, folder.name, missing):
-                    with atomic_write(folder / file.path) as target:
-                        target.write_bytes(content)
-        except (OSError, ValueError, zipfile.BadZipFile):
-            return
-
-
-def _members(opened: Any, folder: str, missing: list[File]) -> Iterator[tuple[File, bytes]]:
-    """The wanted members of an archive that have the right content."""
-    inside = set(opened.namelist())
-    for file in missing:
-        member = f"{folder}/{file.path}"
-        if member in inside:
-            content = opened.read(member)
-            if hashlib.sha256(content).hexdigest() == file.sha256:
-                yield file, content
+def _with_progress(items: list[str], name: str, progress: bool) -> Iterable[str]:
+    if not progress:
+        return items
+    return require("tqdm", "io").tqdm(items, desc=f"fetch {name}", unit="file")

@@ -15,14 +15,11 @@ class Archive:
     ----------
     url : str
         Its public address.
-    bytes : int
-        Its size.
     sha256 : str
         Its SHA-256, in hexadecimal.
     """
 
     url: str
-    bytes: int
     sha256: str
 
 
@@ -44,6 +41,8 @@ class Info:
         How to cite it and what its use is bound to.
     folder : str or None
         Its folder in the cache; None where it is made and not loaded.
+    mirror : str
+        The public address of the folder that has the files one by one, or "".
     archive : Archive or None
         The official archive, where there is one.
     source : str
@@ -60,9 +59,15 @@ class Info:
     citation: str
     terms: str
     folder: str | None = None
+    mirror: str = ""
     archive: Archive | None = None
     source: str = ""
     cell_size: int | None = None
+
+
+def _github(repository: str, commit: str, folder: str) -> str:
+    # A commit, not a branch: what is there never changes.
+    return f"https://raw.githubusercontent.com/{repository}/{commit}/{folder}"
 
 
 _CTC = "https://data.celltrackingchallenge.net/training-datasets/"
@@ -93,6 +98,9 @@ _INFOS = (
         ),
         terms="Free for generating or testing non-commercial image segmentation software.",
         folder="isbi2012",
+        mirror=_github(
+            "zhixuhao/unet", "b45af4d458437d8281cc218a07fd4380818ece4a", "data/membrane/"
+        ),
         source="https://imagej.net/events/isbi-2012-segmentation-challenge",
     ),
     Info(
@@ -108,9 +116,11 @@ _INFOS = (
         citation=_CTC_CITATION,
         terms=_CTC_TERMS + "S. Kumar, University of California, Berkeley.",
         folder="PhC-C2DH-U373",
+        mirror=_github(
+            "txus/unet", "0a8f525698f420b014f7055f4d90110ff02dcf29", "data/phc-c2dh-u373/"
+        ),
         archive=Archive(
             _CTC + "PhC-C2DH-U373.zip",
-            43_454_399,
             "b18185c18fce54e8eeb93e4bbb9b201d757add9409bbf2283b8114185a11bc9e",
         ),
         source="https://celltrackingchallenge.net/2d-datasets/",
@@ -129,9 +139,13 @@ _INFOS = (
         citation=_CTC_CITATION,
         terms=_CTC_TERMS + "G. van Cappellen, Erasmus Medical Center, Rotterdam.",
         folder="DIC-C2DH-HeLa",
+        mirror=_github(
+            "oyishyi/Cell-Tracking-Challenge-CTC-",
+            "fbe15c9cb15585fcf6341ededbfa24b1923f504e",
+            "DIC-C2DH-HeLa/",
+        ),
         archive=Archive(
             _CTC + "DIC-C2DH-HeLa.zip",
-            41_504_758,
             "832fed2d05bb7488cf9c51a2994b75f8f3f53b3c3098856211f2d39023c34e1a",
         ),
         source="https://celltrackingchallenge.net/2d-datasets/",

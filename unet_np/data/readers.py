@@ -18,7 +18,7 @@ from unet_np.images import read_image
 def read_isbi2012(split: str, cache: PathLike | None, download: bool, progress: bool) -> Dataset:
     """30 slices of the ISBI 2012 stack; `split` is "train" or "test"."""
     parts = ["train/image", "train/label"] if split == "train" else ["test"]
-    wanted = [file.path for file in files("isbi2012") if _parent(file.path) in parts]
+    wanted = [path for path in files("isbi2012") if _parent(path) in parts]
     folder = fetch("isbi2012", cache, paths=wanted, download=download, progress=progress)
     count = len(wanted) // len(parts)
     images = _stack([folder / parts[0] / f"{i}.png" for i in range(count)])
@@ -56,7 +56,7 @@ def read_cell_tracking(
     """
     entry = info(name)
     sequences = ["01", "02"] if split == "all" else [split]
-    known = {file.path for file in files(name)}
+    known = files(name)
     frames = [
         (sequence, path[-7:-4])
         for sequence in sequences
