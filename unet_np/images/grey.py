@@ -1,0 +1,154 @@
+"""Grey values: of colour, whether they are finite, and the one normalisation."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from unet_np.errors import InputError
+
+# ITU-R BT.601: the weights of the eye's sensitivity that ImageJ and Pillow use as well.
+_RED, _BLUE = 0.299, 0.114
+
+
+def pages(image: np.ndarray) -> list[np.ndarray]:
+    """The images of a stack, each (H, W) or (H, W, channels); the image itself if it is none.
+
+    Parameters
+    ----------
+    image : numpy.ndarray
+        Of `read_image`. A last axis of 1 to 4 is read as channels.
+
+    Examples
+    --------
+    >>> [len(pages(np.zeros(shape))) for shape in ((9, 8, 7), (9, 8), (9, 8, 3))]
+    [9, 1, 1]
+    """
+    colour = image.shape[-1] <= 4 and image.ndim > 2
+    return [image] if image.ndim == (3 if colour else 2) else list(image)
+
+
+def check_finite(array: np.ndarray, what: str) -> None:
+    """Raise an `InputError` if a floating-point array holds NaN or infinity.
+
+    Parameters
+    ----------
+    array : numpy.ndarray
+        Of any shape and dtype.
+    what : str
+        How the message begins: the argument, the file.
+
+    Examples
+    --------
+    >>> check_finite(np.array([1.0, np.nan]), "image")
+    Traceback (most recent call last):
+    ...
+    unet_np.errors.InputError: image holds 1 NaN or infinite value, the first at (1,), expected \
+finite numbers
+    """
+    if array.dtype.kind not in "fc":
+        return
+    bad = ~np.isfinite(array)
+    count = int(np.count_nonzero(bad))
+    if count:
+        first = tuple(int(i) for i in np.unravel_index(int(np.argmax(bad)), array.shape))
+        values = "value" if count == 1 else "values"
+        raise InputError(
+            f"{what} holds {count} NaN or infinite {values}, the first at {first}, "
+            "expected finite numbers"
+        )
+
+
+def to_grey(image: np.ndarray) -> np.ndarray:
+    """One channel: the luma of ITU-R BT.601, Y = 0.299 R + 0.587 G + 0.114 B, not rounded.
+
+    Where red, green and blue are the same everywhere, they are the grey values.
+
+    Parameters
+    ----------
+    image : numpy.ndarray
+        (H, W), (H, W, 1 or 3 channels), (N, H, W) or (N, H, W, 1 or 3 channels). Arrays of three
+        axes whose last one is 4 or less are read as colour.
+
+    Returns
+    -------
+    numpy.ndarray
+        (H, W) or (N, H, W): grey values in the dtype of `image`, luma in float32, or in float64
+        where float32 would round.
+
+    Raises
+    ------
+    InputError
+        If `image` has another number of axes or of channels: two or four have no common grey.
+
+    Examples
+    --------
+    >>> to_grey(np.array([[[250, 0, 0], [9, 9, 9]]], np.uint8)).tolist()
+    [[74.75, 9.0]]
+    """
+    channels = image.shape[-1] if image.ndim in (3, 4) and image.shape[-1] <= 4 else None
+    if image.ndim == 2 or (image.ndim == 3 and channels is None):
+        return image
+    if channels is None or channels == 0:
+        raise InputError(
+            f"image: got shape {image.shape}, expected (H, W), (H, W, 1 to 4 channels) or a stack "
+            "(N, H, W)"
+        )
+    if channels in (2, 4):
+        raise InputError(
+            f"image: got {channels} channels, expected one, or red, green and blue; give one of "
+            "them, or three, as an image of its own"
+        )
+    if (image == image[..., :1]).all():
+        return image[..., 0]
+    exact = image.dtype.itemsize < 3 or image.dtype == np.float32
+    colours: np.ndarray = image.astype(np.float32 if exact else np.float64)
+    green = colours[..., 1]
+    # Differences, so that equal channels give their own value and not one that is rounded.
+    red, blue = colours[..., 0] - green, colours[..., 2] - green
+    return green + _RED * red + _BLUE * blue
+
+
+def normalise(image: np.ndarray) -> np.ndarray:
+    """Zero mean and unit variance, for each image by itself.
+
+    The paper says nothing of its grey values. This makes a network indifferent to exposure, gain
+    and bit depth: ``normalise(a * image + b)`` is ``normalise(image)`` for every a > 0.
+
+    Parameters
+    ----------
+    image : numpy.ndarray
+        Grey, (H, W) or with further axes in front; real numbers of any dtype.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32, of the shape of `image`. A constant image becomes zeros.
+
+    Raises
+    ------
+    InputError
+        If `image` has fewer than two axes, is in colour, or holds NaN, infinity or complex
+        numbers.
+
+    Examples
+    --------
+    >>> normalise(np.array([[10, 20], [10, 20]], np.uint8))
+    array([[-1.,  1.],
+           [-1.,  1.]], dtype=float32)
+    """
+    if image.ndim < 2 or image.size == 0 or (image.ndim > 2 and image.shape[-1] <= 4):
+        raise InputError(
+            f"image: got shape {image.shape}, expected grey (H, W) or (..., H, W); to_grey makes "
+            "grey from colour"
+        )
+    if image.dtype.kind not in "buif":
+        raise InputError(f"image: got dtype {image.dtype}, expected real numbers")
+    check_finite(image, "image")
+    axes = (-2, -1)
+    values = image.astype(np.float64)
+    # Divided first, so that no square overflows and a constant image is exactly constant.
+    largest = np.abs(values).max(axis=axes, keepdims=True)
+    values /= np.where(largest == 0, 1, largest)
+    values -= values.mean(axis=axes, keepdims=True)
+    spread = values.std(axis=axes, keepdims=True)
+    return (values / np.where(spread == 0, 1, spread)).astype(np.float32)
