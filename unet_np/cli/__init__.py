@@ -17,6 +17,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from unet_np.cli._remarks import printed_remarks
+
 PROGRAM = "unet-np"
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
@@ -72,7 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if module is None or args.command is None:
             parser.error("no command given; expected one of " + ", ".join(_available()))
         name = f"{PROGRAM} {args.command}"
-        code = int(module.run(args))
+        with printed_remarks(getattr(args, "quiet", False)):
+            code = int(module.run(args))
         # A closed pipe shows here, where it can be caught, and not when Python ends.
         sys.stdout.flush()
         return code

@@ -10,9 +10,12 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unet_np.errors import InputError, require
+
+if TYPE_CHECKING:
+    from unet_np.images import ImageFile
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _DELAY = 2  # seconds
@@ -156,3 +159,34 @@ def progress_bar(total: int | None, text: str, unit: str, quiet: bool = False) -
             ended.set()
             # Ctrl-C within a refresh leaves tqdm's lock taken; the thread would wait for ever.
             thread.join(timeout=1)
+
+
+def open_for(net: Any, path: Path, axes: str | None = None) -> ImageFile:
+    """An image that has the channels which the network reads: colour may become grey.
+
+    Raises
+    ------
+    InputError
+        As `unet_np.images.open_image`, or if it has others.
+    """
+    from unet_np.images import open_image
+
+    image = open_image(path, argument="image", axes=axes)
+    channels = net.architecture.in_channels
+    got = image.pixels.shape[-1] if image.axes.endswith("C") else 1
+    if got == channels or (channels == 1 and got == 3):
+        return image
+    expected = "1, or 3 of a colour image" if channels == 1 else f"{channels}"
+    raise InputError(
+        f"image: {path} has {got} channel{'s' * (got > 1)}, expected {expected}, which the network "
+        "of --weights reads"
+    )
+
+
+def add_axes(parser: argparse.ArgumentParser) -> None:
+    """The option that says what the axes of a file are."""
+    parser.add_argument(
+        "--axes",
+        metavar="AXES",
+        help="of the images, where a file names them wrong: such as ZYX (slices) or CYX (channels)",
+    )

@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from unet_np.cli._common import check_outputs, choose_threads, example, listed, load_network
+from unet_np.cli._common import (
+    add_axes,
+    check_outputs,
+    choose_threads,
+    example,
+    listed,
+    load_network,
+    open_for,
+)
 from unet_np.errors import InputError
 
 _DESCRIPTION = """\
@@ -44,6 +52,7 @@ def add_parser(subparsers: Any) -> None:
         metavar="OUT",
         help="default: classes.csv",
     )
+    add_axes(parser)
     add("--patch", type=int, metavar="N", help="side of a patch (default: that of the training)")
     add("--stride", type=int, metavar="N", help="from patch to patch (default: the patch)")
     add("--threads", type=int, metavar="N", help="default: all cores")
@@ -65,18 +74,15 @@ def run(args: argparse.Namespace) -> int:
 
     from unet_np.files import atomic_write
     from unet_np.files.tables import csv_text
-    from unet_np.images import pages, read_image
     from unet_np.tasks.classification import classify
-    from unet_np.tasks.segmentation import check_task, prepare
+    from unet_np.tasks.segmentation import check_task
 
     net = load_network(args.weights, args.backend)
     check_task(net, "classify")
     folder = args.weights if args.weights.is_dir() else args.weights.parent
     size = args.patch or patch_size(net, folder)
     names = class_names(net, folder)
-    slices = [(path, pages(read_image(path, argument="image"))) for path in args.images]
-    for _, found in slices:
-        prepare(found[0], net.architecture.in_channels)
+    slices = [(path, open_for(net, path, args.axes).pages) for path in args.images]
     rows: list[Sequence[Any]] = [
         ("image", "slice", "row", "column", "class", *(f"p_{name}" for name in names))
     ]

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unet_np.cli._common import (
+    add_axes,
     bytes_of,
     check_outputs,
     choose_threads,
     example,
     listed,
     load_network,
+    open_for,
     progress_bar,
 )
 from unet_np.errors import InputError
@@ -71,6 +73,7 @@ def add_parser(subparsers: Any) -> None:
         help="of two objects closer than this the surer one stays (default: 0.4 of its size)",
     )
     add("--no-overlay", action="store_true", help="write the table only")
+    add_axes(parser)
     add("--tile", type=int, metavar="N", help="input size of a tile (default: what fits --memory)")
     add("--memory", default="1G", metavar="SIZE", help="for feature maps (default %(default)s)")
     add("--threads", type=int, metavar="N", help="default: all cores")
@@ -86,8 +89,7 @@ def run(args: argparse.Namespace) -> int:
     memory = bytes_of(args.memory)
     choose_threads(args.threads)
 
-    from unet_np.images import pages, read_image
-    from unet_np.tasks.segmentation import check_task, prepare
+    from unet_np.tasks.segmentation import check_task
     from unet_np.tiling import make_tiling
 
     net = load_network(args.weights, args.backend)
@@ -95,12 +97,9 @@ def run(args: argparse.Namespace) -> int:
     options = {"memory_budget": memory, "tile": args.tile}
     written: list[Path] = []
     for path, files in zip(args.images, outputs, strict=True):
-        image = read_image(path, argument="image")
-        found = pages(image)
-        prepare(found[0], net.architecture.in_channels)
-        make_tiling(net.architecture, found[0].shape[:2], **options)
-        stacked = found[0] is not image
-        pictures = [] if args.no_overlay else files.pictures(len(found), stacked)
+        image = open_for(net, path, args.axes)
+        make_tiling(net.architecture, image.pages[0].shape[:2], **options)
+        pictures = [] if args.no_overlay else files.pictures(len(image.pages), image.stacked)
         written += [files.table, *pictures]
     check_outputs(written, (*args.images, args.weights))
     for path, files in zip(args.images, outputs, strict=True):
@@ -145,11 +144,10 @@ def _check_ranges(args: argparse.Namespace) -> None:
 def _detect_file(
     net: Any, path: Path, files: Outputs, args: argparse.Namespace, options: dict[str, Any]
 ) -> None:
-    from unet_np.images import pages, read_image
     from unet_np.tasks.detection import detect, within
 
-    image = read_image(path, argument="image")
-    slices = pages(image)
+    image = open_for(net, path, args.axes)
+    slices = image.pages
     found: list[Any] = []
     with progress_bar(None, path.name, "tile", args.quiet) as bar:
 
@@ -160,8 +158,7 @@ def _detect_file(
         for page in slices:
             objects = detect(net, page, args.threshold, args.radius, progress=show, **options)
             found.append(within(objects, page.shape))
-    stacked = slices[0] is not image
-    pictures = [] if args.no_overlay else files.pictures(len(slices), stacked)
+    pictures = [] if args.no_overlay else files.pictures(len(slices), image.stacked)
     _write(slices, found, files.table, pictures)
     if not args.quiet:
         count = sum(len(objects.scores) for objects in found)

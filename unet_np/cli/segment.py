@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unet_np.cli._common import (
+    add_axes,
     bytes_of,
     check_outputs,
     choose_threads,
     example,
     listed,
     load_network,
+    open_for,
     progress_bar,
 )
 from unet_np.errors import InputError
@@ -24,6 +26,7 @@ from unet_np.errors import InputError
 if TYPE_CHECKING:
     import numpy as np
 
+    from unet_np.images import ImageFile
     from unet_np.tasks.segmentation import Cell, Segmentation
 
 _DESCRIPTION = """\
@@ -92,6 +95,7 @@ def add_parser(subparsers: Any) -> None:
         metavar="N",
         help="average over N = 7 or 8 rotated and mirrored versions (default 1: none)",
     )
+    add_axes(parser)
     add("--tile", type=int, metavar="N", help="input size of a tile (default: what fits --memory)")
     add("--memory", default="1G", metavar="SIZE", help="for feature maps (default %(default)s)")
     add("--threads", type=int, metavar="N", help="default: all cores")
@@ -110,7 +114,6 @@ def run(args: argparse.Namespace) -> int:
     args.limits, args.min_area = cell_limits(args)
     choose_threads(args.threads)
 
-    from unet_np.images import pages, read_image
     from unet_np.tasks.segmentation import check_task
     from unet_np.tiling import make_tiling
 
@@ -118,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
     check_task(net, "segment")
     options = {"memory_budget": memory, "tile": args.tile, "averaging": args.averaging}
     for path in args.images:
-        page = pages(_readable(read_image(path, argument="image"), path, net))[0]
+        page = open_for(net, path, args.axes).pages[0]
         make_tiling(net.architecture, page.shape[:2], memory_budget=memory, tile=args.tile)
     for path, files in zip(args.images, outputs, strict=True):
         _segment_file(net, path, files, args, options)
@@ -239,29 +242,15 @@ def _written(files: Outputs, instances: bool) -> list[Path]:
     return [*paths, files.instances, files.cells] if instances else paths
 
 
-def _readable(image: np.ndarray, path: Path, net: Any) -> np.ndarray:
-    """The image, if it has the channels that the network reads."""
-    channels = net.architecture.in_channels
-    got = image.shape[-1] if image.ndim >= 3 and image.shape[-1] <= 4 else 1
-    if channels not in (1, got) and (got, channels) != (4, 3):
-        raise InputError(
-            f"image: {path} has {got} channel{'s' * (got > 1)}, expected {channels}, which the "
-            "network of --weights reads"
-        )
-    return image
-
-
 def _segment_file(
     net: Any, path: Path, files: Outputs, args: argparse.Namespace, options: dict[str, Any]
 ) -> None:
     import numpy as np
 
-    from unet_np.images import pages, read_image
     from unet_np.tasks.segmentation import segment
 
-    image = read_image(path, argument="image")
-    slices = pages(image)
-    stacked = slices[0] is not image
+    image = open_for(net, path, args.axes)
+    slices = image.pages
     # With two classes the second map says nothing that the first does not.
     classes = slice(None) if args.all_classes or net.architecture.num_classes > 2 else slice(1, 2)
     probabilities: list[np.ndarray] = []
@@ -279,8 +268,8 @@ def _segment_file(
             labels.append(result.labels)
             if args.instances:
                 cells.append(find_instances(result, args.limits, args.min_area))
-    maps = np.stack(probabilities) if stacked else probabilities[0]
-    _write(maps, np.stack(labels) if stacked else labels[0], cells, files, args)
+    maps, numbers = (np.stack(one) if image.stacked else one[0] for one in (probabilities, labels))
+    _write(maps, numbers, cells, files, args, image)
 
 
 def find_instances(
@@ -300,21 +289,30 @@ def _write(
     cells: list[tuple[np.ndarray, list[Cell]]],
     files: Outputs,
     args: argparse.Namespace,
+    image: ImageFile,
 ) -> None:
-    """Write every file of one image, or, if one cannot be written, none."""
+    """Write every file of one image, with its calibration, or, if one cannot be written, none."""
+    import numpy as np
+
     from unet_np.files import atomic_write
     from unet_np.images import write_tiff
 
     several = maps.shape[-3] > 1
-    axes = ("Z" if labels.ndim == 3 else "") + ("C" if several else "") + "YX"
+    slices = ("T" if image.axes[0] == "T" else "Z") if image.stacked else ""
+    axes = slices + ("C" if several else "") + "YX"
+    known = {"calibration": image.calibration}
     paths = _written(files, args.instances)
     try:
         with ExitStack() as stack:
             temporary = [stack.enter_context(atomic_write(path)) for path in paths]
-            write_tiff(temporary[0], maps if several else maps[..., 0, :, :], axes=axes)
-            write_tiff(temporary[1], labels, axes=axes.replace("C", ""))
+            write_tiff(temporary[0], maps if several else maps[..., 0, :, :], axes=axes, **known)
+            write_tiff(temporary[1], labels, axes=axes.replace("C", ""), **known)
             if args.instances:
-                _write_instances(cells, labels.shape, temporary[2], temporary[3])
+                ids = np.stack([page for page, _ in cells]).reshape(labels.shape)
+                # uint16 holds 65535 cells; float32 is exact up to 16 million.
+                ids = ids if ids.max() < 2**16 else ids.astype(np.float32)
+                write_tiff(temporary[2], ids, axes=axes.replace("C", ""), **known)
+                _write_table([found for _, found in cells], temporary[3])
     except OSError as error:
         # NumPy's own message on a full disk is a count of numbers and names no file.
         reason = error.strerror or f"{error}; is the disk full?"
@@ -323,22 +321,14 @@ def _write(
         print("wrote " + ", ".join(str(path) for path in paths))
 
 
-def _write_instances(
-    results: list[tuple[np.ndarray, list[Cell]]], shape: tuple[int, ...], image: Path, table: Path
-) -> None:
-    """The instance map, and a table with one row for each cell of each slice."""
-    import numpy as np
-
+def _write_table(cells: Sequence[list[Cell]], table: Path) -> None:
+    """One row for each cell of each slice."""
     from unet_np.files.tables import csv_text
-    from unet_np.images import write_tiff
 
-    ids = np.stack([page for page, _ in results]).reshape(shape)
-    # uint16 holds 65535 cells; float32 is exact up to 16 million.
-    write_tiff(image, ids if ids.max() < 2**16 else ids.astype(np.float32))
     box = "top", "left", "bottom", "right"
     rows: list[Sequence[Any]] = [("slice", "id", "area", "row", "column", *box)]
-    for number, (_, cells) in enumerate(results):
-        for cell in cells:
+    for number, found in enumerate(cells):
+        for cell in found:
             centre = (f"{place:.3f}" for place in cell.centroid)
             rows.append((number, cell.id, cell.area, *centre, *cell.bbox))
     table.write_text(csv_text(rows), encoding="ascii", newline="")

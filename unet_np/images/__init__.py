@@ -6,7 +6,7 @@ one line that says why it cannot.
 """
 
 from unet_np.images.calibration import Calibration
-from unet_np.images.grey import check_finite, normalise, pages, to_grey
+from unet_np.images.grey import check_finite, normalise, to_grey
 from unet_np.images.read import ImageFile, PathLike, open_image, read_image
 from unet_np.images.write import write_png, write_tiff
 
@@ -17,7 +17,6 @@ __all__ = [
     "check_finite",
     "normalise",
     "open_image",
-    "pages",
     "read_image",
     "to_grey",
     "write_png",

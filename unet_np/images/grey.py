@@ -10,23 +10,6 @@ from unet_np.errors import InputError
 _RED, _BLUE = 0.299, 0.114
 
 
-def pages(image: np.ndarray) -> list[np.ndarray]:
-    """The images of a stack, each (H, W) or (H, W, channels); the image itself if it is none.
-
-    Parameters
-    ----------
-    image : numpy.ndarray
-        Of `read_image`. A last axis of 1 to 4 is read as channels.
-
-    Examples
-    --------
-    >>> [len(pages(np.zeros(shape))) for shape in ((9, 8, 7), (9, 8), (9, 8, 3))]
-    [9, 1, 1]
-    """
-    colour = image.shape[-1] <= 4 and image.ndim > 2
-    return [image] if image.ndim == (3 if colour else 2) else list(image)
-
-
 def check_finite(array: np.ndarray, what: str) -> None:
     """Raise an `InputError` if a floating-point array holds NaN or infinity.
 

@@ -60,6 +60,7 @@ nearest valid key is 'base_channels'
     masks: str = _setting("", "labels of --images: 0 background, cells as classes or instances")
     mask_values: str = _setting("auto", "what they mean: mask (cell or not), classes or cells")
     colour: str = _setting("auto", "of --images: grey, rgb (three channels), auto: as they are")
+    axes: str = _setting("auto", "of --images if a file names them wrong: such as ZYX, C channels")
     validation: str = _setting("auto", "slices held out: auto (last eighth), none, or 26-29,3")
     exclude: str = _setting("none", "slices used for nothing, such as a test block: none or 0-9")
     start: str = _setting("", "weights to begin from: a file, or em or u373 (fine-tuning)")

@@ -265,9 +265,11 @@ def train(
 def load_data(config: TrainConfig) -> Dataset:
     """The data set that the settings name."""
     if config.images and not config.masks:
-        return read_classes(config.images, config.colour)
+        return read_classes(config.images, config.colour, config.axes)
     if config.images:
-        return read_pairs(config.images, config.masks, config.mask_values, config.colour)
+        return read_pairs(
+            config.images, config.masks, config.mask_values, config.colour, config.axes
+        )
     return data.load(config.data)
 
 

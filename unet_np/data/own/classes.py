@@ -13,7 +13,7 @@ from unet_np.errors import InputError
 from unet_np.images import PathLike
 
 
-def read_classes(folder: PathLike, colour: str = "auto") -> Dataset:
+def read_classes(folder: PathLike, colour: str = "auto", axes: str = "auto") -> Dataset:
     """Images that lie in a folder for each class, such as ``mitosis/`` and ``resting/``.
 
     Parameters
@@ -22,6 +22,8 @@ def read_classes(folder: PathLike, colour: str = "auto") -> Dataset:
         Of the folders. They are numbered from 0 in the order of their names.
     colour : {"auto", "grey", "rgb"}
         See `unet_np.data.own.pages.to_channels`.
+    axes : str
+        See `unet_np.data.own.pages.read_pages`.
 
     Returns
     -------
@@ -59,7 +61,9 @@ def read_classes(folder: PathLike, colour: str = "auto") -> Dataset:
             raise InputError(f"images: got the folder {one.name!r}, expected a name on one line")
     found = []
     for number, one in enumerate(classes):
-        pages = [page for file in list_images(one, "images") for page in read_pages(file, "images")]
+        pages = [
+            page for file in list_images(one, "images") for page in read_pages(file, "images", axes)
+        ]
         for place, (name, image) in enumerate(pages):
             # Sorted by this share, images of all classes alternate.
             share = (place + 0.5) / len(pages)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from unet_np.errors import InputError
-from unet_np.images import read_image, to_grey
+from unet_np.images import open_image, to_grey
 
 COLOURS = ("auto", "grey", "rgb")
 """What becomes of images in colour; see `to_channels`."""
@@ -17,7 +17,7 @@ Pages = list[tuple[str, np.ndarray]]
 """Images with their names: (H, W) or (H, W, channels) each."""
 
 
-def read_pages(file: Path, argument: str) -> Pages:
+def read_pages(file: Path, argument: str, axes: str = "auto") -> Pages:
     """The pages of a file: one image, or the slices of a stack, which are numbered.
 
     Parameters
@@ -25,7 +25,10 @@ def read_pages(file: Path, argument: str) -> Pages:
     file : pathlib.Path
         A file that `unet_np.images.read_image` reads.
     argument : str
-        What messages call it.
+        What messages call it. The palette of anything but ``images`` is left: a mask is its
+        indices.
+    axes : str
+        As in `unet_np.images.read_image`; ``auto`` leaves them to the file.
 
     Raises
     ------
@@ -41,11 +44,13 @@ def read_pages(file: Path, argument: str) -> Pages:
     >>> [(name, page.shape) for name, page in read_pages(path, "images")]
     [('one', (8, 8))]
     """
-    array = read_image(file, argument=argument)
-    colour = array.ndim > 2 and array.shape[-1] <= 4
-    if array.ndim == (3 if colour else 2):
-        return [(file.stem, array)]
-    return [(f"{file.stem}-{number}", page) for number, page in enumerate(array)]
+    palette = "colour" if argument == "images" else "index"
+    image = open_image(
+        file, argument=argument, palette=palette, axes=None if axes == "auto" else axes
+    )
+    if not image.stacked:
+        return [(file.stem, image.pixels)]
+    return [(f"{file.stem}-{number}", page) for number, page in enumerate(image.pages)]
 
 
 def to_channels(pages: Pages, colour: str = "auto") -> list[np.ndarray]:
@@ -62,7 +67,8 @@ def to_channels(pages: Pages, colour: str = "auto") -> list[np.ndarray]:
     Raises
     ------
     InputError
-        For other values of `colour`, and if an image has no colour to keep.
+        For other values of `colour`, if an image has no colour to keep, and for two or four
+        channels, which are neither.
 
     Examples
     --------
@@ -72,6 +78,12 @@ def to_channels(pages: Pages, colour: str = "auto") -> list[np.ndarray]:
     """
     if colour not in COLOURS:
         raise InputError(f"colour: got {colour!r}, expected one of {', '.join(COLOURS)}")
+    for name, image in pages:
+        if image.ndim == 3 and image.shape[-1] in (2, 4):
+            raise InputError(
+                f"images: got {image.shape[-1]} channels in {name}, expected 1, or 3 of a colour "
+                "image; choose one of them, or --axes if they are slices"
+            )
     if colour == "rgb":
         flat = next((name for name, im in pages if im.ndim == 2 or im.shape[-1] < 3), None)
         if flat is not None:

@@ -16,7 +16,11 @@ from unet_np.images import PathLike
 
 
 def read_pairs(
-    images: PathLike, masks: PathLike, mask_values: str = "auto", colour: str = "auto"
+    images: PathLike,
+    masks: PathLike,
+    mask_values: str = "auto",
+    colour: str = "auto",
+    axes: str = "auto",
 ) -> Dataset:
     """Images and their masks, each a file (an image or a stack) or a folder of files.
 
@@ -34,6 +38,8 @@ def read_pairs(
         What their values mean; see `unet_np.data.own.masks.read_meaning`.
     colour : {"auto", "grey", "rgb"}
         See `unet_np.data.own.pages.to_channels`.
+    axes : str
+        Of the images; see `unet_np.data.own.pages.read_pages`.
 
     Returns
     -------
@@ -56,7 +62,7 @@ def read_pairs(
     >>> data.labels.sum(), data.note
     (np.uint64(8), 'images: 1 of 8 x 8; masks: 0 is background, 255 is cell')
     """
-    image_list, mask_list = _pages(Path(images), Path(masks))
+    image_list, mask_list = _pages(Path(images), Path(masks), axes)
     numbers = as_numbers(mask_list)
     for (name, image), (mask_name, _), mask in zip(image_list, mask_list, numbers, strict=True):
         _check_sizes(name, image.shape[:2], mask_name, mask.shape)
@@ -76,13 +82,13 @@ def read_pairs(
     )
 
 
-def _pages(images: Path, masks: Path) -> tuple[Pages, Pages]:
+def _pages(images: Path, masks: Path, axes: str) -> tuple[Pages, Pages]:
     """Every image and its mask, in the same order."""
     folders = images.is_dir(), masks.is_dir()
     if all(folders):
         pages: tuple[Pages, Pages] = ([], [])
         for image, mask in pair_names(*_list_both(images, masks)):
-            found = read_pages(image, "images"), read_pages(mask, "masks")
+            found = read_pages(image, "images", axes), read_pages(mask, "masks")
             _check_counts(found, image.name, mask.name)
             for side, part in zip(pages, found, strict=True):
                 side.extend(part)
@@ -91,7 +97,7 @@ def _pages(images: Path, masks: Path) -> tuple[Pages, Pages]:
         [
             page
             for file in (in_order(list_images(path, name)) if is_dir else [path])
-            for page in read_pages(file, name)
+            for page in read_pages(file, name, axes if name == "images" else "auto")
         ]
         for path, name, is_dir in zip((images, masks), ("images", "masks"), folders, strict=True)
     ]
