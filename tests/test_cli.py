@@ -580,7 +580,7 @@ def test_all_files_of_an_image_or_none(weights, monkeypatch):
         raise OSError(28, "No space left on device")
 
     # The last of four files fails.
-    monkeypatch.setattr(segment_command, "_write_instances", fail)
+    monkeypatch.setattr(segment_command, "_write_table", fail)
     write_png("a.png", random_image((20, 20)))
     before = everything()
     options = ["-o", "out.tif", "--weights", str(weights), "--instances"]

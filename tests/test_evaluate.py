@@ -294,10 +294,19 @@ def test_colours_of_labels_are_classes_in_the_order_of_training(tmp_path, monkey
 
 
 def test_more_axes_are_refused(stack, tmp_path, capsys):
-    write_tiff(tmp_path / "deep.tif", np.stack([stack[1]] * 3))
+    write_tiff(tmp_path / "deep.tif", np.stack([stack[1]] * 3), axes="TZYX")
     assert main(["evaluate", "deep.tif", "labels.tif"]) == 2
     assert (
-        "deep.tif has 4 axes, ZCYX of sizes (3, 2, 24, 24), expected (H, W)"
+        "deep.tif has 4 axes, TZYX of sizes (3, 2, 24, 24), expected (H, W)"
+        in capsys.readouterr().err
+    )
+
+
+def test_channels_are_not_scored(stack, tmp_path, capsys):
+    write_tiff(tmp_path / "two.tif", np.stack([stack[1], stack[1]], 1), axes="ZCYX")
+    assert main(["evaluate", "two.tif", "labels.tif"]) == 2
+    assert (
+        "prediction: got 2 channels in prediction, expected 1, or 3 of a colour image"
         in capsys.readouterr().err
     )
 

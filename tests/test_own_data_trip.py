@@ -153,7 +153,7 @@ def test_three_classes(tmp_path, capsys):
     assert main(["train", *places, *NETWORK.split(), *more]) == 0
     one = str(tmp_path / "images" / "0.tif")
     assert main(["segment", one, "--weights", out, "-o", str(tmp_path / "0.tif"), "-q"]) == 0
-    assert read_image(tmp_path / "0.tif").shape == (3, 40, 48)
+    assert read_image(tmp_path / "0.tif").shape == (40, 48, 3)
     results = str(tmp_path / "results")
     assert main(["segment", str(tmp_path / "images"), "--weights", out, "-o", results, "-q"]) == 0
     for number in range(3):

@@ -16,8 +16,9 @@ class Printer(logging.Handler):
     --------
     >>> printer = Printer()
     >>> for file in ("a.png", "a.png", "b.png", "c.png"):
-    ...     record = ("unet_np", logging.WARNING, "", 0, "%s: %s", (file, "alpha is left out"), None)
-    ...     printer.handle(logging.LogRecord(*record))
+    ...     args = (file, "alpha is left out")
+    ...     record = logging.LogRecord("", logging.WARNING, "", 0, "%s: %s", args, None)
+    ...     printer.handle(record)
     True
     True
     True

@@ -300,18 +300,20 @@ def _write(
     several = maps.shape[-3] > 1
     slices = ("T" if image.axes[0] == "T" else "Z") if image.stacked else ""
     axes = slices + ("C" if several else "") + "YX"
-    known = {"calibration": image.calibration}
+    known = image.calibration
     paths = _written(files, args.instances)
     try:
         with ExitStack() as stack:
             temporary = [stack.enter_context(atomic_write(path)) for path in paths]
-            write_tiff(temporary[0], maps if several else maps[..., 0, :, :], axes=axes, **known)
-            write_tiff(temporary[1], labels, axes=axes.replace("C", ""), **known)
+            write_tiff(
+                temporary[0], maps if several else maps[..., 0, :, :], axes=axes, calibration=known
+            )
+            write_tiff(temporary[1], labels, axes=axes.replace("C", ""), calibration=known)
             if args.instances:
                 ids = np.stack([page for page, _ in cells]).reshape(labels.shape)
                 # uint16 holds 65535 cells; float32 is exact up to 16 million.
                 ids = ids if ids.max() < 2**16 else ids.astype(np.float32)
-                write_tiff(temporary[2], ids, axes=axes.replace("C", ""), **known)
+                write_tiff(temporary[2], ids, axes=axes.replace("C", ""), calibration=known)
                 _write_table([found for _, found in cells], temporary[3])
     except OSError as error:
         # NumPy's own message on a full disk is a count of numbers and names no file.

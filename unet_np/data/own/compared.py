@@ -10,7 +10,7 @@ import numpy as np
 
 from unet_np.data.own.masks import as_numbers
 from unet_np.data.own.names import Pairing, in_order, list_images, pair_labels
-from unet_np.data.own.pages import read_pages, stack_pages
+from unet_np.data.own.pages import check_channels, read_pages, stack_pages
 from unet_np.errors import InputError
 from unet_np.images import to_grey
 from unet_np.metrics.scoring import are_classes
@@ -136,9 +136,11 @@ def _other_names(prediction: Path, labels: Path) -> str:
 def _check_pages(
     prediction: list[np.ndarray], labels: list[np.ndarray], file: Path, names: str
 ) -> None:
-    if are_classes(prediction):
+    first = prediction[0]
+    maps = prediction if first.ndim == 2 else list(np.moveaxis(first, -1, 0))
+    if are_classes(maps):
         raise InputError(
-            f"prediction: got {file} with a probability of each of {len(prediction)} classes, "
+            f"prediction: got {file} with a probability of each of {len(maps)} classes, "
             "expected classes, NAME-labels.tif of `unet-np segment`, and --classes"
         )
     if [page.shape[:2] for page in prediction] != [page.shape[:2] for page in labels]:
@@ -156,7 +158,8 @@ def _size(pages: list[np.ndarray]) -> str:
 
 def _flat(pages: list[np.ndarray], argument: str, numbers: bool) -> list[np.ndarray]:
     """Without channels: a number for each colour, or what is grey in colour."""
-    channels = [page[..., :3] for page in pages if page.ndim == 3 and page.shape[-1] > 2]
+    check_channels([(argument, page) for page in pages], argument)
+    channels = [page for page in pages if page.ndim == 3]
     # Grey that was stored in colour keeps its dtype, of which probabilities are made.
     if not numbers or not any((page != page[..., :1]).any() for page in channels):
         return [to_grey(page) for page in pages]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from unet_np.data.own.pages import check_channels
 from unet_np.errors import InputError
 from unet_np.metrics.components import one_region_each, renumbered
 
@@ -42,8 +43,8 @@ def as_numbers(
     """One integer for each pixel, whatever the files hold.
 
     Colour that is grey becomes that grey value. Where any mask is in real colour, each colour
-    stands for a number, ``65536 R + 256 G + B`` in 8 bits, and black for 0. Alpha is left out.
-    Whole numbers may be stored as floats.
+    stands for a number, ``65536 R + 256 G + B`` in 8 bits, and black for 0. Whole
+    numbers may be stored as floats.
 
     Parameters
     ----------
@@ -55,7 +56,7 @@ def as_numbers(
     Raises
     ------
     InputError
-        If there are fractions or negative numbers.
+        If there are fractions or negative numbers, or two or four channels.
 
     Examples
     --------
@@ -63,6 +64,7 @@ def as_numbers(
     >>> as_numbers([("a", red)])[0], as_numbers([("a", np.array([[0.0, 3.0]]))])[0]
     (array([[       0, 16711680]]), array([[0, 3]]))
     """
+    check_channels(list(masks), argument)
     plain = []
     for name, array in masks:
         if array.dtype.kind == "f" and not (array == np.round(array)).all():
@@ -74,7 +76,7 @@ def as_numbers(
         numbers = array.astype(np.int64)
         if numbers.min() < 0:
             raise InputError(f"{argument}: got {numbers.min()} in {name}, expected numbers from 0")
-        plain.append(numbers if numbers.ndim == 2 else numbers[..., : 3 if _rgb(array) else 1])
+        plain.append(numbers)
     if any(_coloured(array) for array in plain):
         bits = 16 if any(array.max() > 255 for array in plain) else 8
         shifts = np.array([1 << 2 * bits, 1 << bits, 1])
@@ -184,10 +186,6 @@ def _one_value(value: int, count: int) -> str:
 
 def _shown(value: int) -> str:
     return str(int(value)) if value < 65536 else f"#{int(value):06x}"
-
-
-def _rgb(array: np.ndarray) -> bool:
-    return array.ndim == 3 and array.shape[-1] >= 3
 
 
 def _coloured(array: np.ndarray) -> bool:

@@ -78,12 +78,7 @@ def to_channels(pages: Pages, colour: str = "auto") -> list[np.ndarray]:
     """
     if colour not in COLOURS:
         raise InputError(f"colour: got {colour!r}, expected one of {', '.join(COLOURS)}")
-    for name, image in pages:
-        if image.ndim == 3 and image.shape[-1] in (2, 4):
-            raise InputError(
-                f"images: got {image.shape[-1]} channels in {name}, expected 1, or 3 of a colour "
-                "image; choose one of them, or --axes if they are slices"
-            )
+    check_channels(pages, "images")
     if colour == "rgb":
         flat = next((name for name, im in pages if im.ndim == 2 or im.shape[-1] < 3), None)
         if flat is not None:
@@ -94,6 +89,32 @@ def to_channels(pages: Pages, colour: str = "auto") -> list[np.ndarray]:
     elif colour == "grey" or not all(_has_colour(image) for _, image in pages):
         return [to_grey(image) for _, image in pages]
     return [np.moveaxis(image[..., :3], -1, 0) for _, image in pages]
+
+
+def check_channels(pages: Pages, argument: str) -> None:
+    """Refuse images of two or four channels, of which nobody knows which one is meant.
+
+    Parameters
+    ----------
+    pages : list of (str, numpy.ndarray)
+        Names and images.
+    argument : str
+        What messages call them.
+
+    Examples
+    --------
+    >>> check_channels([("a", np.zeros((8, 8, 2)))], "masks")
+    Traceback (most recent call last):
+    ...
+    unet_np.errors.InputError: masks: got 2 channels in a, expected 1, or 3 of a colour image; \
+give one of them as an image of its own
+    """
+    for name, image in pages:
+        if image.ndim == 3 and image.shape[-1] in (2, 4):
+            raise InputError(
+                f"{argument}: got {image.shape[-1]} channels in {name}, expected 1, or 3 of a "
+                "colour image; give one of them as an image of its own"
+            )
 
 
 def _has_colour(image: np.ndarray) -> bool:
