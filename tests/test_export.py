@@ -25,10 +25,12 @@ OPTIONS = [
     {"padding": 1},
     {"up": "nearest"},
     {"up": "bilinear"},
-    {"up": "bilinear", "padding": 1, "batch_norm": True},
-    {"batch_norm": True},
+    {"up": "bilinear", "padding": 1, "norm": "batch"},
+    {"norm": "batch"},
+    {"norm": "instance"},
+    {"task": "classify", "norm": "instance", "padding": 1},
     {"task": "classify", "num_classes": 5},
-    {"task": "classify", "batch_norm": True, "padding": 1},
+    {"task": "classify", "norm": "batch", "padding": 1},
     {"task": "detect"},
     {"task": "detect", "up": "nearest", "padding": 1},
     {"in_channels": 3, "num_classes": 4},
@@ -122,7 +124,7 @@ def test_metadata_tell_how_to_use_it(tmp_path):
 def test_a_wrong_model_is_not_written(tmp_path, monkeypatch):
     monkeypatch.setattr(onnx_export, "EPSILON", 0.5)
     with pytest.raises(RuntimeError, match=r"the ONNX model differs from the network by \d"):
-        save_onnx(network(batch_norm=True), tmp_path / "a.onnx")
+        save_onnx(network(norm="batch"), tmp_path / "a.onnx")
     assert not list(tmp_path.iterdir())
 
 
@@ -162,7 +164,9 @@ with torch.no_grad():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "options", [{}, {"up": "bilinear", "batch_norm": True}, {"task": "classify"}], ids=str
+    "options",
+    [{}, {"up": "bilinear", "norm": "batch"}, {"norm": "instance"}, {"task": "classify"}],
+    ids=str,
 )
 def test_the_folder_works_where_this_package_does_not_exist(tmp_path, options):
     from safetensors.numpy import load_file, save_file

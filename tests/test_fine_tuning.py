@@ -92,8 +92,8 @@ def test_the_networks_of_the_package(tmp_path, dataset):
         ({"depth": 2, "input_size": 68}, "with depth 1, expected 2; --depth 1 goes with it"),
         ({"up": "nearest"}, "with up upconv, expected nearest; --up upconv goes with it"),
         (
-            {"batch_norm": True},
-            "with batch_norm False, expected True; --no-batch-norm goes with it",
+            {"norm": "batch"},
+            "with norm none, expected batch; --norm none goes with it",
         ),
         ({"task": "detect"}, "with task segment, expected detect; --task segment goes with it"),
         ({"padding": 1, "input_size": 32}, "with padding 0, expected 1; --padding 0 goes with it"),
@@ -134,10 +134,10 @@ def test_a_run_may_begin_from_its_own_weights(config, dataset):
 
 
 def test_running_statistics_go_along(tmp_path):
-    old = UNet(base_channels=2, depth=1, batch_norm=True, backend="numpy")
+    old = UNet(base_channels=2, depth=1, norm="batch", backend="numpy")
     old.forward(np.random.default_rng(0).normal(3, 2, (1, 1, 36, 36)), train=True)
     old.save(tmp_path / "old.safetensors")
-    net = UNet(base_channels=2, depth=1, batch_norm=True, backend="numpy")
+    net = UNet(base_channels=2, depth=1, norm="batch", backend="numpy")
     start_from(net, str(tmp_path / "old.safetensors"))
     for name, array in old.buffers.items():
         np.testing.assert_array_equal(net.buffers[name], array)

@@ -35,7 +35,9 @@ def test_the_papers_example():
     assert upconv.fan_in == 1024
 
 
-@pytest.mark.parametrize("options", [{"batch_norm": True}, {"task": "classify"}, {"up": "nearest"}])
+@pytest.mark.parametrize(
+    "options", [{"norm": "batch"}, {"norm": "instance"}, {"task": "classify"}, {"up": "nearest"}]
+)
 def test_options_have_their_arrays(options, xp):
     architecture = Architecture(base_channels=8, depth=2, **options)
     params = gaussian_init(architecture, 3, xp, "float64")
@@ -44,7 +46,7 @@ def test_options_have_their_arrays(options, xp):
         for name, shape in layer.parameter_shapes.items():
             array = backend.to_numpy(params.pop(f"{layer.name}.{name}"))
             assert array.shape == shape
-            if layer.kind == "batch_norm":
+            if layer.kind in ("batch_norm", "instance_norm"):
                 assert (array == (name == "weight")).all()
         for name, shape in layer.buffer_shapes.items():
             array = backend.to_numpy(buffers.pop(f"{layer.name}.{name}"))
@@ -54,9 +56,10 @@ def test_options_have_their_arrays(options, xp):
     assert not buffers
 
 
-def test_batch_norm_changes_no_drawn_weight():
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+def test_a_normalisation_changes_no_drawn_weight(norm):
     plain = gaussian_init(Architecture(base_channels=2, depth=1), 1)
-    other = gaussian_init(Architecture(base_channels=2, depth=1, batch_norm=True), 1)
+    other = gaussian_init(Architecture(base_channels=2, depth=1, norm=norm), 1)
     for name, array in plain.items():
         if name.endswith("weight"):
             np.testing.assert_array_equal(other[name], array)

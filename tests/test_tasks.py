@@ -287,14 +287,14 @@ def test_training_and_its_files(task, cells, tmp_path):
 @pytest.mark.parametrize("stop", [2, 5])
 def test_resume_is_bit_for_bit(task, stop, cells, tmp_path):
     # The running means of batch normalisation are part of the state.
-    bn = task == "detect"
-    whole = train(config(tmp_path, task, batch_norm=bn), progress=False, dataset=cells)
+    norm = "batch" if task == "detect" else "none"
+    whole = train(config(tmp_path, task, norm=norm), progress=False, dataset=cells)
 
     def interrupt(row):
         if row["step"] == stop:
             raise KeyboardInterrupt
 
-    cut = config(tmp_path, task, batch_norm=bn, out=str(tmp_path / "cut"))
+    cut = config(tmp_path, task, norm=norm, out=str(tmp_path / "cut"))
     with pytest.raises((KeyboardInterrupt, TrainingInterrupted)):
         train(cut, progress=interrupt, dataset=cells)
     resumed = train(cut, resume=True, progress=False, dataset=cells)
@@ -318,7 +318,7 @@ def test_a_batch_of_tiles_is_the_tiles_one_by_one(cells, tmp_path):
 @pytest.mark.parametrize("task", ["detect", "classify"])
 def test_the_loss_falls(task, cells, tmp_path):
     settings = config(
-        tmp_path, task, steps=60, learning_rate=0.01, momentum=0.9, batch_norm=True, dropout=0.0
+        tmp_path, task, steps=60, learning_rate=0.01, momentum=0.9, norm="batch", dropout=0.0
     )
     losses = []
     train(settings, progress=lambda row: losses.append(row["loss"]), dataset=cells)

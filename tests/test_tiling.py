@@ -13,8 +13,10 @@ from unet_np.images import normalise, read_image
 from unet_np.network.architecture import Architecture
 from unet_np.ops import softmax
 from unet_np.tiling import SYMMETRIES, make_tiling, predict_tiled, turn
+from unet_np.tiling import statistics as tile_statistics
 from unet_np.tiling.memory import choose_tile, forward_bytes
 from unet_np.tiling.plan import overlap, plan_axis, reflected, stride, tile_count, tile_sizes
+from unet_np.tiling.statistics import reference_windows
 
 DEPTHS = st.integers(1, 5)
 
@@ -99,7 +101,7 @@ def with_statistics(net):
     return net
 
 
-@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize("norm", ["none", "batch", "instance"])
 @pytest.mark.parametrize("up", ["upconv", "nearest", "bilinear"])
 @pytest.mark.parametrize(
     ("depth", "padding", "size", "tiles"),
@@ -110,8 +112,8 @@ def with_statistics(net):
         (3, 0, (100, 130), 4),
     ],
 )
-def test_tiles_equal_one_pass_with_every_way_up(depth, padding, size, tiles, up, batch_norm):
-    net = with_statistics(make_net(depth, padding, up=up, batch_norm=batch_norm))
+def test_tiles_equal_one_pass_with_every_way_up(depth, padding, size, tiles, up, norm):
+    net = with_statistics(make_net(depth, padding, up=up, norm=norm))
     image, table = random_image(size), net.architecture
     around = sum(overlap(table)) if padding else table.margin
     tile = table.nearest_input_sizes(around + (tiles + 2) * table.size_step)[-1]
@@ -120,9 +122,10 @@ def test_tiles_equal_one_pass_with_every_way_up(depth, padding, size, tiles, up,
     np.testing.assert_allclose(tiled, whole_pass(net, image), rtol=0, atol=1e-12)
 
 
-def test_batch_norm_at_test_time_takes_no_memory():
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+def test_a_normalisation_at_test_time_takes_no_memory(norm):
     paper = forward_bytes(Architecture(), (572, 572))
-    assert forward_bytes(Architecture(batch_norm=True), (572, 572)) == paper
+    assert forward_bytes(Architecture(norm=norm), (572, 572)) == paper
 
 
 def test_tiles_off_the_pooling_grid_would_show():
@@ -173,13 +176,14 @@ def test_float32_agrees_to_its_rounding():
 
 
 @pytest.mark.data
+@pytest.mark.parametrize("norm", ["none", "instance"])
 @pytest.mark.parametrize(("padding", "tile"), [(0, 572), (1, 400)])
-def test_seams_on_a_slice_of_the_real_stack(padding, tile):
+def test_seams_on_a_slice_of_the_real_stack(padding, tile, norm):
     if not data.is_available("isbi2012"):
         pytest.skip("isbi2012 is not in the cache")
     folder = data.fetch("isbi2012", paths=["test/3.png"], download=False)
     image = normalise(read_image(folder / "test" / "3.png"))
-    net = make_net(4, padding)
+    net = make_net(4, padding, norm=norm)
     tiled = predict_tiled(net, image, tile=tile)
     assert tiled.shape == (2, 512, 512)
     np.testing.assert_allclose(tiled, whole_pass(net, image), rtol=0, atol=1e-12)
@@ -192,14 +196,90 @@ def test_seams_on_a_slice_of_the_real_stack(padding, tile):
     steps=st.integers(0, 8),
     batch=st.integers(1, 5),
     padding=st.sampled_from([0, 1]),
+    norm=st.sampled_from(["none", "instance"]),
 )
-def test_any_size_tile_and_batch_gives_the_same(height, width, steps, batch, padding):
-    net, image = make_net(1, padding, classes=3), random_image((height, width))
+def test_any_size_tile_and_batch_gives_the_same(height, width, steps, batch, padding, norm):
+    net, image = make_net(1, padding, classes=3, norm=norm), random_image((height, width))
     smallest = next(tile_sizes(net.architecture, 100))[0]
     tile = smallest + steps * net.architecture.size_step
     tiled = predict_tiled(net, image, tile=tile, batch=batch)
     np.testing.assert_allclose(tiled, whole_pass(net, image), rtol=0, atol=1e-12)
     np.testing.assert_allclose(tiled.sum(axis=0), 1, atol=1e-12)
+
+
+# Instance normalisation: all tiles share the statistics of the image
+
+
+@pytest.mark.parametrize("padding", [0, 1])
+def test_a_large_image_takes_its_statistics_from_windows(padding, monkeypatch):
+    monkeypatch.setattr(tile_statistics, "REFERENCE_PIXELS", 15000)
+    net, image = make_net(2, padding, norm="instance"), random_image((190, 233)).cumsum(axis=0)
+    table = net.architecture
+    window, corners = reference_windows(table, image.shape)
+    assert len(corners) == 9
+    half = table.margin // 2
+    full = [table.input_size_for_output(size) for size in image.shape]
+    pads = [(half, n - half - size) for n, size in zip(full, image.shape, strict=True)]
+    padded = np.pad(image, pads, mode="reflect")
+    cut = [
+        padded[row + half :, column + half :][: window[0], : window[1]] for row, column in corners
+    ]
+    shared = net.statistics(np.stack(cut)[:, None])
+    logits = net.forward(padded[None, None], statistics=shared)
+    expected = softmax(logits)[0][0][:, : image.shape[0], : image.shape[1]]
+    for tile in (table.nearest_input_sizes(120)[0], table.nearest_input_sizes(150)[0], None):
+        tiled = predict_tiled(net, image, tile=tile)
+        np.testing.assert_allclose(tiled, expected, rtol=0, atol=1e-12)
+    small = predict_tiled(net, image, memory_budget=2**21)
+    np.testing.assert_allclose(small, expected, rtol=0, atol=1e-12)
+
+
+def test_tiles_with_statistics_of_their_own_would_show_seams():
+    # What the shared ones are for: the same image, each tile normalised by itself.
+    net, image = make_net(2, norm="instance"), random_image((96, 96)).cumsum(axis=1)
+    shared = predict_tiled(net, image, tile=72)
+    tiling = make_tiling(net.architecture, image.shape, tile=72)
+    alone = np.empty_like(shared)
+    half = net.architecture.margin // 2
+    padded = np.pad(image, (half, half + 4), mode="reflect")
+    for row, column in next(tiling.batches()):
+        part = padded[row.start + half :, column.start + half :][:72, :72]
+        own = softmax(net.forward(part[None, None]))[0][0]
+        alone[:, row.place, column.place] = own[:, row.keep, column.keep]
+    assert np.abs(alone - shared).max() > 0.01
+
+
+@settings(max_examples=200)
+@given(
+    depth=DEPTHS,
+    padding=st.sampled_from([0, 1]),
+    size=st.tuples(st.integers(1, 5000), st.integers(1, 5000)),
+)
+def test_windows_are_valid_and_reach_from_border_to_border(depth, padding, size):
+    table = Architecture(depth=depth, padding=padding, norm="instance")
+    window, corners = reference_windows(table, size)
+    whole = [table.input_size_for_output(side) for side in size]
+    assert all(table.is_valid_input(side) for side in window)
+    for axis in (0, 1):
+        starts = sorted({corner[axis] for corner in corners})
+        assert starts[0] == -(table.margin // 2)
+        assert starts[-1] + window[axis] == whole[axis] - table.margin // 2
+    if whole[0] * whole[1] <= tile_statistics.REFERENCE_PIXELS:
+        assert len(corners) == 1
+    elif table.min_input_size <= 341:
+        used = len(corners) * window[0] * window[1]
+        assert used <= tile_statistics.REFERENCE_PIXELS
+
+
+def test_a_budget_too_small_for_the_statistics_is_one_line():
+    net, image = make_net(2, norm="instance"), random_image((300, 310))
+    message = (
+        r"memory_budget: got 2000000 bytes, expected at least \d+, which the statistics of an "
+        r"image of 300 x 310 pixels take with instance normalisation$"
+    )
+    with pytest.raises(InputError, match=message):
+        predict_tiled(net, image, memory_budget=2_000_000)
+    assert predict_tiled(make_net(2), image, memory_budget=2_000_000).shape == (2, 300, 310)
 
 
 # The plan
@@ -258,9 +338,10 @@ def test_borders_are_those_of_numpy_pad():
         np.testing.assert_allclose(predict_tiled(net, image, border=border), expected, atol=1e-13)
 
 
+@pytest.mark.parametrize("norm", ["none", "instance"])
 @pytest.mark.parametrize("averaging", [7, 8])
-def test_averaging_maps_every_version_back(averaging):
-    net, image = make_net(2), random_image((45, 62))
+def test_averaging_maps_every_version_back(averaging, norm):
+    net, image = make_net(2, norm=norm), random_image((45, 62))
     expected = np.zeros((2, 45, 62))
     for mirrored, quarters in SYMMETRIES[:averaging]:
         version = np.rot90(np.fliplr(image) if mirrored else image, quarters)
@@ -270,9 +351,10 @@ def test_averaging_maps_every_version_back(averaging):
     np.testing.assert_allclose(result, expected, rtol=0, atol=1e-12)
 
 
-def test_the_mean_of_all_8_does_not_depend_on_the_orientation():
+@pytest.mark.parametrize("norm", ["none", "instance"])
+def test_the_mean_of_all_8_does_not_depend_on_the_orientation(norm):
     # A size on the pooling grid: else the turned image stands differently on it.
-    net, image = make_net(2), random_image((48, 48))
+    net, image = make_net(2, norm=norm), random_image((48, 48))
     first = predict_tiled(net, image, averaging=8)
     for symmetry in SYMMETRIES:
         turned = predict_tiled(net, turn(image, symmetry), averaging=8)
@@ -285,10 +367,11 @@ def test_symmetries_are_the_8_of_the_square():
     assert np.array_equal(turn(square, SYMMETRIES[0]), square)
 
 
-def test_image_and_network_may_be_on_two_devices(xp):
+@pytest.mark.parametrize("norm", ["none", "instance"])
+def test_image_and_network_may_be_on_two_devices(xp, norm):
     image = random_image((60, 50)).astype(np.float32)
-    expected = predict_tiled(make_net(2, dtype="float32"), image, tile=52, averaging=7)
-    net = UNet(base_channels=4, depth=2, seed=2, backend=xp.__name__)
+    expected = predict_tiled(make_net(2, dtype="float32", norm=norm), image, tile=52, averaging=7)
+    net = UNet(base_channels=4, depth=2, seed=2, backend=xp.__name__, norm=norm)
     for source in (image, xp.asarray(image)):
         result = predict_tiled(net, source, tile=52, averaging=7)
         assert type(result) is type(source)
@@ -401,9 +484,11 @@ def test_forward_bytes_is_what_is_allocated(padding):
     assert 0.95 < allocated / forward_bytes(net.architecture, (size, size)) < 1.1
 
 
+@pytest.mark.parametrize("norm", ["none", "instance"])
 @pytest.mark.usefixtures("traced")
-def test_prediction_stays_within_the_budget():
-    net = UNet(base_channels=8, depth=2, backend="numpy")
+def test_prediction_stays_within_the_budget(norm, monkeypatch):
+    monkeypatch.setattr(tile_statistics, "REFERENCE_PIXELS", 80000)
+    net = UNet(base_channels=8, depth=2, norm=norm, backend="numpy")
     image = np.zeros((700, 650), np.float32)
     budget = 6 * 2**20
     predict_tiled(net, image, memory_budget=budget)  # for the scratch memory, as above

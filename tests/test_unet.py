@@ -66,10 +66,10 @@ def test_forward_and_all_gradients_agree_with_torch(padding: int, xp: object) ->
 
 @pytest.mark.parametrize("padding", [0, 1])
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize("norm", ["none", "batch", "instance"])
 @pytest.mark.parametrize("up", UPS)
-def test_all_options_agree_with_torch(up: str, batch_norm: bool, task: str, padding: int) -> None:
-    options = {"up": up, "batch_norm": batch_norm, "task": task, "padding": padding}
+def test_all_options_agree_with_torch(up: str, norm: str, task: str, padding: int) -> None:
+    options = {"up": up, "norm": norm, "task": task, "padding": padding}
     for train in (True, False):
         net = UNet(2, 3, 4, 2, dropout=0, dtype="float64", backend="numpy", **options)
         check_against_torch(net, tile(net, 2, (1, 2)), train)
@@ -78,9 +78,10 @@ def test_all_options_agree_with_torch(up: str, batch_norm: bool, task: str, padd
 @pytest.mark.parametrize(
     "options",
     [
-        {"up": "bilinear", "batch_norm": True},
+        {"up": "bilinear", "norm": "batch"},
         {"up": "nearest", "padding": 1, "task": "detect"},
-        {"task": "classify", "batch_norm": True},
+        {"task": "classify", "norm": "batch"},
+        {"norm": "instance"},
     ],
     ids=str,
 )
@@ -98,6 +99,7 @@ def test_options_on_the_device(options: dict[str, object], xp: object) -> None:
     depth=st.integers(1, 3),
     padding=st.integers(0, 1),
     up=st.sampled_from(UPS),
+    norm=st.sampled_from(["none", "instance"]),
     task=st.sampled_from(TASKS),
     extra=st.tuples(st.integers(0, 2), st.integers(0, 2)),
     batch=st.integers(1, 2),
@@ -109,6 +111,7 @@ def test_every_architecture_agrees_with_torch(
     depth: int,
     padding: int,
     up: str,
+    norm: str,
     task: str,
     extra: tuple[int, int],
     batch: int,
@@ -123,6 +126,7 @@ def test_every_architecture_agrees_with_torch(
         dtype="float64",
         backend="numpy",
         up=up,
+        norm=norm,
         task=task,
     )
     check_against_torch(net, tile(net, batch, extra))
@@ -140,7 +144,9 @@ def test_the_paper_s_own_network_agrees_with_torch() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"up": "nearest", "batch_norm": True}, {"up": "bilinear"}], ids=str
+    "options",
+    [{}, {"up": "nearest", "norm": "batch"}, {"up": "bilinear"}, {"norm": "instance"}],
+    ids=str,
 )
 def test_finite_differences(options: dict[str, object]) -> None:
     net = UNet(base_channels=2, depth=2, dropout=0, dtype="float64", backend="numpy", **options)
@@ -165,7 +171,7 @@ def test_finite_differences(options: dict[str, object]) -> None:
 
 
 def test_finite_differences_of_a_classifier() -> None:
-    options = {"task": "classify", "batch_norm": True, "padding": 1, "dropout": 0}
+    options = {"task": "classify", "norm": "batch", "padding": 1, "dropout": 0}
     net = UNet(2, 3, 2, 2, dtype="float64", backend="numpy", **options)
     x = np.random.default_rng(0).normal(size=(3, 2, 11, 14))
     grad = np.random.default_rng(1).normal(size=(3, 3))
@@ -182,7 +188,7 @@ def test_finite_differences_of_a_classifier() -> None:
         assert directional_error(energy, [x, *arrays], grads, seed, step=1e-7) <= 1e-5
 
 
-@pytest.mark.parametrize("options", [{}, {"up": "bilinear", "batch_norm": True}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"up": "bilinear", "norm": "batch"}], ids=str)
 def test_a_step_on_the_device_asks_nothing_of_the_host(
     xp: object, options: dict[str, object]
 ) -> None:
@@ -305,9 +311,9 @@ def test_gradient_is_that_of_the_image_as_it_was(dtype: str, task: str) -> None:
     assert all(np.array_equal(net.grads[name], grad) for name, grad in expected.items())
 
 
-@pytest.mark.parametrize("batch_norm", [False, True])
-def test_another_thread_may_predict_between_forward_and_backward(batch_norm: bool) -> None:
-    net = UNet(base_channels=2, depth=1, dropout=0, backend="numpy", batch_norm=batch_norm)
+@pytest.mark.parametrize("norm", ["none", "batch", "instance"])
+def test_another_thread_may_predict_between_forward_and_backward(norm: str) -> None:
+    net = UNet(base_channels=2, depth=1, dropout=0, backend="numpy", norm=norm)
     x, other = tile(net, extra=(1, 1)), tile(net, extra=(3, 2), seed=4)
     logits = net.forward(x, train=True)
     net.backward(logits)
@@ -323,7 +329,7 @@ def test_another_thread_may_predict_between_forward_and_backward(batch_norm: boo
 @pytest.mark.parametrize("way", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
 @pytest.mark.parametrize("up", UPS)
 def test_copies_and_pickles_go_on_as_the_network(way: object, up: str) -> None:
-    net = UNet(base_channels=3, depth=2, up=up, backend="numpy", batch_norm=True)
+    net = UNet(base_channels=3, depth=2, up=up, backend="numpy", norm="batch")
     x = tile(net)
     net.forward(x, train=True)
     other = way(net)
@@ -399,7 +405,7 @@ def test_complex_images_are_refused() -> None:
         ({"padding": True}, "padding: got True, expected 0 (the paper) or 1"),
         ({"padding": "1"}, "padding: got '1', expected 0 (the paper) or 1"),
         ({"up": "deconv"}, "up: got 'deconv', expected one of upconv, nearest, bilinear"),
-        ({"batch_norm": 1}, "batch_norm: got 1, expected True or False"),
+        ({"norm": True}, "norm: got True, expected one of none, batch, instance"),
         ({"task": "count"}, "task: got 'count', expected one of segment, classify, detect"),
         (
             {"task": "detect", "num_classes": 4},
@@ -444,13 +450,11 @@ def test_save_and_load(tmp_path: Path) -> None:
     assert relative_error(half.params["output.weight"], net.params["output.weight"]) <= 1e-3
 
 
-@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize("norm", ["none", "batch", "instance"])
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("up", UPS)
-def test_save_and_load_keep_all_options(
-    tmp_path: Path, up: str, task: str, batch_norm: bool
-) -> None:
-    net = UNet(1, 3, 2, 1, up=up, batch_norm=batch_norm, task=task, backend="numpy")
+def test_save_and_load_keep_all_options(tmp_path: Path, up: str, task: str, norm: str) -> None:
+    net = UNet(1, 3, 2, 1, up=up, norm=norm, task=task, backend="numpy")
     x = tile(net, 2, (1, 1))
     net.forward(x, train=True)  # moves the running statistics
     net.save(tmp_path / "net.safetensors")
@@ -474,8 +478,24 @@ def test_files_from_before_the_options_are_the_paper_s_network(tmp_path: Path) -
     assert np.array_equal(again.forward(tile(net)), net.forward(tile(net)))
 
 
+@pytest.mark.parametrize("flag", [False, True])
+def test_files_with_a_flag_for_batch_norm_still_load(tmp_path: Path, flag: bool) -> None:
+    from safetensors.numpy import save_file
+
+    net = UNet(base_channels=2, depth=1, norm="batch" if flag else "none", backend="numpy")
+    net.forward(tile(net), train=True)
+    about = {"architecture": net.architecture.to_dict(), "dropout": 0.5}
+    del about["architecture"]["norm"]
+    about["architecture"]["batch_norm"] = flag
+    arrays = {name: np.ascontiguousarray(array) for name, array in net.state.items()}
+    save_file(arrays, tmp_path / "old.safetensors", {"unet_np": json.dumps(about)})
+    again = UNet.load(tmp_path / "old.safetensors", backend="numpy")
+    assert again.architecture == net.architecture
+    assert np.array_equal(again.forward(tile(net)), net.forward(tile(net)))
+
+
 def test_running_statistics_are_checked() -> None:
-    net = UNet(base_channels=1, depth=1, batch_norm=True, backend="numpy")
+    net = UNet(base_channels=1, depth=1, norm="batch", backend="numpy")
     good = {name: array.copy() for name, array in net.buffers.items()}
     net.forward(tile(net), train=True)
     moved = {name: array.copy() for name, array in net.buffers.items()}
@@ -495,7 +515,7 @@ def test_running_statistics_are_checked() -> None:
 
 
 def test_prediction_leaves_running_statistics_alone_and_images_apart() -> None:
-    net = UNet(base_channels=2, depth=1, batch_norm=True, backend="numpy")
+    net = UNet(base_channels=2, depth=1, norm="batch", backend="numpy")
     x = tile(net, 3)
     net.forward(x, train=True)
     before = {name: array.copy() for name, array in net.buffers.items()}
@@ -506,12 +526,45 @@ def test_prediction_leaves_running_statistics_alone_and_images_apart() -> None:
         assert np.array_equal(array, before[name])
 
 
-def test_under_batch_norm_convolutions_have_no_bias() -> None:
-    net = UNet(base_channels=1, depth=1, batch_norm=True, backend="numpy")
+def test_with_instance_norm_each_image_has_its_own_statistics() -> None:
+    net = UNet(base_channels=3, depth=2, norm="instance", dtype="float64", backend="numpy")
+    x = tile(net, 2, (1, 0)) * np.array([1.0, 30.0])[:, None, None, None]
+    together = net.forward(x)
+    assert not net.buffers
+    for n in range(2):
+        alone = net.forward(x[n : n + 1])
+        np.testing.assert_allclose(alone, together[n : n + 1], rtol=0, atol=1e-12)
+        own = net.statistics(x[n : n + 1])
+        np.testing.assert_allclose(
+            net.forward(x[n : n + 1], statistics=own), alone, rtol=0, atol=1e-12
+        )
+    assert np.abs(net.forward(x[:1], statistics=own) - together[:1]).max() > 1e-3
+
+
+def test_statistics_take_all_images_as_one() -> None:
+    """As if they stood beside each other: every layer meets mean 0 and variance 1 over both."""
+    net = UNet(base_channels=3, depth=1, norm="instance", dtype="float64", backend="numpy")
+    x = tile(net, 2) + np.array([0.0, 5.0])[:, None, None, None]
+    statistics = net.statistics(x)
+    names = [layer.name for layer in net.architecture.layers if layer.kind == "instance_norm"]
+    assert list(statistics) == names
+    first = ops.conv2d(x, net.params["contract1.conv1.weight"], np.zeros(3))[0]
+    np.testing.assert_allclose(statistics[names[0]][0], first.mean(axis=(0, 2, 3)), atol=1e-12)
+    np.testing.assert_allclose(statistics[names[0]][1], first.var(axis=(0, 2, 3)), rtol=1e-10)
+    # The next one comes after a normalisation by the statistics of both.
+    z = ops.instance_norm(first, np.ones(3), np.zeros(3), statistics[names[0]])[0]
+    second = ops.conv2d(np.maximum(z, 0), net.params["contract1.conv2.weight"], np.zeros(3))[0]
+    np.testing.assert_allclose(statistics[names[1]][1], second.var(axis=(0, 2, 3)), rtol=1e-10)
+    assert UNet(base_channels=1, depth=1, backend="numpy").statistics(tile(net)) == {}
+
+
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+def test_under_a_normalisation_convolutions_have_no_bias(norm: str) -> None:
+    net = UNet(base_channels=1, depth=1, norm=norm, backend="numpy")
     assert list(net.params)[:4] == [
         "contract1.conv1.weight",
-        "contract1.bn1.weight",
-        "contract1.bn1.bias",
+        f"contract1.{norm[0]}n1.weight",
+        f"contract1.{norm[0]}n1.bias",
         "contract1.conv2.weight",
     ]
     assert "expand1.upconv.bias" in net.params

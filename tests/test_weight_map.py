@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from unet_np import backend, data
 from unet_np.errors import InputError
 from unet_np.weighting.cell_distance import bounded_distances, two_nearest_cells
-from unet_np.weighting.eq2 import balancing_weights, separation_term, weight_map
+from unet_np.weighting.eq2 import TERMS, balancing_weights, separation_term, weight_map
 from unet_np.weighting.separation import cells_in_mask, separate_touching, separation_border
 
 EIGHT = np.ones((3, 3), bool)
@@ -29,7 +29,7 @@ def distances_to_every_cell(instances):
     return stack
 
 
-def brute_force_weights(instances, w0, sigma):
+def brute_force_weights(instances, w0, sigma, term):
     """Eq. 2 with the nearest pair searched among all pairs of cells."""
     stack = distances_to_every_cell(instances)
     nearest = np.full(instances.shape, np.inf)
@@ -39,7 +39,8 @@ def brute_force_weights(instances, w0, sigma):
     classes = (instances > 0).astype(int)
     counts = np.bincount(classes.ravel(), minlength=2)
     w_c = (classes.size / ((counts > 0).sum() * np.maximum(counts, 1)))[classes]
-    return w_c + w0 * np.exp(-(nearest**2) / (2 * sigma**2))
+    where = (instances == 0) | (term == "everywhere")
+    return w_c + where * w0 * np.exp(-(nearest**2) / (2 * sigma**2))
 
 
 def scattered(rng, shape, cells, share):
@@ -89,23 +90,36 @@ def test_a_limit_changes_nothing_within_it(shape, cells, share, seed, limit):
     assert (d1 + d2 > limit)[~near].all()
 
 
-@given(**IMAGES, w0=st.floats(0, 100), sigma=st.floats(0.3, 30))
-def test_weight_map_is_brute_force_over_all_pairs(shape, cells, share, seed, w0, sigma):
+@given(**IMAGES, w0=st.floats(0, 100), sigma=st.floats(0.3, 30), term=st.sampled_from(TERMS))
+def test_weight_map_is_brute_force_over_all_pairs(shape, cells, share, seed, w0, sigma, term):
     instances = scattered(np.random.default_rng(seed), shape, cells, share)
-    weights = weight_map(instances, w0, sigma)
+    weights = weight_map(instances, w0, sigma, term=term)
     assert weights.dtype == np.float32
     assert weights.shape == shape
     # float32 itself holds 100 to 8e-6 only.
     np.testing.assert_allclose(
-        weights, brute_force_weights(instances, w0, sigma), atol=1e-5, rtol=1e-7
+        weights, brute_force_weights(instances, w0, sigma, term), atol=1e-5, rtol=1e-7
     )
 
 
+@pytest.mark.parametrize("term", TERMS)
 @pytest.mark.parametrize("sigma", [1, 5, 40])
-def test_weight_map_of_many_disks_is_brute_force(sigma):
+def test_weight_map_of_many_disks_is_brute_force(sigma, term):
     instances = disks(160, 5)
-    expected = brute_force_weights(instances, 10, sigma)
-    np.testing.assert_allclose(weight_map(instances, 10, sigma), expected, atol=1e-5)
+    expected = brute_force_weights(instances, 10, sigma, term)
+    np.testing.assert_allclose(weight_map(instances, 10, sigma, term=term), expected, atol=1e-5)
+
+
+def test_the_second_term_is_in_the_background_unless_asked_for_everywhere():
+    instances = disks(96, 3)
+    background, cell = balancing_weights(instances)
+    inside = instances > 0
+    by_default, everywhere = weight_map(instances), weight_map(instances, term="everywhere")
+    np.testing.assert_array_equal(by_default, weight_map(instances, term="background"))
+    np.testing.assert_allclose(by_default[inside], cell)
+    np.testing.assert_array_equal(by_default[~inside], everywhere[~inside])
+    assert everywhere[inside].max() > cell + 5
+    assert by_default[~inside].max() > background + 5
 
 
 def test_defaults_are_those_of_the_paper():
@@ -118,7 +132,7 @@ def test_reading_note_of_eq_2_is_wrong():
     # d1 + d2^2 for (d1 + d2)^2 gives another map: the gap below would weigh far less.
     instances = np.array([[1, 0, 0, 0, 0, 0, 0, 0, 2]])
     d1, d2 = two_nearest_cells(instances)
-    printed = weight_map(instances) - np.where(instances > 0, 9 / 4, 9 / 14)
+    printed = weight_map(instances, term="everywhere") - np.where(instances > 0, 9 / 4, 9 / 14)
     np.testing.assert_allclose(printed, 10 * np.exp(-((d1 + d2) ** 2) / 50), atol=1e-6)
     assert abs(printed - 10 * np.exp(-(d1 + d2**2) / 50)).max() > 0.5
 
@@ -352,6 +366,14 @@ def test_separation_is_the_same_on_every_library_and_stays_there(xp):
         ((np.eye(2, dtype=int), 10, 5, "paper", (1, 0)), r"class_weights: got \(1, 0\)"),
         ((np.eye(2, dtype=int), 10, 5, "paper", (1, 1, 1)), "expected two positive numbers"),
         ((np.eye(2, dtype=int), 10, 5, "falk2019", (1, 1)), "expected None for variant"),
+        (
+            (np.eye(2, dtype=int), 10, 5, "paper", None, "cells"),
+            "term: got 'cells', expected background or everywhere",
+        ),
+        (
+            (np.eye(2, dtype=int), 50, 6, "falk2019", None, "everywhere"),
+            "term: got 'everywhere', expected background for variant 'falk2019'",
+        ),
     ],
 )
 def test_bad_arguments(arguments, message):
@@ -398,7 +420,10 @@ def test_isbi_membranes_are_the_gaps_between_cells():
     expected = separation_term(*stack) + np.where(
         instances > 0, *balancing_weights(instances)[::-1]
     )
+    everywhere = weight_map(instances, term="everywhere")
+    np.testing.assert_allclose(everywhere, expected, atol=1e-5)
     weights = weight_map(instances)
+    expected = np.where(instances > 0, balancing_weights(instances)[1], expected)
     np.testing.assert_allclose(weights, expected, atol=1e-5)
     thin = (instances == 0) & (d1 + d2 < 6)
     assert weights[thin].mean() > 3 * weights[instances > 0].mean()
@@ -415,9 +440,8 @@ def test_cell_tracking_masks(name, touch):
         assert not touching(apart)
         assert set(np.unique(apart)) == set(np.unique(instances))
         stack = np.sort(distances_to_every_cell(apart), axis=0)
-        expected = separation_term(*stack[:2]) + np.where(
-            apart > 0, *balancing_weights(apart)[::-1]
-        )
+        background, cell = balancing_weights(apart)
+        expected = np.where(apart > 0, cell, background + separation_term(*stack[:2]))
         weights = weight_map(apart)
         np.testing.assert_allclose(weights, expected, atol=1e-5)
         if touch:

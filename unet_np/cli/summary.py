@@ -10,7 +10,7 @@ from typing import Any
 
 from unet_np.cli._common import example, load_network
 from unet_np.errors import InputError
-from unet_np.network.architecture import TASKS, UPS, Architecture
+from unet_np.network.architecture import NORMS, TASKS, UPS, Architecture
 from unet_np.network.layer import Layer
 from unet_np.network.tables import summary
 
@@ -52,7 +52,7 @@ def add_parser(subparsers: Any) -> None:
             help=f"{text} (default {getattr(defaults, name)})",
         )
     add("--up", choices=UPS, help="way up: the paper's upconv (default), or one and a conv 3x3")
-    add("--batch-norm", action="store_true", default=None, help="batch norm before each ReLU")
+    add("--norm", choices=tuple(NORMS), help="before each ReLU: none (default), batch or instance")
     add("--task", choices=TASKS, help="segment (default), classify or detect")
 
 
@@ -109,6 +109,7 @@ def _operations(layers: Sequence[Layer]) -> str:
         "dropout": "dropout",
         "relu": "ReLU",
         "batch_norm": "batch norm",
+        "instance_norm": "instance norm",
         "upsample": "up-sample {0}x{0} {3}",
         "global_pool": "global average pool",
         "linear": "linear",
@@ -118,7 +119,7 @@ def _operations(layers: Sequence[Layer]) -> str:
         for layer in layers
     ]
     text = ", ".join(words)
-    for between in (", ", ", batch norm, "):
+    for between in (", ", ", batch norm, ", ", instance norm, "):
         convolution = texts["conv"].format(3, _padding(layers)) + between + "ReLU"
         text = text.replace(f"{convolution}, {convolution}", f"({convolution}) x 2")
     return text

@@ -35,7 +35,7 @@ unet-np train --data isbi2012 --base-channels 16 --steps 300 --seed 5 --out runs
 unet-np train --out runs/em --resume
 unet-np train --images photos/ --masks masks/ --base-channels 16 --patience 5 --steps 2000
 unet-np train --images photos/ --masks masks/ --base-channels 16 --start u373 --out runs/tuned
-unet-np train --task detect --data hela --batch-norm --learning-rate 0.003 --out runs/detect
+unet-np train --task detect --data hela --norm batch --learning-rate 0.003 --out runs/detect
 unet-np train --task classify --images folder-of-class-folders/ --depth 3 --out runs/classes"""
 
 _SHOWN = {"str": "TEXT", "int": "N", "float": "X"}

@@ -15,7 +15,7 @@ from unet_np.experiments import cells, em, pictures, runner
 from unet_np.experiments.provenance import provenance
 from unet_np.experiments.recipes import Fold, Recipe
 from unet_np.training.checkpoint import RunFolder
-from unet_np.training.config import TrainConfig
+from unet_np.training.config import TrainConfig, recorded_settings
 from unet_np.training.logs import Report
 
 FREE = frozenset({"threads", "backend", "checkpoint_every", "tensorboard"})
@@ -173,6 +173,7 @@ def check_same_recipe(old: dict[str, Any], new: dict[str, Any], path: Path) -> N
 
 def _first_change(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, Any, Any] | None:
     """The first setting that differs, and both values."""
+    old = recorded_settings(old)
     for key, value in new.items():
         # A result from before a setting was there had its default.
         before = old.get(key, getattr(TrainConfig, key, None))

@@ -49,7 +49,7 @@ def scale_to_unit_variance(net: UNet, image: Array) -> list[float]:
     deviations = []
     x = image.astype(net.dtype)
     for layer in net.architecture.layers:
-        x, _ = net._forward_layer(layer, x, skips, None)
+        x, _ = net._forward_layer(layer, x, skips)
         if layer.weight_shape is not None:
             deviation = float(x.std())
             if deviation > 0:

@@ -17,7 +17,7 @@ from unet_np import backend
 from unet_np.errors import require
 from unet_np.files import atomic_write
 from unet_np.network.layer import Layer
-from unet_np.ops.beyond.batchnorm import EPSILON
+from unet_np.ops.beyond.norm import EPSILON
 
 if TYPE_CHECKING:
     from unet_np.network.unet import UNet
@@ -213,6 +213,10 @@ class _Graph:
     def _batch_norm(self, layer: Layer, value: str) -> str:
         inputs = [value, *self._weights(layer)]
         return self._node("BatchNormalization", layer, inputs, epsilon=EPSILON)
+
+    def _instance_norm(self, layer: Layer, value: str) -> str:
+        inputs = [value, *self._weights(layer)]
+        return self._node("InstanceNormalization", layer, inputs, epsilon=EPSILON)
 
     def _upsample(self, layer: Layer, value: str) -> str:
         scales = self._constant("scales", np.array([1, 1, 2, 2], np.float32))

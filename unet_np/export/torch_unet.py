@@ -10,20 +10,28 @@ from torch import nn
 
 
 class Convolutions(nn.Module):
-    """Two 3x3 convolutions, with batch normalisation if asked for."""
+    """Two 3x3 convolutions, with a normalisation ("batch" or "instance") if asked for."""
 
-    def __init__(self, in_channels: int, out_channels: int, padding: int, batch_norm: bool):
+    def __init__(self, in_channels: int, out_channels: int, padding: int, norm: str):
         super().__init__()
-        bias = not batch_norm
+        bias = norm == "none"
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=padding, bias=bias)
-        self.bn1 = nn.BatchNorm2d(out_channels) if batch_norm else nn.Identity()
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=padding, bias=bias)
-        self.bn2 = nn.BatchNorm2d(out_channels) if batch_norm else nn.Identity()
+        if norm == "batch":
+            self.bn1, self.bn2 = nn.BatchNorm2d(out_channels), nn.BatchNorm2d(out_channels)
+        if norm == "instance":
+            self.in1 = nn.InstanceNorm2d(out_channels, affine=True)
+            self.in2 = nn.InstanceNorm2d(out_channels, affine=True)
+        self.prefix = {"batch": "bn", "instance": "in"}.get(norm, "")
+
+    def normalise(self, x: torch.Tensor, number: int) -> torch.Tensor:
+        """What stands between a convolution and its ReLU, if anything."""
+        return self.get_submodule(f"{self.prefix}{number}")(x) if self.prefix else x
 
     def convolve(self, x: torch.Tensor) -> torch.Tensor:
         """(B, in_channels, H, W) to (B, out_channels, H - 4, W - 4), if padding is 0."""
-        x = self.bn1(self.conv1(x)).relu()
-        return self.bn2(self.conv2(x)).relu()
+        x = self.normalise(self.conv1(x), 1).relu()
+        return self.normalise(self.conv2(x), 2).relu()
 
 
 class BaseConvBlock(Convolutions):
@@ -37,8 +45,8 @@ class BaseConvBlock(Convolutions):
 class UpSampleBlock(Convolutions):
     """Up-conv 2x2 or up-sampling and conv 3x3, crop and concatenate, (conv 3x3, ReLU) x 2."""
 
-    def __init__(self, out_channels: int, padding: int, up: str, batch_norm: bool):
-        super().__init__(2 * out_channels, out_channels, padding, batch_norm)
+    def __init__(self, out_channels: int, padding: int, up: str, norm: str):
+        super().__init__(2 * out_channels, out_channels, padding, norm)
         self.up, self.padding = up, padding
         if up == "upconv":
             self.upconv = nn.ConvTranspose2d(2 * out_channels, out_channels, 2, stride=2)
@@ -76,7 +84,7 @@ class UNet(nn.Module):
         padding: int = 0,
         dropout: float = 0.5,
         up: str = "upconv",
-        batch_norm: bool = False,
+        norm: str = "none",
         task: str = "segment",
     ):
         super().__init__()
@@ -84,13 +92,13 @@ class UNet(nn.Module):
         for level in range(1, depth + 2):
             channels = base_channels * 2 ** (level - 1)
             into = in_channels if level == 1 else channels // 2
-            self.add_module(f"contract{level}", BaseConvBlock(into, channels, padding, batch_norm))
+            self.add_module(f"contract{level}", BaseConvBlock(into, channels, padding, norm))
         self.dropout = nn.Dropout(dropout)
         if task == "classify":
             self.output: nn.Module = nn.Linear(base_channels * 2**depth, num_classes)
             return
         for level in range(depth, 0, -1):
-            block = UpSampleBlock(base_channels * 2 ** (level - 1), padding, up, batch_norm)
+            block = UpSampleBlock(base_channels * 2 ** (level - 1), padding, up, norm)
             self.add_module(f"expand{level}", block)
         self.output = nn.Conv2d(base_channels, num_classes, 1)
 

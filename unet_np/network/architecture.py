@@ -6,17 +6,17 @@ table, the shapes table and every message about sizes are printed from it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
-
-import numpy as np
 
 from unet_np.errors import InputError, integer
 from unet_np.network.layer import Layer, Shape
 
 UPS = ("upconv", "nearest", "bilinear")
+NORMS = {"none": ("", ""), "batch": ("bn", "batch_norm"), "instance": ("in", "instance_norm")}
+"""What each normalisation's layers are called, and their kind."""
 TASKS = ("segment", "classify", "detect")
 DETECT_CHANNELS = 3  # heat map, height, width
 
@@ -40,9 +40,10 @@ class Architecture:
     up : {"upconv", "nearest", "bilinear"}
         The way up: the paper's up-convolution, or an up-sampling by 2 with a 3x3 convolution
         after it that halves the channels.
-    batch_norm : bool
-        Whether a batch normalisation stands between each 3x3 convolution and its ReLU (Ioffe
-        and Szegedy 2015). The convolution then has no bias, which the mean would take away.
+    norm : {"none", "batch", "instance"}
+        What stands between each 3x3 convolution and its ReLU: nothing, as in the paper, a batch
+        normalisation (Ioffe and Szegedy 2015), or an instance normalisation (Ulyanov, Vedaldi and
+        Lempitsky 2016). With either the convolution has no bias, which the mean would take away.
     task : {"segment", "classify", "detect"}
         ``segment`` is the paper's: a class for each pixel. ``classify`` gives logits
         (B, num_classes) for whole images: the contracting path, the mean over all pixels and a
@@ -67,7 +68,7 @@ class Architecture:
     depth: int = 4
     padding: int = 0
     up: str = "upconv"
-    batch_norm: bool = False
+    norm: str = "none"
     task: str = "segment"
 
     def __post_init__(self) -> None:
@@ -77,13 +78,10 @@ class Architecture:
         if isinstance(self.padding, bool | float) or self.padding not in (0, 1):
             raise InputError(f"padding: got {self.padding!r}, expected 0 (the paper) or 1")
         object.__setattr__(self, "padding", int(self.padding))
-        for name, allowed in (("up", UPS), ("task", TASKS)):
+        for name, allowed in (("up", UPS), ("norm", NORMS), ("task", TASKS)):
             if getattr(self, name) not in allowed:
                 got = getattr(self, name)
                 raise InputError(f"{name}: got {got!r}, expected one of {', '.join(allowed)}")
-        if not isinstance(self.batch_norm, bool | np.bool_):
-            raise InputError(f"batch_norm: got {self.batch_norm!r}, expected True or False")
-        object.__setattr__(self, "batch_norm", bool(self.batch_norm))
         if self.task == "detect":
             # 2 is what stands there if nobody said anything.
             if self.num_classes not in (2, DETECT_CHANNELS):
@@ -127,11 +125,12 @@ class Architecture:
 
     def _base_conv_block(self, block: str, into: int, out: int) -> Iterator[Layer]:
         for number, channels in ((1, into), (2, out)):
-            bias = not self.batch_norm
+            bias = self.norm == "none"
             name = f"{block}.conv{number}"
             yield Layer(name, block, "conv", channels, out, 3, self.padding, bias=bias)
-            if self.batch_norm:
-                yield Layer(f"{block}.bn{number}", block, "batch_norm", out, out)
+            if not bias:
+                prefix, kind = NORMS[self.norm]
+                yield Layer(f"{block}.{prefix}{number}", block, kind, out, out)
             yield Layer(f"{block}.relu{number}", block, "relu", out, out)
 
     def _up(self, block: str, into: int, out: int) -> Iterator[Layer]:
@@ -179,9 +178,9 @@ class Architecture:
 
     @cached_property
     def _contracted(self) -> int:
-        """The smallest input size that leaves a pixel at the lowest level."""
+        """The smallest input size that leaves a pixel at the lowest level; two to normalise it."""
         contracting = [layer for layer in self.layers if layer.block.startswith("contract")]
-        last = 0
+        last = int(self.norm == "instance")
         for layer in reversed(contracting):
             last = layer.needed(0, last)[1] - layer.padding
         return last + 1
@@ -189,7 +188,7 @@ class Architecture:
     @cached_property
     def min_input_size(self) -> int:
         """Smallest valid input size: 188 in the paper, which gives an output of 4 pixels."""
-        # What leaves one pixel at the lowest level fixes the remainder; the smallest size above
+        # What leaves whole pixels at the lowest level fixes the remainder; the smallest size above
         # the margin with it has an output left.
         size = self._contracted
         return size + max(0, -(-(self.margin + 1 - size) // self.size_step)) * self.size_step
@@ -262,6 +261,9 @@ nearest valid sizes are 508 and 524
             current = layer.output_size(current)
             if current < 1:
                 reason = f"which leaves no pixel at {layer.name}"
+                break
+            if layer.kind == "instance_norm" and current < 2:
+                reason = f"which leaves one pixel at {layer.name}, and that has no variance"
                 break
         sizes = " and ".join(str(n) for n in self.nearest_input_sizes(size))
         plural = "sizes are" if " and " in sizes else "size is"
@@ -341,3 +343,17 @@ nearest valid sizes are 508 and 524
     def to_dict(self) -> dict[str, Any]:
         """The constructor's arguments, for a file."""
         return asdict(self)
+
+
+def with_norm(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a file from when there was a flag ``batch_norm``, with `norm` in its place.
+
+    Examples
+    --------
+    >>> with_norm({"batch_norm": True, "depth": 4}), with_norm({"depth": 4})
+    ({'depth': 4, 'norm': 'batch'}, {'depth': 4})
+    """
+    settings = dict(settings)
+    if "batch_norm" in settings:
+        settings["norm"] = "batch" if settings.pop("batch_norm") else "none"
+    return settings

@@ -62,7 +62,7 @@ def store_weight(kind: str, weight: Array, xp: ModuleType, dtype: Any) -> Array:
 def gaussian_init(
     architecture: Architecture, seed: int, xp: ModuleType = np, dtype: Any = "float32"
 ) -> dict[str, Array]:
-    """Weights drawn from N(0, sqrt(2 / N)), biases zero; batch normalisation begins as identity.
+    """Weights drawn from N(0, sqrt(2 / N)), biases zero; a normalisation scales by 1.
 
     N is the number of incoming nodes of one neuron (`Layer.fan_in`): 9 x 64 for a 3x3
     convolution of 64 channels, the paper's example. In the 2x2 up-convolution with stride
@@ -102,7 +102,7 @@ def gaussian_init(
         if layer.weight_shape is not None:
             weight = rng.normal(0.0, np.sqrt(2.0 / layer.fan_in), layer.weight_shape)
             params[f"{layer.name}.weight"] = store_weight(layer.kind, weight, xp, dtype)
-        elif layer.kind == "batch_norm":
+        elif "weight" in layer.parameter_shapes:
             params[f"{layer.name}.weight"] = xp.ones(layer.out_channels, dtype)
         if "bias" in layer.parameter_shapes:
             params[f"{layer.name}.bias"] = xp.zeros(layer.out_channels, dtype)
@@ -118,7 +118,7 @@ def initial_buffers(
     --------
     >>> initial_buffers(Architecture())
     {}
-    >>> list(initial_buffers(Architecture(batch_norm=True)))[:2]
+    >>> list(initial_buffers(Architecture(norm="batch")))[:2]
     ['contract1.bn1.mean', 'contract1.bn1.var']
     """
     return {

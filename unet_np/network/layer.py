@@ -21,7 +21,8 @@ class Layer:
         The block the row belongs to, in the words of the specification table.
     kind : str
         The operation: ``conv``, ``relu``, ``pool``, ``upconv``, ``crop_concat`` and ``dropout``
-        in the paper; elsewhere also ``batch_norm``, ``upsample``, ``global_pool`` and ``linear``.
+        in the paper; elsewhere also ``batch_norm``, ``instance_norm``, ``upsample``,
+        ``global_pool`` and ``linear``.
     in_channels, out_channels : int
         Channels of the feature maps before and after.
     kernel : int
@@ -71,7 +72,7 @@ class Layer:
         {'weight': (2, 64, 1, 1), 'bias': (2,)}
         """
         channels = (self.out_channels,)
-        if self.kind == "batch_norm":
+        if self.kind in ("batch_norm", "instance_norm"):
             return {"weight": channels, "bias": channels}
         if self.weight_shape is None:
             return {}

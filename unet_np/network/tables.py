@@ -15,6 +15,7 @@ _KINDS = {
     "crop_concat": "crop and concat",
     "dropout": "dropout",
     "batch_norm": "batch norm",
+    "instance_norm": "instance norm",
     "upsample": "up-sample",
     "global_pool": "global average pool",
     "linear": "linear",

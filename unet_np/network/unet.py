@@ -7,6 +7,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from unet_np import backend, ops
 from unet_np.backend import STREAMS, Array
 from unet_np.errors import InputError, integer
 from unet_np.files.weights import read_weights, write_weights
-from unet_np.network.architecture import Architecture
+from unet_np.network.architecture import Architecture, with_norm
 from unet_np.network.init import gaussian_init, initial_buffers, store_weight
 from unet_np.network.layer import Layer
 from unet_np.network.tables import summary
@@ -32,6 +33,17 @@ class _Kept(threading.local):
     def __init__(self) -> None:
         self.caches: dict[str, Any] = {}
         self.shape: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """How a forward pass is made; of its own, since other threads may make others meanwhile."""
+
+    rng: Any = None
+    train: bool = False
+    keep: bool = False
+    statistics: dict[str, ops.Statistics] = field(default_factory=dict)
+    gather: bool = False  # into `statistics`, in the place of reading them
 
 
 class UNet:
@@ -59,8 +71,8 @@ class UNet:
         The array library; see `unet_np.backend.get`.
     up : {"upconv", "nearest", "bilinear"}
         The paper's up-convolution, or up-sampling by 2 and a 3x3 convolution.
-    batch_norm : bool
-        Whether a batch normalisation stands between each 3x3 convolution and its ReLU.
+    norm : {"none", "batch", "instance"}
+        The normalisation between each 3x3 convolution and its ReLU; the paper has none.
     task : {"segment", "classify", "detect"}
         What the output is: logits of each pixel, logits (B, num_classes) of each image, or
         the 3 channels heat map, height and width. See `Architecture`.
@@ -109,11 +121,11 @@ class UNet:
         seed: int = 0,
         backend: str | None = "auto",
         up: str = "upconv",
-        batch_norm: bool = False,
+        norm: str = "none",
         task: str = "segment",
     ) -> None:
         self.architecture = Architecture(
-            in_channels, num_classes, base_channels, depth, padding, up, batch_norm, task
+            in_channels, num_classes, base_channels, depth, padding, up, norm, task
         )
         if not isinstance(dropout, int | float | np.floating) or not 0 <= dropout < 1:
             raise InputError(f"dropout: got {dropout!r}, expected 0 <= dropout < 1")
@@ -134,7 +146,12 @@ class UNet:
         self._dropout_calls = 0
 
     def forward(
-        self, x: Array, train: bool = False, rng: Any = None, keep: bool | None = None
+        self,
+        x: Array,
+        train: bool = False,
+        rng: Any = None,
+        keep: bool | None = None,
+        statistics: Mapping[str, ops.Statistics] | None = None,
     ) -> Array:
         """Image tiles to logits.
 
@@ -149,6 +166,9 @@ class UNet:
         keep : bool, optional
             Whether to keep what `backward` needs; by default as `train`. Without it, the
             memory of a feature map is free once the next layer has read it.
+        statistics : mapping, optional
+            For instance normalisation: mean and variance for each of its layers, as `statistics`
+            gives them. By default each image of `x` has its own.
 
         Returns
         -------
@@ -162,13 +182,9 @@ class UNet:
         TypeError
             If `x` is an array of the other library.
         """
-        backend.array_module(x, self.params["output.bias"])
-        self.architecture.check_input(x.shape)
-        if x.dtype.kind not in "fiub":
-            raise InputError(f"x: got dtype {x.dtype}, expected real numbers")
+        self._check_input(x)
         keep = train if keep is None else keep
         x = x.astype(self.dtype, copy=keep)  # the caller may fill the same array again
-        caches: dict[str, Any] = {}
         self._kept.caches = {}
         if keep:
             self.grads.clear()  # as large as the parameters, and no longer true
@@ -176,27 +192,63 @@ class UNet:
             key = (self.seed, STREAMS["dropout"], self._dropout_calls)
             rng = backend.default_rng(self.xp, key)
             self._dropout_calls += 1
+        return self._through_layers(x, _Pass(rng, train, keep, dict(statistics or {})))
+
+    def statistics(self, x: Array) -> dict[str, ops.Statistics]:
+        """Mean and variance that each instance normalisation meets, over all of `x` as one image.
+
+        Parameters
+        ----------
+        x : array (B, in_channels, H, W)
+            The image, or parts that stand for it. With B = 1 these are the statistics that
+            `forward` takes by default.
+
+        Returns
+        -------
+        dict
+            Name of the layer to mean and variance, arrays (C,); empty without such layers.
+
+        Raises
+        ------
+        InputError, TypeError
+            As `forward`.
+
+        Examples
+        --------
+        >>> net = UNet(base_channels=4, depth=1, norm="instance", backend="numpy")
+        >>> list(net.statistics(np.eye(28)[None, None]))[:2]
+        ['contract1.in1', 'contract1.in2']
+        """
+        self._check_input(x)
+        how = _Pass(gather=True)
+        if self.architecture.norm == "instance":
+            self._through_layers(x.astype(self.dtype, copy=False), how)
+        return how.statistics
+
+    def _check_input(self, x: Array) -> None:
+        backend.array_module(x, self.params["output.bias"])
+        self.architecture.check_input(x.shape)
+        if x.dtype.kind not in "fiub":
+            raise InputError(f"x: got dtype {x.dtype}, expected real numbers")
+
+    def _through_layers(self, x: Array, how: _Pass) -> Array:
         skips: dict[str, Array] = {}
+        caches: dict[str, Any] = {}
         wanted = {layer.skip for layer in self.architecture.layers if layer.skip}
         with backend.single_threaded_blas():
             for layer in self.architecture.layers:
-                x, cache = self._forward_layer(layer, x, skips, rng, train, keep)
-                if keep:
+                x, cache = self._forward_layer(layer, x, skips, how)
+                if how.keep:
                     caches[layer.name] = cache
                 if layer.name in wanted:
                     skips[layer.name] = x
                 del cache
-        self._kept.caches, self._kept.shape = caches, x.shape
+        if not how.gather:
+            self._kept.caches, self._kept.shape = caches, x.shape
         return x
 
     def _forward_layer(
-        self,
-        layer: Layer,
-        x: Array,
-        skips: dict[str, Array],
-        rng: Any = None,
-        train: bool = False,
-        keep: bool = False,
+        self, layer: Layer, x: Array, skips: dict[str, Array], how: _Pass = _Pass()
     ) -> tuple[Array, Any]:
         if layer.kind == "conv":
             return ops.conv2d(x, *self._weights(layer), padding=layer.padding)
@@ -210,18 +262,22 @@ class UNet:
         if layer.kind == "crop_concat":
             return ops.crop_concat(skips.pop(layer.skip), x)
         if layer.kind == "dropout":
-            return ops.dropout(x, self.dropout, rng) if train and self.dropout else (x, None)
-        return self._forward_later_layer(layer, x, train, keep)
+            on = how.train and self.dropout
+            return ops.dropout(x, self.dropout, how.rng) if on else (x, None)
+        return self._forward_later_layer(layer, x, how)
 
-    def _forward_later_layer(
-        self, layer: Layer, x: Array, train: bool, keep: bool
-    ) -> tuple[Array, Any]:
+    def _forward_later_layer(self, layer: Layer, x: Array, how: _Pass) -> tuple[Array, Any]:
         """What the paper's network does not have."""
         if layer.kind == "batch_norm":
             # In place too: what a convolution gives is read by nobody else.
             mean, var = (self.buffers[f"{layer.name}.{name}"] for name in ("mean", "var"))
             weight, bias = self._weights(layer)
-            return ops.batch_norm(x, weight, bias, mean, var, train, keep, overwrite=True)
+            return ops.batch_norm(x, weight, bias, mean, var, how.train, how.keep, overwrite=True)
+        if layer.kind == "instance_norm":
+            if how.gather:
+                how.statistics[layer.name] = ops.channel_statistics(x)
+            given = how.statistics.get(layer.name)
+            return ops.instance_norm(x, *self._weights(layer), given, how.keep, overwrite=True)
         if layer.kind == "upsample":
             return ops.upsample(x, layer.mode, layer.padding)
         if layer.kind == "global_pool":
@@ -328,6 +384,8 @@ class UNet:
             return ops.global_average_pool_backward(grad, cache)
         if layer.kind == "batch_norm":
             result = ops.batch_norm_backward(grad, cache, out=grad)
+        elif layer.kind == "instance_norm":
+            result = ops.instance_norm_backward(grad, cache, out=grad)
         else:
             result = ops.linear_backward(grad, cache)
         grad_x, grads[f"{layer.name}.weight"], grads[f"{layer.name}.bias"] = result
@@ -488,7 +546,7 @@ class UNet:
         try:
             described = json.loads(metadata["unet_np"])
             # Files from before a setting was there have the paper's value of it.
-            options = dict(described["architecture"])
+            options = with_norm(described["architecture"])
             net = cls(
                 **options, dropout=described["dropout"], dtype=dtype, seed=seed, backend=backend
             )

@@ -54,8 +54,8 @@ def _live_elements(
     live = []
     for layer, (_, channels, h, w) in rows:
         size = batch * channels * h * w
-        # ReLU, dropout and batch normalisation at test time are done in place.
-        if layer.kind not in ("relu", "dropout", "batch_norm"):
+        # ReLU, dropout and normalisations at test time are done in place.
+        if layer.kind not in ("relu", "dropout", "batch_norm", "instance_norm"):
             live.append(previous + size + sum(waiting.values()))
         previous = size
         if layer.kind == "crop_concat":

@@ -5,6 +5,7 @@ input tiles that overlap, and what is missing at the image's border is mirrored.
 makes an output pixel depend on where it stands in its cell of 2^depth pixels. Tiles
 therefore begin at multiples of 2^depth, and every pixel sees what it would see in one pass
 over the whole image: the results are equal up to the order of floating-point sums.
+With instance normalisation they share the statistics of the image, see `unet_np.tiling.statistics`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from unet_np.network.architecture import Architecture
 from unet_np.ops import softmax
 from unet_np.tiling.memory import choose_tile, forward_bytes
 from unet_np.tiling.plan import BORDERS, Span, plan_axis
+from unet_np.tiling.statistics import reference_windows
 
 Array = backend.Array
 Progress = Callable[[int, int], None]
@@ -52,8 +54,11 @@ class Network(Protocol):
     xp: Any
     dtype: Any
 
-    def forward(self, x: Array) -> Array:
+    def forward(self, x: Array, *, statistics: Any = None) -> Array:
         """(B, in_channels, H, W) to logits (B, num_classes, H', W')."""
+
+    def statistics(self, x: Array) -> Any:
+        """What `forward` takes as `statistics`; asked for with instance normalisation only."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +175,7 @@ def predict_tiled(
         ``numpy.memmap``: only tiles are read.
     memory_budget : int
         Bytes that the network's feature maps may take. The image and the result are not
-        counted.
+        counted. With instance normalisation the reference windows must fit in too.
     tile, batch : optional
         As in `make_tiling`.
     averaging : {1, 7, 8}
@@ -196,8 +201,8 @@ def predict_tiled(
     ------
     InputError
         If the image has another shape or other channels than the network reads, holds NaN or
-        infinity, if `averaging`, `border`, `activation` or `out` is not one of the above, or as
-        `make_tiling`.
+        infinity, if `averaging`, `border`, `activation` or `out` is not one of the above, if the
+        budget is too small for the reference windows, or as `make_tiling`.
 
     Examples
     --------
@@ -230,16 +235,19 @@ def predict_tiled(
         )
         for version in versions
     ]
+    if net.architecture.norm == "instance":
+        _check_budget(net, image.shape[-2:], memory_budget)
     done, total = 0, sum(len(tiling) for tiling in tilings)
     if progress is not None:
         progress(0, total)
     for number, (version, tiling) in enumerate(zip(versions, tilings, strict=True)):
         # Turning gives views, so what is written to the turned result is already mapped back.
         source, target = turn(image, version), turn(out, version)
+        options = _shared(net, source, tiling, border)
         for spans in tiling.batches():
-            probabilities = ACTIVATIONS[activation](
-                _forward(net, source, spans, tiling.tile, border)
-            )
+            corners = [(row.start, column.start) for row, column in spans]
+            logits = net.forward(_read(net, source, corners, tiling.tile, border), **options)
+            probabilities = ACTIVATIONS[activation](logits)
             _paste(probabilities, spans, target, averaging, first=number == 0)
             done += len(spans)
             if progress is not None:
@@ -268,23 +276,45 @@ def turn(array: Array, symmetry: tuple[bool, int]) -> Array:
     return xp.rot90(array[..., ::-1] if mirrored else array, quarters, axes=(-2, -1))
 
 
-def _forward(
+def _shared(net: Network, image: Array, tiling: Tiling, border: str) -> dict[str, Any]:
+    """What the tiles of an image have in common: its statistics, with instance normalisation."""
+    if net.architecture.norm != "instance":
+        return {}
+    window, corners = reference_windows(net.architecture, image.shape[-2:])
+    if len(tiling) == len(corners) == 1 and window == tiling.tile:
+        return {}  # the tile is the window, and its own statistics are those
+    return {"statistics": net.statistics(_read(net, image, corners, window, border))}
+
+
+def _check_budget(net: Network, size: tuple[int, int], budget: int) -> None:
+    window, corners = reference_windows(net.architecture, size)
+    needed = forward_bytes(
+        net.architecture, window, np.dtype(net.dtype).itemsize, batch=len(corners)
+    )
+    if needed > budget:
+        raise InputError(
+            f"memory_budget: got {budget} bytes, expected at least {needed}, which the statistics "
+            f"of an image of {size[0]} x {size[1]} pixels take with instance normalisation"
+        )
+
+
+def _read(
     net: Network,
     image: Array,
-    spans: Sequence[tuple[Span, Span]],
+    corners: Sequence[tuple[int, int]],
     tile: tuple[int, int],
     border: str,
 ) -> Array:
-    """Logits (B, num_classes, h, w) of a batch of tiles, on the network's device."""
+    """A batch (B, in_channels, h, w) of tiles that begin at `corners`, on the network's device."""
     xp = backend.array_module(image)
     indices = BORDERS[border]
     height, width = image.shape[-2:]
-    x = xp.empty((len(spans), len(image), *tile), net.dtype)
-    for part, (row, column) in zip(x, spans, strict=True):
-        rows = xp.asarray(indices(row.start + np.arange(tile[0]), height))
-        columns = xp.asarray(indices(column.start + np.arange(tile[1]), width))
+    x = xp.empty((len(corners), len(image), *tile), net.dtype)
+    for part, (row, column) in zip(x, corners, strict=True):
+        rows = xp.asarray(indices(row + np.arange(tile[0]), height))
+        columns = xp.asarray(indices(column + np.arange(tile[1]), width))
         part[...] = image[:, rows[:, None], columns]
-    return net.forward(backend.asarray(x, net.xp))
+    return backend.asarray(x, net.xp)
 
 
 def _paste(

@@ -18,9 +18,10 @@ from unet_np.backend import NAMES
 from unet_np.data.own.masks import KINDS as MASK_VALUES
 from unet_np.data.own.pages import COLOURS
 from unet_np.errors import InputError
-from unet_np.network.architecture import Architecture
+from unet_np.network.architecture import Architecture, with_norm
 from unet_np.training.optim import Schedule
 from unet_np.weighting.eq2 import DEFAULTS as WEIGHT_MAPS
+from unet_np.weighting.eq2 import TERMS
 
 TASKS = ("segment", "classify", "detect")
 PATCH = 65  # of Ciresan et al. 2012, whose sliding window the paper takes its start from
@@ -69,7 +70,9 @@ nearest valid key is 'base_channels'
     depth: int = _setting(4, "number of max poolings")
     padding: int = _setting(0, "of the 3x3 convolutions: 0 (the paper) or 1")
     up: str = _setting("upconv", "way up: upconv (the paper), nearest or bilinear and a conv 3x3")
-    batch_norm: bool = _setting(False, "batch normalisation before each ReLU; the paper has none")
+    norm: str = _setting(
+        "none", "before each ReLU: none (the paper), batch or instance normalisation"
+    )
     dropout: float = _setting(0.5, "probability at the end of the contracting path")
     steps: int = _setting(300, "steps of one batch each")
     batch_size: int = _setting(1, "tiles of a step; the paper has 1")
@@ -87,6 +90,9 @@ nearest valid key is 'base_channels'
     seed: int = _setting(0, "seed of everything random")
     weight_map: bool = _setting(True, "weigh pixels by equation 2")
     weight_variant: str = _setting("paper", "formula of the weight map: paper or falk2019")
+    weight_term: str = _setting(
+        "background", "where eq. 2 adds its second term: background or everywhere (as printed)"
+    )
     w0: float | None = _setting(
         None,
         "height of the weight map between cells (default 10, falk2019 50); detect: at a centre",
@@ -137,6 +143,7 @@ nearest valid key is 'base_channels'
             "loss_limit": (self.loss_limit > 0, "a number > 0"),
             "w0": (self.w0 is None or self.w0 >= 0, "a number >= 0"),
             "sigma": (self.sigma is None or self.sigma > 0, "a number > 0"),
+            "weight_term": (self.weight_term in TERMS, " or ".join(TERMS)),
             "heat_sigma": (self.heat_sigma > 0, "a number > 0"),
             "task": (self.task in TASKS, "segment, classify or detect"),
             "weight_variant": (self.weight_variant in WEIGHT_MAPS, "paper or falk2019"),
@@ -149,6 +156,8 @@ nearest valid key is 'base_channels'
         for name, (good, expected) in ranges.items():
             if not good:
                 raise InputError(f"{name}: got {getattr(self, name)!r}, expected {expected}")
+        if (self.weight_variant, self.weight_term) == ("falk2019", "everywhere"):
+            raise InputError("weight_term: got 'everywhere', expected background for falk2019")
         whole = self.task == "classify" and self.images  # a folder of classes has no masks
         if bool(self.images) != bool(self.masks) and not whole:
             given, missing = ("images", "masks") if self.images else ("masks", "images")
@@ -162,7 +171,7 @@ nearest valid key is 'base_channels'
     def with_channels(self, in_channels: int, num_classes: int) -> Architecture:
         """The network for the data at hand."""
         sizes = self.base_channels, self.depth, self.padding
-        options = self.up, self.batch_norm, self.task
+        options = self.up, self.norm, self.task
         return Architecture(in_channels, num_classes, *sizes, *options)
 
     @property
@@ -242,6 +251,8 @@ nearest valid key is 'base_channels'
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], what: str = "config") -> TrainConfig:
         """From names and values; an unknown name is an error that names the nearest."""
+        if "batch_norm" in values:
+            values = recorded_settings(values)
         known = [entry.name for entry in fields(cls)]
         for key in values:
             if key not in known:
@@ -274,6 +285,25 @@ nearest valid key is 'base_channels'
     def replace(self, **changes: Any) -> TrainConfig:
         """A copy with some values changed."""
         return replace(self, **changes)
+
+
+def recorded_settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checkpoint or a result says it was made with, in today's settings.
+
+    Before there was `norm` there was a flag ``batch_norm``, and the second term of eq. 2 was added
+    everywhere.
+
+    Examples
+    --------
+    >>> recorded_settings({"batch_norm": False, "depth": 4})
+    {'weight_term': 'everywhere', 'norm': 'none', 'depth': 4}
+    >>> recorded_settings({"norm": "batch", "depth": 4})
+    {'norm': 'batch', 'depth': 4}
+    """
+    if "norm" in values:
+        return dict(values)
+    term = "everywhere" if values.get("task", "segment") == "segment" else "background"
+    return {"weight_term": term, "norm": "none"} | with_norm(values)
 
 
 def parse_slices(text: str, name: str = "slices") -> tuple[int, ...]:

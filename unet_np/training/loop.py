@@ -31,7 +31,7 @@ from unet_np.training.checkpoint import (
     save_checkpoint,
     writing,
 )
-from unet_np.training.config import TrainConfig
+from unet_np.training.config import TrainConfig, recorded_settings
 from unet_np.training.early_stopping import EarlyStopping
 from unet_np.training.fine_tuning import start_from
 from unet_np.training.interrupt import stop_after_step
@@ -326,7 +326,8 @@ def check_same(state: dict[str, Any], config: TrainConfig, checksum: int, librar
         free.remove("steps")  # they reach 0 at the last step
     if config.patience and state["config"].get("patience"):
         free.add("patience")  # more of it goes on with a run that stopped
-    old = state["config"] | dict(zip(("w0", "sigma"), _weighting(state), strict=True))
+    old = recorded_settings(state["config"])
+    old |= dict(zip(("w0", "sigma"), _weighting(state), strict=True))
     for key, value in config.resolved().to_dict().items():
         # A run from before a setting was there had its default.
         before = old.get(key, getattr(TrainConfig, key, None))

@@ -332,7 +332,8 @@ def _truth(config: TrainConfig, dataset: Dataset, xp: ModuleType, task: Task | N
         pair = balancing_weights(instances[known]) if config.weight_variant == "paper" else None
 
         def one(slice_: np.ndarray) -> np.ndarray:
-            return weight_map(slice_, w0, sigma, config.weight_variant, pair)
+            variant, term = config.weight_variant, config.weight_term
+            return weight_map(slice_, w0, sigma, variant, pair, term)
 
         weights = np.stack(parallel_map(one, instances))
     known = known.astype(np.float32)

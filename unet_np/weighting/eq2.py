@@ -10,8 +10,10 @@ balance the class frequencies". What it leaves open is decided here:
   more classes, all but background share the weight of cells and are not balanced among themselves.
 * The "border of the nearest cell" is the cell's nearest pixel: the distance is 0 inside, and 1
   in the background pixel beside the cell.
-* The second term is added everywhere, as eq. 2 is printed, and so also in the rim of a cell
-  with a neighbour close by. The authors' later formula adds it in the background only.
+* The second term is added in the background only (``term="background"``). It is there "to force
+  the network to learn the small separation borders", Fig. 3d shows it between cells, and the
+  authors' later formula has it there. As printed, eq. 2 adds it everywhere (``term="everywhere"``):
+  d1 is 0 in a cell, and so the cells' rims along a border weigh about as much as the border.
 """
 
 from __future__ import annotations
@@ -28,6 +30,9 @@ from unet_np.weighting.cell_distance import bounded_distances, check_instances
 DEFAULTS = {"paper": (10.0, 5.0), "falk2019": (50.0, 6.0)}
 """Each variant's w0 (lambda_sep in Falk et al. 2019) and sigma (sigma_sep) in pixels."""
 
+TERMS = ("background", "everywhere")
+"""Where the second term of eq. 2 is added."""
+
 V_BAL, SIGMA_BAL = 0.1, 10.0
 """Weight of the far background in Falk et al. 2019, and how far (pixels) cells raise it."""
 
@@ -40,6 +45,7 @@ def weight_map(
     sigma: float | None = None,
     variant: str = "paper",
     class_weights: Sequence[float] | None = None,
+    term: str = "background",
 ) -> Array:
     """The loss weight of each pixel (eq. 2; Fig. 3d).
 
@@ -63,6 +69,9 @@ def weight_map(
     class_weights : (float, float), optional
         w_c of background and of cells, to use one pair for images that are not in one stack.
         For ``paper`` only; by default `balancing_weights` of `instances`.
+    term : {"background", "everywhere"}
+        For ``paper``: where the second term of eq. 2 is added. Every pixel, as it is printed, or
+        those of the background, which the network has to learn as borders.
 
     Returns
     -------
@@ -75,7 +84,7 @@ def weight_map(
     ------
     InputError
         If `instances` are not instance labels, `w0` is negative, `sigma` or a class weight not
-        positive, any of them not finite, or `variant` unknown.
+        positive, any of them not finite, or `variant` or `term` unknown.
 
     Notes
     -----
@@ -89,16 +98,19 @@ def weight_map(
 
     >>> import numpy as np
     >>> weight_map(np.array([[1, 1, 0, 0, 2, 2]])).round(2)
+    array([[0.75, 0.75, 9.85, 9.85, 0.75, 0.75]], dtype=float32)
+    >>> weight_map(np.array([[1, 1, 0, 0, 2, 2]]), term="everywhere").round(2)
     array([[8.01, 9.1 , 9.85, 9.85, 9.1 , 8.01]], dtype=float32)
     """
     check_instances(instances)
     w0, sigma = _checked_parameters(w0, sigma, variant)
+    _check_term(term, variant)
     xp = backend.array_module(instances)
     slices = instances if instances.ndim == 3 else instances[None]
     if variant == "paper":
         pair = balancing_weights(instances) if class_weights is None else class_weights
         background, cell = _checked_class_weights(pair)
-        maps = [_paper(xp, one, w0, sigma, background, cell) for one in slices]
+        maps = [_paper(xp, one, w0, sigma, (background, cell), term) for one in slices]
     elif class_weights is not None:
         raise InputError("class_weights: got a value, expected None for variant 'falk2019'")
     else:
@@ -163,12 +175,19 @@ def separation_term(d1: Array, d2: Array, w0: float = 10, sigma: float = 5) -> A
 
 
 def _paper(
-    xp: ModuleType, instances: Array, w0: float, sigma: float, background: float, cell: float
+    xp: ModuleType,
+    instances: Array,
+    w0: float,
+    sigma: float,
+    class_weights: tuple[float, float],
+    term: str,
 ) -> Array:
     reach = _reach(w0, sigma)
     d1, d2 = bounded_distances(instances, reach / 2, reach)
-    weights = xp.where(instances > 0, cell, background) + separation_term(d1, d2, w0, sigma)
-    return weights.astype(xp.float32)
+    background, cell = class_weights
+    second = separation_term(d1, d2, w0, sigma)
+    here = second if term == "everywhere" else 0
+    return xp.where(instances > 0, cell + here, background + second).astype(xp.float32)
 
 
 def _falk2019(xp: ModuleType, instances: Array, w0: float, sigma: float) -> Array:
@@ -193,6 +212,13 @@ def _checked_parameters(w0: float | None, sigma: float | None, variant: str) -> 
     if not (sigma > 0 and math.isfinite(sigma)):
         raise InputError(f"sigma: got {sigma}, expected a finite number > 0 (the paper has 5)")
     return w0, sigma
+
+
+def _check_term(term: str, variant: str) -> None:
+    if term not in TERMS:
+        raise InputError(f"term: got {term!r}, expected {' or '.join(TERMS)}")
+    if (variant, term) == ("falk2019", "everywhere"):
+        raise InputError(f"term: got {term!r}, expected background for variant 'falk2019'")
 
 
 def _checked_class_weights(pair: Sequence[float]) -> tuple[float, float]:

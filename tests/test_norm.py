@@ -1,4 +1,4 @@
-"""Batch normalisation, with the statistics of the batch and with the running ones."""
+"""Batch normalisation, with the batch's and with running statistics; instance normalisation."""
 
 from __future__ import annotations
 
@@ -15,8 +15,14 @@ from hypothesis import strategies as st
 from oracles import directional_error, leaf, relative_error
 
 from unet_np import InputError, UNet, backend
-from unet_np.ops import batch_norm, batch_norm_backward
-from unet_np.training.checkpoint import RunFolder
+from unet_np.ops import (
+    batch_norm,
+    batch_norm_backward,
+    channel_statistics,
+    instance_norm,
+    instance_norm_backward,
+)
+from unet_np.training.checkpoint import RunFolder, load_checkpoint, save_checkpoint
 from unet_np.training.config import TrainConfig
 from unet_np.training.loop import train
 
@@ -161,7 +167,7 @@ def test_a_resumed_training_is_bit_for_bit_the_same(tmp_path: Path) -> None:
         base_channels=2,
         depth=1,
         up="bilinear",
-        batch_norm=True,
+        norm="batch",
         steps=6,
         input_size=44,
         weight_map=False,
@@ -184,6 +190,38 @@ def test_a_resumed_training_is_bit_for_bit_the_same(tmp_path: Path) -> None:
         assert np.array_equal(loaded.buffers[name], array)
 
 
+def test_a_checkpoint_from_when_there_was_a_flag_goes_on(tmp_path: Path) -> None:
+    """And so does its TOML file: the same steps, with the weights that were then the only ones."""
+    config = TrainConfig(
+        base_channels=2,
+        depth=1,
+        norm="batch",
+        weight_term="everywhere",
+        steps=4,
+        input_size=36,
+        tensorboard=False,
+        threads=1,
+    )
+    whole = train(config.replace(out=tmp_path / "whole"), progress=False)
+    cut = config.replace(out=tmp_path / "cut")
+    folder = train(cut.replace(steps=2), progress=False).folder
+    params, velocity, state = load_checkpoint(folder.checkpoint)
+    for name in ("norm", "weight_term"):
+        del state["config"][name]
+    state["config"]["batch_norm"] = True
+    save_checkpoint(folder.checkpoint, params, velocity, state)
+    text = folder.config.read_text("utf-8").splitlines()
+    text = [line for line in text if not line.startswith(("norm", "weight_term"))]
+    folder.config.write_text("\n".join([*text, "batch_norm = true"]) + "\n", "utf-8")
+    again = TrainConfig.from_toml(folder.config, steps=4)
+    assert again == cut
+    resumed = train(again, resume=True, progress=False)
+    for name, array in whole.net.state.items():
+        assert np.array_equal(resumed.net.state[name], array), name
+    with pytest.raises(InputError, match="weight_term: got 'background', expected 'everywhere'"):
+        train(again.replace(weight_term="background", steps=5), resume=True, progress=False)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -203,3 +241,141 @@ def test_bad_input(change: dict[str, np.ndarray], message: str) -> None:
     good = {name: np.ones(3) for name in ("weight", "bias", "mean", "var")}
     with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
         batch_norm(**({"x": np.ones((1, 3, 4, 4))} | good | change))
+
+
+# Instance normalisation
+
+
+def check_instance_norm_against_torch(shape: tuple[int, ...], xp: ModuleType = np) -> None:
+    x, weight, bias, _, _, grad = problem(shape)
+    ours = [backend.asarray(array.copy(), xp) for array in (x, weight, bias)]
+    y, cache = instance_norm(*ours)
+    assert cache is not None
+    grads = instance_norm_backward(backend.asarray(grad, xp), cache)
+    tensors = [leaf(array) for array in (x, weight, bias)]
+    expected = torch.nn.functional.instance_norm(tensors[0], None, None, *tensors[1:])
+    expected.backward(torch.from_numpy(grad))
+    assert relative_error(y, expected) <= 1e-10
+    for got, tensor in zip(grads, tensors, strict=True):
+        scale = max(np.abs(tensor.grad.numpy()).max(), 1e-2)
+        assert np.abs(backend.to_numpy(got) - tensor.grad.numpy()).max() <= 1e-10 * scale
+
+
+@given(st.tuples(*[st.integers(1, n) for n in (3, 9, 12, 12)]))
+def test_instance_norm_agrees_with_torch_for_any_shape(shape: tuple[int, ...]) -> None:
+    if shape[2] * shape[3] < 3:  # two numbers always become -1 and 1
+        shape = (*shape[:2], 2, 3)
+    check_instance_norm_against_torch(shape)
+
+
+@pytest.mark.parametrize("shape", [(2, 64, 33, 50), (1, 3, 2, 700), (3, 130, 2, 2)])
+def test_instance_norm_agrees_with_torch(shape: tuple[int, ...], xp: ModuleType) -> None:
+    check_instance_norm_against_torch(shape, xp)
+
+
+def test_given_statistics_agree_with_torch(xp: ModuleType) -> None:
+    x, weight, bias, mean, var, grad = problem((3, 5, 7, 8))
+    ours = [backend.asarray(array.copy(), xp) for array in (x, weight, bias, mean, var)]
+    y, cache = instance_norm(*ours[:3], (ours[3], ours[4]))
+    assert cache is not None
+    grads = instance_norm_backward(backend.asarray(grad, xp), cache)
+    tensors = [leaf(array) for array in (x, weight, bias)]
+    given_ = [torch.from_numpy(array) for array in (mean, var)]
+    expected = torch.nn.functional.batch_norm(tensors[0], *given_, *tensors[1:], False)
+    expected.backward(torch.from_numpy(grad))
+    assert relative_error(y, expected) <= 1e-10
+    for got, tensor in zip(grads, tensors, strict=True):
+        assert relative_error(got, tensor.grad) <= 1e-10
+    for array, before in zip(ours[3:], (mean, var), strict=True):
+        assert np.array_equal(backend.to_numpy(array), before)
+
+
+@pytest.mark.parametrize("given_", [True, False])
+def test_finite_differences_of_instance_norm(given_: bool) -> None:
+    x, weight, bias, mean, var, grad = problem((2, 3, 4, 5))
+    statistics = (mean, var) if given_ else None
+
+    def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> Any:
+        return instance_norm(x, weight, bias, statistics)
+
+    grads = instance_norm_backward(grad, forward(x, weight, bias)[1])
+    for seed in range(5):
+        error = directional_error(
+            lambda *arrays: float((forward(*arrays)[0] * grad).sum()),
+            [x, weight, bias],
+            list(grads),
+            seed,
+        )
+        assert error <= 1e-7
+
+
+def test_instance_norm_of_one_image_is_batch_norm_in_training() -> None:
+    x, weight, bias, mean, var, grad = problem((1, 3, 6, 7))
+    y, cache = instance_norm(x, weight, bias)
+    expected, other = batch_norm(x, weight, bias, mean, var)
+    assert np.array_equal(y, expected)
+    assert cache is not None
+    assert other is not None
+    for a, b in zip(
+        instance_norm_backward(grad, cache), batch_norm_backward(grad, other), strict=True
+    ):
+        assert np.array_equal(a, b)
+
+
+def test_own_statistics_given_are_own_statistics(xp: ModuleType) -> None:
+    arrays = [backend.asarray(array, xp) for array in problem((1, 4, 9, 11))[:3]]
+    own = channel_statistics(arrays[0])
+    expected, _ = instance_norm(*arrays)
+    got, _ = instance_norm(*arrays, own)
+    np.testing.assert_allclose(backend.to_numpy(got), backend.to_numpy(expected), atol=1e-12)
+
+
+def test_statistics_of_channels(xp: ModuleType) -> None:
+    x = problem((3, 5, 8, 6))[0]
+    mean, var = channel_statistics(backend.asarray(x, xp))
+    np.testing.assert_allclose(backend.to_numpy(mean), x.mean(axis=(0, 2, 3)), rtol=1e-12)
+    np.testing.assert_allclose(backend.to_numpy(var), x.var(axis=(0, 2, 3)), rtol=1e-12)
+    far = (1000 + x).astype(np.float32)
+    exact = far.astype(float).var(axis=(0, 2, 3))
+    np.testing.assert_allclose(channel_statistics(far)[1], exact, rtol=1e-4)
+
+
+@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("overwrite", [True, False])
+@pytest.mark.parametrize("given_", [True, False])
+def test_instance_norm_uses_memory_again_only_where_allowed(
+    keep: bool, overwrite: bool, given_: bool
+) -> None:
+    x, weight, bias, mean, var, grad = problem((2, 3, 4, 5))
+    statistics = (mean, var) if given_ else None
+    expected, cache = instance_norm(x, weight, bias, statistics)
+    assert cache is not None
+    given_x = x.copy()
+    y, kept = instance_norm(given_x, weight, bias, statistics, keep, overwrite)
+    assert np.array_equal(y, expected)
+    assert np.array_equal(given_x, x) != overwrite
+    assert (kept is not None) == keep
+    assert np.shares_memory(y, given_x) == (overwrite and not keep)
+    in_place = grad.copy()
+    grad_x = instance_norm_backward(in_place, cache, out=in_place)[0]
+    assert grad_x is in_place
+    assert np.array_equal(grad_x, instance_norm_backward(grad, cache)[0])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"x": np.ones((2, 3))}, "x: got shape (2, 3), expected (B, C, H, W)"),
+        ({"weight": np.ones(2)}, "weight: got shape (2,), expected (3,)"),
+        ({"statistics": (np.ones(3), np.ones(4))}, "var: got shape (4,), expected (3,)"),
+        (
+            {"x": np.ones((5, 3, 1, 1))},
+            "x: got 1 number in each channel, expected at least 2 for the statistics of an image; "
+            "a larger tile has them",
+        ),
+    ],
+)
+def test_bad_input_of_instance_norm(change: dict[str, Any], message: str) -> None:
+    good = {"x": np.ones((1, 3, 4, 4)), "weight": np.ones(3), "bias": np.ones(3)}
+    with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
+        instance_norm(**(good | change))
