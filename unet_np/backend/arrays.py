@@ -64,7 +64,7 @@ Array = Any  # numpy.ndarray or cupy.ndarray
 
 NAMES = ("numpy", "cupy", "auto")
 
-STREAMS = {"init": 0, "dropout": 1, "augment": 2, "sample": 3, "synthetic": 4}
+STREAMS = {"init": 0, "dropout": 1, "augment": 2, "sample": 3, "synthetic": 4, "touching": 5}
 """The second number of a generator's key, so that no two uses share random numbers."""
 
 

@@ -101,6 +101,9 @@ nearest valid key is 'base_channels'
         None, "width of the weight map in pixels (default 5, falk2019 6)"
     )
     heat_sigma: float = _setting(0.15, "detect: width of a Gaussian as a share of its object")
+    touching: int = _setting(
+        0, "copies of each training image in which outlined cells are moved until they touch"
+    )
     augment: bool = _setting(True, "augment the tiles")
     augmentation: dict[str, Any] = field(
         default_factory=dict, metadata={"help": "settings of Augmentation, a table in TOML"}
@@ -129,6 +132,7 @@ nearest valid key is 'base_channels'
 
     def _check_ranges(self) -> None:
         minima = {"steps": 1, "validate_every": 1, "checkpoint_every": 1, "seed": 0, "threads": 0}
+        minima["touching"] = 0
         minima["patience"] = 0
         minima["batch_size"] = 1
         for name, minimum in minima.items():
@@ -158,6 +162,8 @@ nearest valid key is 'base_channels'
                 raise InputError(f"{name}: got {getattr(self, name)!r}, expected {expected}")
         if (self.weight_variant, self.weight_term) == ("falk2019", "everywhere"):
             raise InputError("weight_term: got 'everywhere', expected background for falk2019")
+        if self.touching and self.task != "segment":
+            raise InputError(f"touching: got {self.touching}, expected 0 for task {self.task}")
         whole = self.task == "classify" and self.images  # a folder of classes has no masks
         if bool(self.images) != bool(self.masks) and not whole:
             given, missing = ("images", "masks") if self.images else ("masks", "images")

@@ -21,6 +21,7 @@ from unet_np.ops import weighted_cross_entropy
 from unet_np.tasks import DETECT_CHANNELS, Arrays, Classify, Detect, Task, mirrored
 from unet_np.training.config import TrainConfig, parse_slices
 from unet_np.training.logs import COLUMNS, TRAINING_COLUMNS
+from unet_np.training.touching import with_touching_cells
 from unet_np.weighting.eq2 import balancing_weights, weight_map
 from unet_np.weighting.separation import separate_touching
 
@@ -80,7 +81,7 @@ class Samples:
     training, validation : Truth
         The slices, on the device of the network.
     training_slices, validation_slices : tuple of int
-        Their numbers in the data set.
+        Their numbers in the data set; copies with touching cells have those of their originals.
     num_classes : int
         At least 2; the output channels of a detecting network.
     checksum : int
@@ -204,14 +205,18 @@ def prepare(config: TrainConfig, dataset: Dataset, xp: ModuleType) -> Samples:
         dataset = Detect.dataset(dataset)
     assert dataset.labels is not None
     training, validation = split(config, dataset)
+    own = dataset.subset(training)
+    if config.touching:
+        rng = default_rng(np, (config.seed, STREAMS["touching"]))
+        own = with_touching_cells(own, config.touching, rng)
     task = choose_task(config, dataset.subset(training))
     classes = DETECT_CHANNELS if config.task == "detect" else max(int(dataset.labels.max()) + 1, 2)
     parts = [dataset.images, dataset.labels, *_optional(dataset, config.task)]
     return Samples(
         config,
-        _truth(config, dataset.subset(training), xp, task),
+        _truth(config, own, xp, task),
         _truth(config, dataset.subset(validation), xp, task) if validation else None,
-        training,
+        training * (1 + config.touching),
         validation,
         classes,
         zlib.crc32(b"".join(np.ascontiguousarray(part).tobytes() for part in parts)),
