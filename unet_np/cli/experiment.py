@@ -55,6 +55,12 @@ def add_parser(subparsers: Any) -> None:
     add("--search", action="store_true", help="search the learning rate, on fold 1 or --fold")
     add("--ablation", action="store_true", help="em: leave out parts, on fold 2 or --fold")
     add("--test-slices", nargs="*", type=int, metavar="N", help="em: draw slices without labels")
+    add(
+        "--norm",
+        choices=("none", "instance"),
+        help="em, u373, hela: of the network (default: none)",
+    )
+    add("--legs", type=Path, metavar="FOLDER", help="keep there what --resume goes on from, small")
     add("--export", action="store_true", help="write the weights of --fold as the package's own")
     for flag, text in (
         ("--steps", "steps of each training"),
@@ -83,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
         return _run_nuclei(args)
     if args.name in TASKS:
         return _run_task(args)
-    keys = ("steps", "base_channels", "input_size", "averaging", "seed", "learning_rate")
+    keys = ("steps", "base_channels", "input_size", "averaging", "seed", "learning_rate", "norm")
     settings = {key: getattr(args, key) for key in keys}
     if args.ablation and not args.quick:
         given = {key: value for key, value in settings.items() if value is not None}
@@ -145,8 +151,8 @@ def _check(args: argparse.Namespace) -> None:
     for flag, given in (("--ablation", args.ablation), ("--test-slices", args.test_slices)):
         if args.name != "em" and given:
             raise InputError(f"{flag}: got the experiment {args.name}, expected em")
-    unused = ("fold", "search", "export", "averaging") if args.name in (*TASKS, "nuclei") else ()
-    for name in unused:
+    unused = ("fold", "search", "export", "averaging", "norm", "legs")
+    for name in unused if args.name in (*TASKS, "nuclei") else ():
         _refuse(args, name, "em, u373 or hela")
     if args.name == "nuclei":
         _refuse(args, "learning_rate", "any other")
@@ -179,7 +185,7 @@ def _places(args: argparse.Namespace) -> Any:
         if not args.quiet or "\n" in text:
             print(text, flush=True)
 
-    return Places(args.runs, results, None, say, not args.quiet)
+    return Places(args.runs, results, None, say, not args.quiet, args.legs)
 
 
 def _run(args: argparse.Namespace, chosen: Any, dataset: Any, folds: Any, places: Any) -> None:

@@ -50,7 +50,7 @@ def ablate(
     InputError
         If variants of another fold, recipe or data stand in the JSON file.
     """
-    path = places.result(f"{chosen.name}-ablation")
+    path = places.result(f"{chosen.key}-ablation")
     result: dict[str, Any] = {
         **runner.header(
             chosen, dataset, chosen.fold_config(fold, chosen.config.out), places.command

@@ -11,7 +11,7 @@ import numpy as np
 
 from unet_np.data import Dataset
 from unet_np.errors import InputError, MissingExtraError
-from unet_np.experiments import cells, em, pictures, runner
+from unet_np.experiments import cells, em, legs, pictures, runner
 from unet_np.experiments.provenance import provenance
 from unet_np.experiments.recipes import Fold, Recipe
 from unet_np.training.checkpoint import RunFolder
@@ -36,6 +36,8 @@ class Places:
         Is given lines for people.
     progress : bool or callable
         As in `unet_np.training.loop.train`.
+    legs : Path or None
+        Folder of what trainings leave, stopped or not: see `unet_np.experiments.legs`.
     """
 
     runs: Path = Path("runs")
@@ -43,10 +45,15 @@ class Places:
     command: list[str] | None = None
     say: runner.Say = field(default=print, repr=False)
     progress: bool | Report = True
+    legs: Path | None = None
 
     def run(self, chosen: Recipe, fold: Fold) -> Path:
         """The folder of a fold's training."""
-        return self.runs / ("quick" if chosen.quick else "") / chosen.name / fold.name
+        return self.runs / ("quick" if chosen.quick else "") / chosen.key / fold.name
+
+    def leg(self, chosen: Recipe, fold: Fold) -> Path | None:
+        """The file of a fold's last leg."""
+        return self.legs / f"{chosen.key}-{fold.name}.safetensors" if self.legs else None
 
     def result(self, name: str) -> Path:
         """The path of a JSON file."""
@@ -111,13 +118,13 @@ def run_fold(
     InputError, TrainingError, TrainingInterrupted
         As `unet_np.training.loop.train`; InputError too if a result was made with other settings.
     """
-    path, folder = places.result(f"{chosen.name}-{fold.name}"), places.run(chosen, fold)
+    path, folder = places.result(f"{chosen.key}-{fold.name}"), places.run(chosen, fold)
     config = chosen.fold_config(fold, folder)
     head = runner.header(chosen, dataset, config, places.command)
     old = None if overwrite else earlier_result(path, head, places)
     if old is not None:
         return old
-    net = runner.train_fold(chosen, dataset, fold, folder, resume, overwrite, places.progress)
+    net = _train(chosen, dataset, fold, places, resume, overwrite)
     side, a = _predict(net, chosen, dataset, fold.validation, folder, places)
     maps, b = _predict(net, chosen, dataset, fold.test, folder, places)
     begun = time.perf_counter()
@@ -130,12 +137,29 @@ def run_fold(
         **runner.fold_timing(folder, config.steps, a + b, len(side) + len(maps)),
         "scoring_seconds": round(time.perf_counter() - begun, 1),
     }
-    result["curve"] = runner.curve(folder)
+    result["curve"], result["legs"] = runner.curve(folder), legs.recorded(folder)
     result["weights_sha256"] = runner.sha256(RunFolder(folder).weights.read_bytes())
     runner.write_json(path, result)
     places.say(f"wrote {path}")
     _draw(result, dataset, fold, maps, path, places)
     return result
+
+
+def _train(
+    chosen: Recipe, dataset: Dataset, fold: Fold, places: Places, resume: bool, overwrite: bool
+) -> Any:
+    """The trained network of a fold; where legs are kept, one goes on from them and leaves one."""
+    folder, kept = places.run(chosen, fold), places.leg(chosen, fold)
+    if kept and kept.exists() and resume and not RunFolder(folder).checkpoint.exists():
+        legs.restore(kept, folder)
+    try:
+        with legs.leg(folder, places.command, overwrite):
+            return runner.train_fold(
+                chosen, dataset, fold, folder, resume, overwrite, places.progress
+            )
+    finally:
+        if kept and RunFolder(folder).checkpoint.exists():
+            legs.keep(folder, kept)
 
 
 def earlier_result(path: Path, head: dict[str, Any], places: Places) -> dict[str, Any] | None:
@@ -193,7 +217,7 @@ def summarise(chosen: Recipe, results: list[dict[str, Any]], places: Places) -> 
     if chosen.quick:
         lines.append("A quick run: it shows that all parts work, and its figures say nothing.")
     runner.write_json(
-        places.result(chosen.name),
+        places.result(chosen.key),
         {"experiment": chosen.name, "quick": chosen.quick, **provenance(places.command)}
         | {"seed": results[-1]["seed"], "data": results[-1]["data"]}
         | summary,
@@ -206,7 +230,7 @@ def finished_folds(chosen: Recipe, folds: tuple[Fold, ...], places: Places) -> l
     """The results of this recipe that were written so far, in the order of the folds."""
     finished = []
     for fold in folds:
-        path = places.result(f"{chosen.name}-{fold.name}")
+        path = places.result(f"{chosen.key}-{fold.name}")
         result = runner.read_json(path)
         if result is None:
             continue

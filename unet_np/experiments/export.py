@@ -215,7 +215,7 @@ def _unlabelled(chosen: Recipe) -> data.Dataset:
 
 
 def _finished(chosen: Recipe, fold: Fold, places: Places) -> dict[str, Any]:
-    result = runner.read_json(places.result(f"{chosen.name}-{fold.name}"))
+    result = runner.read_json(places.result(f"{chosen.key}-{fold.name}"))
     if result is None:
         raise InputError(
             f"--fold: got {fold.name}, which is not finished, expected one that is; "
