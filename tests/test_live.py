@@ -245,7 +245,7 @@ def test_a_layer_that_is_not_known_is_named(engine_page: Any, tmp_path: Path) ->
     options: dict[str, Any]
     for options, line in (
         ({"padding": 1}, "contract1.conv1: got a layer of kind conv (padding 1), expected one of"),
-        ({"batch_norm": True}, "contract1.bn1: got a layer of kind batch_norm (padding 0)"),
+        ({"norm": "batch"}, "contract1.bn1: got a layer of kind batch_norm (padding 0)"),
     ):
         _, about = random_network(tmp_path / "n.safetensors", base_channels=2, depth=1, **options)
         with pytest.raises(Exception, match="got a layer of kind") as error:
