@@ -26,6 +26,7 @@ RGB = RNG.integers(0, 256, (20, 31, 3), dtype=np.uint8)
 RGB16 = RNG.integers(0, 65536, (20, 31, 3), dtype=np.uint16)
 ALPHA = RNG.integers(0, 256, (20, 31), dtype=np.uint8)
 STACK = RNG.integers(0, 256, (4, 20, 31), dtype=np.uint8)
+DEEP_STACK = RNG.integers(0, 65536, (6, 20, 31), dtype=np.uint16)
 FILM = RNG.integers(0, 65536, (3, 2, 20, 31), dtype=np.uint16)
 SMOOTH = (120 + 60 * np.sin(ROWS / 7) + 50 * np.cos(COLUMNS / 9)).astype(np.uint8)
 PLAIN = {"photometric": "minisblack", "metadata": None}
@@ -147,6 +148,8 @@ def _(folder):
         exif[274] = tag
         Image.fromarray(SMOOTH).save(folder / f"{tag}.jpg", quality=98, exif=exif)
         yield f"{tag}.jpg", turned(SMOOTH, tag), None, {"within": 6}
+        Image.fromarray(SMOOTH).save(folder / f"{tag}.png", exif=exif)
+        yield f"{tag}.png", turned(SMOOTH, tag)
         for compression in (None, "lzw", "zlib"):
             for name, array in {"grey": DEEP, "rgb": RGB}.items():
                 path = f"{name}-{tag}-{compression}.tif"
@@ -328,6 +331,32 @@ def _(folder):
     yield "truncate.tif", STACK, None, {"axes": "IYX"}
 
 
+@row("Axes that tifffile's description names")
+def _(folder):
+    for axes, array, expected, kept in [
+        ("TYX", DEEP_STACK, DEEP_STACK, "TYX"),
+        ("CYX", DEEP_STACK[:2], np.moveaxis(DEEP_STACK[:2], 0, -1), "YXC"),
+        ("ZCYX", FILM, np.moveaxis(FILM, 1, -1), "ZYXC"),
+        ("CZYX", FILM.swapaxes(0, 1), np.moveaxis(FILM, 1, -1), "ZYXC"),
+    ]:
+        for compression in (None, "lzw"):
+            path = f"{axes}-{compression}.tif"
+            options = {"photometric": "minisblack", "compression": compression}
+            tifffile.imwrite(folder / path, array, metadata={"axes": axes}, **options)
+            remark = "axis C holds 2 channels" if "C" in axes else None
+            yield path, expected, remark, {"axes": kept}
+    # Stored as one picture in colour, and called what they are.
+    for axes, expected, kept in [
+        ("ZYX", STACK, "ZYX"),
+        ("TYX", STACK, "TYX"),
+        ("CYX", np.moveaxis(STACK, 0, -1), "YXC"),
+    ]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            tifffile.imwrite(folder / f"planes-{axes}.tif", STACK, metadata={"axes": axes})
+        yield f"planes-{axes}.tif", expected, None, {"axes": kept}
+
+
 @row("ImageJ's hyperstacks: T and Z are slices, C is channels")
 def _(folder):
     for axes, array, expected in [
@@ -415,6 +444,32 @@ def _(folder):
         write_ome(folder / name, pages[number], images, number)
         yield name, pages[number]
 
+    # Half of the slices in each file, two channels: pages 0 to 3 are Z 0 and 1.
+    slices = ["run_Z0.ome.tif", "run_Z2.ome.tif"]
+    blocks = "".join(
+        f'<TiffData FirstZ="{2 * number}" IFD="0" PlaneCount="4">'
+        f'<UUID FileName="{name}">urn:uuid:{number}</UUID></TiffData>'
+        for number, name in enumerate(slices)
+    )
+    planes = RNG.integers(0, 256, (4, 2, 20, 31), dtype=np.uint8)
+    for number, name in enumerate(slices):
+        half = planes[2 * number : 2 * number + 2]
+        write_ome(folder / name, half.reshape(4, 20, 31), ome_image(0, 2, blocks, z=4), number)
+        yield name, np.moveaxis(half, 1, -1), "4 of the 8 planes", {"axes": "ZYXC"}
+
+
+@row("OME-TIFF that was interrupted: its whole frames")
+def _(folder):
+    planes = RNG.integers(0, 256, (3, 2, 20, 31), dtype=np.uint8)
+    for name, count, frames, remark in [
+        ("five", 5, 2, "1 planes of an unfinished frame left out"),
+        ("four", 4, 2, "4 of the 6 planes"),
+    ]:
+        pages = planes.reshape(6, 20, 31)[:count]
+        write_ome(folder / f"{name}.ome.tif", pages, ome_image(0, 2, "", t=3), 0)
+        expected = np.moveaxis(planes[:frames], 1, -1)
+        yield f"{name}.ome.tif", expected, remark, {"axes": "TYXC"}
+
 
 def ome_block(channel, name, number):
     return (
@@ -423,11 +478,11 @@ def ome_block(channel, name, number):
     )
 
 
-def ome_image(number, channels, blocks):
+def ome_image(number, channels, blocks, z=1, t=1):
     each = "".join(f'<Channel ID="Channel:{number}:{c}"/>' for c in range(channels))
     return (
         f'<Image ID="Image:{number}"><Pixels ID="Pixels:{number}" DimensionOrder="XYCZT" '
-        f'Type="uint8" SizeX="31" SizeY="20" SizeC="{channels}" SizeZ="1" SizeT="1">'
+        f'Type="uint8" SizeX="31" SizeY="20" SizeC="{channels}" SizeZ="{z}" SizeT="{t}">'
         f"{each}{blocks}</Pixels></Image>"
     )
 
@@ -552,6 +607,23 @@ def _(folder):
             writer.write(GREY, photometric="minisblack")
             writer.write(second, photometric="rgb" if name == "colour" else "minisblack")
         yield f"{name}.tif", "holds 2 images of different kinds"
+
+
+@row("OME-TIFF whose XML is damaged or of another image, or that holds several images")
+def _(folder):
+    image = ome_image(0, 1, "")
+    write_ome(folder / "cut.ome.tif", GREY, image.replace("</Pixels>", ""), 0)
+    yield "cut.ome.tif", "has damaged OME metadata (mismatched tag"
+    write_ome(folder / "other.ome.tif", GREY[:, :20], image, 0)
+    yield "other.ome.tif", "has pages of 20 x 20, expected 20 x 31, as its OME metadata says"
+    two = image + ome_image(1, 1, '<TiffData IFD="1"/>')
+    write_ome(folder / "two.ome.tif", STACK[:2], two, 0)
+    yield "two.ome.tif", "holds 2 images of OME"
+    write_ome(folder / "hole.ome.tif", STACK[:3], ome_image(0, 2, HOLE, t=3), 0)
+    yield "hole.ome.tif", "holds 3 planes, expected 4"
+
+
+HOLE = '<TiffData IFD="0" PlaneCount="1"/><TiffData IFD="1" FirstT="1" PlaneCount="2"/>'
 
 
 @row("YCbCr without JPEG, CIELAB, raw sensor data")

@@ -151,10 +151,10 @@ def _choose_samples(found: Picture, samples: Samples, base: int) -> None:
 
 def _invert(found: Picture, bits: int) -> None:
     kind = found.pixels.dtype.kind
-    if kind == "b":
-        found.pixels = ~found.pixels
-    elif kind == "u":
-        found.pixels = found.pixels.dtype.type(2**bits - 1) - found.pixels
+    if kind in "bu":
+        white = found.pixels.dtype.type(2**bits - 1)
+        first, others = found.pixels[..., :1], found.pixels[..., 1:]
+        found.pixels = np.concatenate([white ^ first, others], axis=-1)
     else:
         found.remarks.append("is MinIsWhite of signed or float values, which are read as stored")
         return
@@ -254,14 +254,16 @@ def arrange(picture: Picture, order: str, override: str | None = None) -> Pictur
     axes = "".join(names[letter] for letter in inside)
     slices = [i for i, letter in enumerate(axes) if letter not in "YXC"]
     if len(slices) > 1 or axes.count("C") > 1:
+        letters = shown if override else "".join(kept)
         raise InputError(
-            f"has {len(axes)} axes, {shown} of sizes {shape}, expected (H, W), (H, W, channels) or "
+            f"has {len(axes)} axes, {letters} of sizes {shape}, expected (H, W), (H, W, channels) or "
             "a stack (N, H, W)"
         )
     if "C" in axes and pixels.shape[axes.index("C")] > MAX_CHANNELS:
+        hint = "" if slices else f"; as axes {shown.replace('C', 'Z')} they would be slices"
         raise InputError(
             f"has {pixels.shape[axes.index('C')]} channels (axes {shown} of sizes {shape}), "
-            f"expected 1 to {MAX_CHANNELS}; as axes {shown.replace('C', 'Z')} they would be slices"
+            f"expected 1 to {MAX_CHANNELS}{hint}"
         )
     places = slices + [axes.index(letter) for letter in "YXC" if letter in axes]
     named = "".join(axes[i] for i in places)

@@ -35,6 +35,9 @@ class Layout:
         Their lengths.
     behind : int
         How many planes lie behind each other in the data of the only page; 0 if each has a page.
+    named : str
+        A letter for each axis longer than 1, where the file has one for the samples of a pixel
+        as well.
     calibration : Calibration
         What the file says of it.
     remarks : list of str
@@ -45,6 +48,7 @@ class Layout:
     axes: str = ""
     sizes: tuple[int, ...] = ()
     behind: int = 0
+    named: str = ""
     calibration: Calibration = field(default_factory=Calibration)
     remarks: list[str] = field(default_factory=list)
 
@@ -262,13 +266,24 @@ def _of_tifffile(pages: list[Any], described: tuple[list[int], str], file_size: 
             "images; axes YXC reads them as one image with its channels last, ZYX as slices"
         )
     if len(pages) == planes:
-        return Layout(pages, names, tuple(sizes[:front]))
+        named = _samples_named(page, names, letters[front:])
+        return Layout(pages, names, tuple(sizes[:front]), named=named)
     if len(pages) == 1:
         return _behind(page, names, tuple(sizes[:front]), file_size)
     raise InputError(
         f"is truncated: it names {planes} images and holds {len(pages)}, expected as many as it "
         "names"
     )
+
+
+def _samples_named(page: Any, names: str, letters: Sequence[str]) -> str:
+    """The letters of all axes, if the samples of a pixel are called slices or channels."""
+    kept = [one for one, size in zip(page.axes, page.shape, strict=True) if size != 1]
+    if page.samplesperpixel < 2 or len(kept) != len(letters) or "YX" not in "".join(kept):
+        return ""
+    named = "".join(letters).upper()
+    meant = named[kept.index("S")] in "TZC" and len(set(names + named)) == len(names + named)
+    return names + named if meant else ""
 
 
 def _named(letters: Sequence[str], count: int) -> str:

@@ -85,6 +85,7 @@ def _read_pages(
     count = max(layout.behind, len(layout.pages))
     check_ratio(page_bytes * count, size)
     check_memory(page_bytes * (count + 1))
+    axes = axes or layout.named or None
     picture = _decode(layout, palette, plain=axes is not None)
     picture.remarks[:0] = layout.remarks
     within = {"SYX": "SDYX", "SZYX": "SDYX"}.get(first.axes, "DYXS")
