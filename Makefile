@@ -25,7 +25,7 @@ export PYTHONUTF8 := 1
 export JUPYTER_PREFER_ENV_PATH := 1
 export JUPYTER_PLATFORM_DIRS := 1
 
-.PHONY: help install book pages pdf serve launch links test lint types unit nbval notebooks bench clean
+.PHONY: help install book pages pdf serve launch links test lint types unit nbval notebooks bench fuzz clean
 .DEFAULT_GOAL := help
 
 help:
@@ -37,6 +37,7 @@ help:
 	@echo "make launch     run every notebook with the installed package alone, as Colab does"
 	@echo "make notebooks  run the notebooks again and store their outputs (NOTEBOOKS=... for some of them)"
 	@echo "make bench      speed and memory against PyTorch, into results/bench-cpu.json (minutes)"
+	@echo "make fuzz       mutated PNG, JPEG and TIFF files through the reader of images"
 	@echo "make clean      delete what the commands above made, .venv excepted"
 
 install: $(INSTALLED)
@@ -107,6 +108,10 @@ nbval: $(INSTALLED)
 
 notebooks: $(INSTALLED)
 	UNET_NP_BACKEND=numpy $(PY) tools/notebooks.py $(NOTEBOOKS)
+
+# Ten thousand mutated files through the reader of images (a minute); FUZZ="--seed 1" for others.
+fuzz: $(INSTALLED)
+	$(PY) tools/fuzz_images.py $(FUZZ)
 
 bench: $(INSTALLED)
 	$(PY) -m unet_np bench --out results/bench-cpu.json --picture results/roofline-cpu.png $(BENCH)
