@@ -224,9 +224,9 @@ _NORMALISED: dict[str, Any] = {
 }
 
 NORMALISED: dict[str, dict[str, Any]] = {
-    "em": {**_NORMALISED, "steps": 3000},
-    "u373": {**_NORMALISED, "steps": 1500, "touching": 1},
-    "hela": {**_NORMALISED, "steps": 3000},
+    "em": {**_NORMALISED, "steps": 2000},
+    "u373": {**_NORMALISED, "steps": 1000, "touching": 1},
+    "hela": {**_NORMALISED, "steps": 2400},
 }
 """What differs where the network has a normalisation: fewer steps, each twenty times as long."""
 
