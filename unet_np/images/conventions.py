@@ -256,8 +256,8 @@ def arrange(picture: Picture, order: str, override: str | None = None) -> Pictur
     if len(slices) > 1 or axes.count("C") > 1:
         letters = shown if override else "".join(kept)
         raise InputError(
-            f"has {len(axes)} axes, {letters} of sizes {shape}, expected (H, W), (H, W, channels) or "
-            "a stack (N, H, W)"
+            f"has {len(axes)} axes, {letters} of sizes {shape}, expected (H, W), (H, W, channels) "
+            "or a stack (N, H, W)"
         )
     if "C" in axes and pixels.shape[axes.index("C")] > MAX_CHANNELS:
         hint = "" if slices else f"; as axes {shown.replace('C', 'Z')} they would be slices"
