@@ -114,7 +114,7 @@ fuzz: $(INSTALLED)
 	$(PY) tools/fuzz_images.py $(FUZZ)
 
 bench: $(INSTALLED)
-	$(PY) -m unet_np bench --out results/bench-cpu.json --picture results/roofline-cpu.png $(BENCH)
+	$(PY) -m bench network --out results/bench-cpu.json --picture results/roofline-cpu.png $(BENCH)
 
 clean:
 	rm -rf _build build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,38 +1,50 @@
 """Memory and time of overlap-tile prediction, each case in a process of its own.
 
-    python bench/tiling.py                      # 4096 x 4096 at base 16, as the project promises
-    python bench/tiling.py --estimate           # forward_bytes against what a forward pass takes
-
-Prints one JSON object a line.
+Without arguments 4096 x 4096 pixels at base 16, as the project promises; with `--estimate`
+forward_bytes against what a forward pass takes.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import resource
-import subprocess
-import sys
 import time
-from multiprocessing import get_context
+from typing import Any
 
 import numpy as np
 
 import unet_np.images  # noqa: F401  what the command line has loaded as well
+from bench.process import in_own_process, peak
 from unet_np import UNet
 from unet_np.tiling import make_tiling, predict_tiled
 from unet_np.tiling.memory import forward_bytes
 
+ESTIMATED = [  # tile, base channels, depth, padding
+    ((572, 572), 64, 4, 0),
+    ((1148, 1148), 16, 4, 0),
+    ((1564, 2236), 16, 4, 0),
+    ((1024, 1024), 16, 4, 1),
+    ((1020, 1020), 32, 2, 0),
+]
 
-def peak() -> int:
-    """Highest resident set size of this process so far, in bytes."""
-    # Kilobytes on Linux, bytes on macOS.
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
-        1 if sys.platform == "darwin" else 1024
-    )
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The image, the network and the budget."""
+    parser.add_argument("--size", type=int, default=4096)
+    parser.add_argument("--base-channels", type=int, default=16)
+    parser.add_argument("--memory", type=int, default=1024, help="budget in MB")
+    parser.add_argument("--averaging", type=int, default=1)
+    parser.add_argument("--estimate", action="store_true")
 
 
-def predict(size: int, base: int, budget: int, averaging: int) -> dict[str, object]:
+def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """One row, or one for each estimate."""
+    if args.estimate:
+        return [in_own_process(forward, *case) for case in ESTIMATED]
+    budget = args.memory * 2**20
+    return [in_own_process(predict, args.size, args.base_channels, budget, args.averaging)]
+
+
+def predict(size: int, base: int, budget: int, averaging: int) -> dict[str, Any]:
     """One image of size x size through the network, tile by tile."""
     net = UNet(base_channels=base, backend="numpy")
     image = np.random.default_rng(0).normal(size=(size, size)).astype(np.float32)
@@ -55,7 +67,7 @@ def predict(size: int, base: int, budget: int, averaging: int) -> dict[str, obje
     }
 
 
-def forward(tile: tuple[int, int], base: int, depth: int, padding: int) -> dict[str, object]:
+def forward(tile: tuple[int, int], base: int, depth: int, padding: int) -> dict[str, Any]:
     """One forward pass, against the estimate."""
     net = UNet(base_channels=base, depth=depth, padding=padding, backend="numpy")
     architecture = net.architecture
@@ -66,44 +78,13 @@ def forward(tile: tuple[int, int], base: int, depth: int, padding: int) -> dict[
     x += 1
     before = peak()
     net.forward(x)
-    estimate = forward_bytes(architecture, tile)
+    taken, estimate = peak() - before, forward_bytes(architecture, tile)
     return {
         "base_channels": base,
         "depth": depth,
         "padding": padding,
         "tile": tile,
         "estimate_mb": round(estimate / 2**20, 1),
-        "measured_mb": round((peak() - before) / 2**20, 1),
-        "ratio": round((peak() - before) / estimate, 2),
+        "measured_mb": round(taken / 2**20, 1),
+        "ratio": round(taken / estimate, 2),
     }
-
-
-def main() -> None:
-    """Run the cases that the arguments ask for."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", type=int, default=4096)
-    parser.add_argument("--base-channels", type=int, default=16)
-    parser.add_argument("--memory", type=int, default=1024, help="budget in MB")
-    parser.add_argument("--averaging", type=int, default=1)
-    parser.add_argument("--estimate", action="store_true")
-    args = parser.parse_args()
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-    ).stdout.strip()
-    print(json.dumps({"command": " ".join(["python", *sys.argv]), "commit": commit}))
-    cases = [(predict, (args.size, args.base_channels, args.memory * 2**20, args.averaging))]
-    if args.estimate:
-        cases = [
-            (forward, ((572, 572), 64, 4, 0)),
-            (forward, ((1148, 1148), 16, 4, 0)),
-            (forward, ((1564, 2236), 16, 4, 0)),
-            (forward, ((1024, 1024), 16, 4, 1)),
-            (forward, ((1020, 1020), 32, 2, 0)),
-        ]
-    for function, arguments in cases:
-        with get_context("spawn").Pool(1) as pool:
-            print(json.dumps(pool.apply(function, arguments)), flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 BOOK = ROOT / "book"
 # Modules whose contents reach a reader through another one, or not at all.
-NOT_A_LIBRARY = {"bench", "cli", "experiments", "pretrained"}
+NOT_A_LIBRARY = {"cli", "experiments", "pretrained"}
 WITHOUT_REFERENCE = {"__init__", "__main__", "decode", "interrupt", "provenance", "torch_unet"}
 
 

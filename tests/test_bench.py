@@ -9,28 +9,33 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unet_np import Architecture, bench
-from unet_np.bench import network
-from unet_np.bench.account import VARIANTS, variant
-from unet_np.bench.report import layer_ratio, report
-from unet_np.cli import main
+from bench import speed, timing
+from bench.__main__ import main
+from bench.account import VARIANTS, variant
+from bench.layers import layer_cases
+from bench.network import bench_scaling, peak_of
+from bench.process import in_own_process
+from bench.report import layer_ratio, report
+from unet_np import Architecture
 from unet_np.ops import winograd
+
+ROOT = Path(__file__).parent.parent
 
 
 def test_ratios_are_to_the_faster_peer() -> None:
     times = {"own": [1.0, 3.0], "slow": [9.0, 9.0], "fast": [2.0, 2.0]}
-    assert bench.ratios(times, "own", ["slow", "fast"]) == [0.5, 1.5]
+    assert timing.ratios(times, "own", ["slow", "fast"]) == [0.5, 1.5]
 
 
 def test_contenders_run_in_turn() -> None:
     order: list[str] = []
-    times = bench.interleaved({n: lambda n=n: order.append(n) for n in "ab"}, repeats=2)
+    times = timing.interleaved({n: lambda n=n: order.append(n) for n in "ab"}, repeats=2)
     assert order == ["a", "b", "a", "b", "a", "b"]  # the first round is not measured
     assert all(len(seconds) == 2 and min(seconds) >= 0 for seconds in times.values())
 
 
 def test_layer_cases_are_those_of_the_network() -> None:
-    cases = bench.layer_cases(Architecture(), 572)
+    cases = layer_cases(Architecture(), 572)
     assert [(case.size, case.into, case.out) for case in cases[1:4]] == [
         (570, 64, 64),
         (284, 64, 128),
@@ -57,7 +62,7 @@ def test_an_error_in_a_variant_restores_the_constants() -> None:
 
 @pytest.mark.slow
 def test_every_part_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["bench", "--base-channels", "2", "--size", "188", "--repeats", "1"]
+    arguments = ["network", "--base-channels", "2", "--size", "188", "--repeats", "1"]
     out, picture = tmp_path / "bench.json", tmp_path / "roofline.png"
     parts = ["layers", "network", "memory", "account"]
     code = main(
@@ -77,17 +82,59 @@ def test_every_part_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 def test_peak_memory_is_that_of_the_feature_maps() -> None:
     """A step keeps at least what the 3x3 convolutions read; 100 MB more is not its own."""
-    peak = network._peak_in_process("unet_np", "step", "numpy", 8, 316, 1)
+    peak = in_own_process(peak_of, "unet_np", "step", "numpy", 8, 316, 1)
     shapes = Architecture(base_channels=8).shapes((1, 1, 316, 316))
     kept = sum(4 * math.prod(shape) for layer, shape in shapes if layer.kind == "relu")
     assert kept < peak < kept + 100e6
 
 
 def test_scaling_reports_sizes_batches_and_threads() -> None:
-    scaling = bench.bench_scaling(1, [188, 204], [1, 2], 1, np)
+    scaling = bench_scaling(1, [188, 204], [1, 2], 1, np)
     assert set(scaling["sizes"]) == {"188", "204"}
     assert scaling["batches"]["1"] == 1
     assert "1" in scaling["threads"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["metrics", "--size", "32"], ["mostly right", "warping_error", "v_info"]),
+        (["tiling", "--size", "64", "--base-channels", "1"], ["peak_rss_mb"]),
+    ],
+)
+def test_tables(
+    arguments: list[str], words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "table.json"
+    assert main([*arguments, "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert all(word in printed for word in words)
+    result = json.loads(out.read_text())
+    assert result["command"] == " ".join(["python -m bench", *arguments, "--out", str(out)])
+    assert len(printed.splitlines()) == len(result["rows"]) + 1
+
+
+@pytest.mark.parametrize("name", ["augment", "weight_map"])
+def test_tables_against_scipy(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if name == "weight_map":
+        monkeypatch.setattr("bench.weight_map.CASES", [(64, 3, 5), (64, 0, 5)])
+    else:
+        monkeypatch.setattr("bench.augment.SIZES", (64,))
+    assert main([name, "--repeats", "1"]) == 0
+    header, *rows = capsys.readouterr().out.splitlines()
+    assert header.split()[-1] == "ratio"
+    assert all(float(row.split()[-1]) > 0 for row in rows)
+
+
+def test_the_stored_text_is_that_of_the_stored_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    figures = ROOT / "results" / "bench-cpu.json"
+    assert main(["speed", "--figures", str(figures)]) == 0
+    assert capsys.readouterr().out == (ROOT / "results" / "speed.md").read_text("utf-8")
+    assert set(speed.EXPECTED) >= {
+        row["name"] for row in json.loads(figures.read_text())["account"]["rows"]
+    }
 
 
 def test_layer_ratio_is_to_the_better_layout() -> None:
@@ -104,7 +151,7 @@ def test_layer_ratio_is_to_the_better_layout() -> None:
     ],
 )
 def test_bad_input(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", *arguments]) == 2
+    assert main(["network", *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1

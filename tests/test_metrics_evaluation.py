@@ -1,4 +1,4 @@
-"""`evaluate`, `best_threshold` and the benchmark."""
+"""`evaluate` and `best_threshold`."""
 
 import json
 
@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from unet_np import metrics
 from unet_np.errors import InputError
-from unet_np.metrics import benchmark
 
 RNG = np.random.default_rng(3)
 LABELS = (RNG.random((3, 16, 18)) > 0.3).astype(np.uint8)
@@ -142,11 +141,3 @@ def test_bad_arguments(arguments, text):
 def test_seg_has_no_best_threshold():
     with pytest.raises(InputError, match="metrics: got 'seg_measure', expected"):
         metrics.best_threshold(LABELS, PROPOSALS, "seg_measure")
-
-
-def test_benchmark_prints_a_row_for_each_metric(capsys):
-    benchmark.main(32)
-    printed = capsys.readouterr().out
-    for metric in benchmark.METRICS:
-        assert metric.__name__ in printed
-    assert "mostly right" in printed

@@ -50,4 +50,4 @@ def test_every_module_can_be_imported_without_those_that_windows_lacks() -> None
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "unet_np.bench.network" in done.stdout.split()
+    assert "unet_np.network.unet" in done.stdout.split()

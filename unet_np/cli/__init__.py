@@ -32,7 +32,6 @@ COMMANDS = {
     "evaluate": "compare a segmentation with the truth",
     "export": "write a trained network for ONNX or PyTorch",
     "experiment": "run an experiment of the paper",
-    "bench": "measure speed and memory",
 }
 """Name and help line of each command; one whose module is not there is left out."""
 

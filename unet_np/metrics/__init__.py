@@ -23,8 +23,7 @@ Others                              higher is better                 details
 
 `evaluate` gives several of them at once, for a stack and for each slice; `best_threshold` chooses
 a threshold on one data set for use on another, ``rand_error(labels, proposals, threshold)`` uses
-it. `warping_map` and `outcome_map` show where the errors are. For times see
-``python -m unet_np.metrics.benchmark``.
+it. `warping_map` and `outcome_map` show where the errors are.
 """
 
 from unet_np.metrics.evaluation import (

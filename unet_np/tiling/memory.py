@@ -15,8 +15,9 @@ def forward_bytes(
 
     The most, over all layers, of the layer's input and output and the skips that wait for
     their expanding block. What does not grow with the tile comes on top: weights, transformed
-    kernels, scratch memory of each thread, slack of the allocator. `bench/tiling.py --estimate`
-    measures both: on two threads 60 to 190 MB more, the most for the paper's 64 channels.
+    kernels, scratch memory of each thread, slack of the allocator. ``python -m bench tiling
+    --estimate`` measures both: on two threads 60 to 190 MB more, the most for the paper's 64
+    channels.
 
     Parameters
     ----------

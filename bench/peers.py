@@ -1,4 +1,7 @@
-"""PyTorch as the peer: the same layer, the same network, the same step."""
+"""PyTorch as the peer: the same layer, the same network, the same step.
+
+It is imported where it is used, so that it does not count in the memory of a process that has none.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +10,14 @@ from typing import Any
 import numpy as np
 
 from unet_np import backend
-from unet_np.errors import require
 
 LAYOUTS = ("nchw", "channels_last")
 
 
 def torch_module(threads: int | None = None, tf32: bool = False) -> Any:
-    """PyTorch, with as many threads as this package uses.
+    """PyTorch, with as many threads as this package uses."""
+    import torch
 
-    Raises
-    ------
-    MissingExtraError
-        If PyTorch is not installed.
-    """
-    torch = require("torch", "book")
     torch.set_num_threads(threads or backend.thread_count())
     torch.backends.cuda.matmul.allow_tf32 = tf32
     torch.backends.cudnn.allow_tf32 = tf32
@@ -29,7 +26,8 @@ def torch_module(threads: int | None = None, tf32: bool = False) -> Any:
 
 def to_tensor(array: Any, layout: str) -> Any:
     """A copy of the array as a tensor on the same kind of device, in that memory layout."""
-    torch = require("torch", "book")
+    import torch
+
     device = "cuda" if backend.is_device(backend.array_module(array)) else "cpu"
     tensor = torch.from_numpy(np.array(backend.to_numpy(array), order="C")).to(device)
     if tensor.ndim == 4 and layout == "channels_last":

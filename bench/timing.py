@@ -10,7 +10,7 @@ from types import ModuleType
 
 import numpy as np
 
-from unet_np.backend import default_rng, parallel_map, synchronize, thread_count
+from unet_np.backend import default_rng, is_device, parallel_map, synchronize, thread_count
 
 
 def interleaved(
@@ -61,6 +61,39 @@ def ratios(times: dict[str, list[float]], name: str, peers: list[str]) -> list[f
     """
     best = min(peers, key=lambda peer: statistics.median(times[peer]))
     return [own / other for own, other in zip(times[name], times[best], strict=True)]
+
+
+def clock_of(xp: ModuleType) -> Callable[[], float]:
+    """Processor time of this thread, so that other programs count little; wall time on a GPU.
+
+    Examples
+    --------
+    >>> clock_of(np).__name__
+    'thread_time'
+    """
+    return time.perf_counter if is_device(xp) else time.thread_time
+
+
+def least_seconds(
+    function: Callable[[], object],
+    repeats: int,
+    clock: Callable[[], float] = time.thread_time,
+    wait: Callable[[], object] = lambda: None,
+) -> float:
+    """Time of the fastest call, after one that warms up.
+
+    Examples
+    --------
+    >>> least_seconds(lambda: sum(range(1000)), 3) > 0
+    True
+    """
+    times = []
+    for _ in range(repeats + 1):
+        begin = clock()
+        function()
+        wait()
+        times.append(clock() - begin)
+    return min(times[1:])
 
 
 def gemm_rate(xp: ModuleType = np, size: int = 4096, repeats: int = 3) -> float:

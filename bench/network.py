@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import statistics
-import subprocess
-import sys
-from pathlib import Path
+from functools import partial
 from types import ModuleType
 from typing import Any
 
+from bench.layers import layer_cases
+from bench.peers import LAYOUTS, TorchNetwork, torch_module
+from bench.process import in_own_process, peak
+from bench.timing import interleaved, ratios
 from unet_np import backend, ops
-from unet_np.bench.layers import layer_cases
-from unet_np.bench.peers import LAYOUTS, TorchNetwork, torch_module
-from unet_np.bench.timing import interleaved, ratios
 from unet_np.network.architecture import Architecture
 from unet_np.network.unet import UNet
 from unet_np.training.optim import SGD
@@ -68,7 +66,7 @@ def bench_network(
     result: dict[str, Any] = {"base_channels": base_channels, "size": size, "repeats": repeats}
     for kind in ("forward", "step"):
         calls = {name: getattr(network, kind) for name, network in contenders.items()}
-        times = interleaved(calls, repeats, lambda: backend.synchronize(xp))
+        times = interleaved(calls, repeats, partial(backend.synchronize, xp))
         rounds = ratios(times, "unet_np", PEERS)
         result[kind] = {
             "seconds": {name: statistics.median(t) for name, t in times.items()},
@@ -94,7 +92,7 @@ def bench_memory(base_channels: int, size: int, library: str, threads: int) -> d
     result: dict[str, Any] = {}
     for kind in ("forward", "step"):
         peaks = {
-            name: _peak_in_process(name, kind, library, base_channels, size, threads)
+            name: in_own_process(peak_of, name, kind, library, base_channels, size, threads)
             for name in CONTENDERS
         }
         best = min(peaks[name] for name in PEERS)
@@ -102,20 +100,12 @@ def bench_memory(base_channels: int, size: int, library: str, threads: int) -> d
     return result
 
 
-def _peak_in_process(name: str, kind: str, library: str, *numbers: int) -> int:
-    arguments = [name, kind, library, *map(str, numbers)]
-    command = [sys.executable, "-m", "unet_np.bench.network", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return int(json.loads(done.stdout)["bytes"])
-
-
-def _measure_peak(
-    name: str, kind: str, library: str, base_channels: int, size: int, threads: int
-) -> int:
+def peak_of(name: str, kind: str, library: str, base_channels: int, size: int, threads: int) -> int:
+    """Bytes that this process, which must be new, takes for it beyond its libraries."""
     backend.set_thread_count(threads)
     xp = backend.get(library)
     torch = None if name == "unet_np" else torch_module(threads)
-    before = _peak()
+    before = peak()
     network: Any = OwnNetwork(base_channels, size, 1, xp)
     if torch is not None:
         own = network
@@ -124,21 +114,8 @@ def _measure_peak(
     for _ in range(2):
         getattr(network, kind)()
     if not backend.is_device(xp):
-        return _peak() - before
+        return peak() - before
     return backend.pool_bytes(xp) if torch is None else int(torch.cuda.max_memory_reserved())
-
-
-def _peak() -> int:
-    """Largest resident memory of this process so far, in bytes."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        # Not getrusage: there a process starts with the peak of the one that started it.
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
-    import resource  # not on Windows
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def bench_scaling(
@@ -155,7 +132,7 @@ def bench_scaling(
         ``batches``: seconds over those of batch 1, on tiles of
         ``batch_size_tile``; ``threads``: seconds by thread count.
     """
-    wait = lambda: backend.synchronize(xp)  # noqa: E731
+    wait = partial(backend.synchronize, xp)
     networks = {str(size): OwnNetwork(base_channels, size, 1, xp) for size in sizes}
     times = interleaved({size: net.forward for size, net in networks.items()}, repeats, wait)
     architecture = Architecture(base_channels=base_channels)
@@ -195,9 +172,3 @@ def _relative(times: dict[str, list[float]], work: dict[str, int]) -> dict[str, 
     unit = {size: statistics.median(seconds) / work[size] for size, seconds in times.items()}
     middle = statistics.median(unit.values())
     return {size: value / middle for size, value in unit.items()}
-
-
-if __name__ == "__main__":
-    contender, what, module, *rest = sys.argv[1:]
-    width, tile, cores = map(int, rest)
-    print(json.dumps({"bytes": _measure_peak(contender, what, module, width, tile, cores)}))

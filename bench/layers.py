@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from bench.peers import LAYOUTS, TorchConv
+from bench.timing import interleaved
 from unet_np import backend, ops
-from unet_np.bench.peers import LAYOUTS, TorchConv
-from unet_np.bench.timing import interleaved
 from unet_np.network.architecture import Architecture
 
 

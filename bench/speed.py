@@ -1,19 +1,17 @@
-"""Write results/speed.md, the way from im2col to the final version, from results/bench-cpu.json.
+"""The way from im2col to the final version as Markdown, from the file of `make bench`.
 
-Run `make bench` first: every figure comes from its file.
+python -m bench speed > results/speed.md
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
 from pathlib import Path
 from typing import Any
 
-from unet_np.bench.report import layer_ratio
-from unet_np.files import atomic_write
-
-RESULTS = Path(__file__).parent.parent / "results"
+from bench.report import layer_ratio
 
 EXPECTED = {
     "im2col": (
@@ -40,14 +38,24 @@ EXPECTED = {
 }
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The file."""
+    parser.add_argument("--figures", type=Path, default=Path("results/bench-cpu.json"))
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """What was measured before."""
+    return dict(json.loads(args.figures.read_text("utf-8")))
+
+
 def table(header: list[str], rows: list[list[str]]) -> str:
     """A Markdown table."""
     lines = ["| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows]]
     return "\n".join(lines)
 
 
-def account(result: dict[str, Any]) -> str:
-    """The whole text."""
+def text(result: dict[str, Any]) -> str:
+    """All of it."""
     rate = result["gemm_rate"]
     work = result["account"]["operations"]
     direct = work / rate
@@ -86,7 +94,7 @@ def account(result: dict[str, Any]) -> str:
             f"The paper's network: 64 base channels, one tile of {result['size']} pixels, float32. "
             f"{machine['processor']}, {machine['threads']} threads, "
             f"{', '.join(machine['blas'])}; matrix product {rate / 1e9:.0f} GFLOP/s. Written by "
-            "`tools/speed_account.py` from `bench-cpu.json`, which `make bench` wrote at commit "
+            "`python -m bench speed` from `bench-cpu.json`, which `make bench` wrote at commit "
             f"{result['commit']}.",
             "## What each step was expected to give",
             *steps,
@@ -110,14 +118,3 @@ def account(result: dict[str, Any]) -> str:
             "difference that could be measured. It stayed, as the simpler rule.",
         ]
     )
-
-
-def main() -> None:
-    """Read the figures, write the text."""
-    result = json.loads((RESULTS / "bench-cpu.json").read_text())
-    with atomic_write(RESULTS / "speed.md") as temporary:
-        temporary.write_text(account(result) + "\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from unet_np.errors import require
+from matplotlib.figure import Figure
 
 LAYER_COLUMNS = ("auto", "im2col", "winograd", "torch nchw", "torch channels_last")
 
@@ -110,14 +110,8 @@ def roofline(result: dict[str, Any], path: Path) -> None:
         With ``layers``, ``gemm_rate`` and ``copy_rate``.
     path : pathlib.Path
         PNG or SVG, by its suffix.
-
-    Raises
-    ------
-    MissingExtraError
-        If Matplotlib is not installed.
     """
-    figure_module = require("matplotlib.figure", "plot")
-    figure = figure_module.Figure(figsize=(7, 4.5), layout="constrained")
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     styles = {
         "auto": ("unet_np", "o", "#0072B2"),

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from types import ModuleType
 from typing import Any
+from unittest import mock
 
+from bench.layers import layer_cases
+from bench.network import OwnNetwork
+from bench.peers import LAYOUTS, TorchNetwork
+from bench.timing import interleaved
 from unet_np import backend
-from unet_np.bench.layers import layer_cases
-from unet_np.bench.network import OwnNetwork
-from unet_np.bench.peers import LAYOUTS, TorchNetwork
-from unet_np.bench.timing import interleaved
 from unet_np.network.architecture import Architecture
 from unet_np.ops import winograd, winograd_tiles
 
@@ -62,14 +63,10 @@ def variant(constants: dict[tuple[ModuleType, str], int]) -> Iterator[None]:
     ...     winograd.MIN_TILES
     7
     """
-    before = {key: getattr(*key) for key in constants}
-    try:
+    with ExitStack() as stack:
         for (module, name), value in constants.items():
-            setattr(module, name, value)
+            stack.enter_context(mock.patch.object(module, name, value))
         yield
-    finally:
-        for (module, name), value in before.items():
-            setattr(module, name, value)
 
 
 def bench_account(base_channels: int, size: int, repeats: int, xp: ModuleType) -> dict[str, Any]:
