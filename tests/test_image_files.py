@@ -626,13 +626,17 @@ def _(folder):
 HOLE = '<TiffData IFD="0" PlaneCount="1"/><TiffData IFD="1" FirstT="1" PlaneCount="2"/>'
 
 
-@row("YCbCr without JPEG, CIELAB, raw sensor data")
+@row("YCbCr without JPEG, CIELAB, raw sensor data, CMYK with a sign")
 def _(folder):
     for photometric, name in ((6, "YCbCr without JPEG"), (8, "CIELAB"), (32803, "CFA")):
         array = GREY if photometric == 32803 else RGB
         tifffile.imwrite(folder / f"{photometric}.tif", array, metadata=None)
         set_tag(folder / f"{photometric}.tif", 262, photometric)
         yield f"{photometric}.tif", f"stores colour as {name}"
+
+    cmyk = np.dstack([RGB, GREY]).astype(np.int16)
+    tifffile.imwrite(folder / "signed.tif", cmyk, photometric="separated", metadata=None)
+    yield "signed.tif", "stores CMYK as int16"
 
 
 @row("Complex numbers, NaN and infinity")
@@ -658,6 +662,9 @@ def _(folder):
     tifffile.imwrite(folder / "strips.tif", GREY, rowsperstrip=5, compression="zlib", **PLAIN)
     set_tag(folder / "strips.tif", 257, 40, 278, 10)
     yield "strips.tif", "is truncated or damaged"
+    tifffile.imwrite(folder / "planes.tif", RGB, photometric="rgb", metadata=None)
+    set_tag(folder / "planes.tif", 284, 0)
+    yield "planes.tif", "planar configuration 0"
     tifffile.imwrite(folder / "last.tif", STACK, compression="lzw", **PLAIN)
     content = bytearray((folder / "last.tif").read_bytes())
     with tifffile.TiffFile(folder / "last.tif") as tiff:
@@ -667,6 +674,13 @@ def _(folder):
     (folder / "last.tif").write_bytes(content)
     yield "last.tif", "page 3 does not lie where it should"
     imagej = {"imagej": True, "metadata": {"axes": "TYX"}}
+    tifffile.imwrite(folder / "line.tif", STACK, **imagej)
+    with tifffile.TiffFile(folder / "line.tif") as tiff:
+        place = tiff.pages[2].tags[273].offset + 8
+    content = bytearray((folder / "line.tif").read_bytes())
+    content[place : place + 4] = struct.pack("<I", struct.unpack_from("<I", content, place)[0] + 4)
+    (folder / "line.tif").write_bytes(content)
+    yield "line.tif", "page 3 does not lie behind the last"
     with tifffile.TiffWriter(folder / "short.tif", imagej=True) as writer:
         writer.write(STACK, metadata=imagej["metadata"], truncate=True)
     os.truncate(folder / "short.tif", (folder / "short.tif").stat().st_size - 700)

@@ -117,7 +117,7 @@ def interpret(
     elif name == "PALETTE" and palette == "colour" and not plain:
         _paint(found, samples.palette)
     elif name == "SEPARATED" and not plain:
-        _mix_inks(found)
+        _mix_inks(found, samples.bits)
     found.pixels = oriented(found.pixels, samples.orientation)
     if found.pixels.shape[-1] == 1 and not plain:
         found.pixels, found.axes = found.pixels[..., 0], "DYX"
@@ -176,11 +176,13 @@ def _paint(found: Picture, palette: np.ndarray | None) -> None:
     found.pixels = np.concatenate([colours[indices.astype(np.intp)], found.pixels[..., 1:]], -1)
 
 
-def _mix_inks(found: Picture) -> None:
+def _mix_inks(found: Picture, bits: int) -> None:
     """RGB = (1 - C) (1 - K), (1 - M) (1 - K), (1 - Y) (1 - K), as printers and Pillow have it."""
     inks, dtype = found.pixels, found.pixels.dtype
+    if dtype.kind not in "uf":
+        raise InputError(f"stores CMYK as {dtype}, expected unsigned integers or floats")
     if dtype.kind == "u":
-        full = np.iinfo(dtype).max
+        full = 2**bits - 1
         light = full - inks[..., :4].astype(np.float64)
         mixed = np.rint(light[..., :3] * light[..., 3:] / full).astype(dtype)
     else:

@@ -74,6 +74,8 @@ def find_layout(pages: Sequence[Any], file_size: int) -> Layout:
     imagej = imagej_entries(first.description) or imagej_entries(first.description1)
     shape = _described_shape(first.description) if not imagej else None
     several = sum(bool(_described_shape(page.description)) for page in full[:2]) > 1
+    if imagej or shape:
+        _check_in_line(full)
     if imagej:
         layout = _of_imagej(full, imagej, file_size)
     elif shape and not several:
@@ -83,6 +85,22 @@ def find_layout(pages: Sequence[Any], file_size: int) -> Layout:
     layout.remarks = remarks + layout.remarks
     layout.calibration = of_tags({tag.code: tag.value for tag in first.tags}, imagej)
     return layout
+
+
+def _check_in_line(pages: Sequence[Any]) -> None:
+    """Where all planes were written before the second page, each lies behind the last.
+
+    Readers of such stacks go by the first page only; a page that says otherwise is damaged.
+    """
+    first = pages[0]
+    if len(pages) < 2 or not first.is_contiguous:
+        return
+    place, size = first.dataoffsets[0], first.nbytes
+    if pages[1].offset < place + len(pages) * size:
+        return
+    for number, page in enumerate(pages):
+        if page.dataoffsets[0] != place + number * size:
+            raise ValueError(f"page {number + 1} does not lie behind the last")
 
 
 def full_pages(pages: Sequence[Any], remarks: list[str]) -> list[Any]:
@@ -212,7 +230,7 @@ def _miscounted(pages: list[Any], axes: str, sizes: dict[str, int]) -> Layout:
         )
     sizes[outer] = count
     used = count * inner
-    remark = f"its header names {named} slices and it holds {there}"
+    remark = f"its header names {named} slice{'s' * (named > 1)} and it holds {there}"
     if used < there:
         remark += f", of which the first {used} are read"
     shape = tuple(sizes[letter] for letter in axes)

@@ -67,14 +67,14 @@ def read_png(file: Path, palette: str) -> Picture:
         if getattr(image, "is_animated", False):
             raise InputError(f"is an animation of {image.n_frames} pictures, expected one")
         orientation = _orientation(image)
+        grey = image.mode == "P" and _is_grey(image.getpalette() or [])
         if image.mode == "P" and palette == "colour":
             image = image.convert("RGBA" if "transparency" in image.info else "RGB")
         array = np.asarray(image)
     if header.depth == 16:
         array = array.astype(np.uint16)
     picture = _drop_alpha(array, image.mode in ("LA", "RGBA"), orientation)
-    grey = header.colour == 3 and picture.pixels.ndim == 3
-    if grey and (picture.pixels == picture.pixels[..., :1]).all():
+    if grey and picture.pixels.ndim == 3:
         picture.pixels, picture.axes = picture.pixels[..., 0], "YX"
     return picture
 
@@ -95,6 +95,10 @@ def read_jpeg(file: Path) -> Picture:
     if mode == "CMYK":
         picture.remarks.append("is CMYK and read as RGB")
     return picture
+
+
+def _is_grey(colours: list[int]) -> bool:
+    return colours[::3] == colours[1::3] == colours[2::3]
 
 
 def _drop_alpha(array: np.ndarray, alpha: bool, orientation: int) -> Picture:

@@ -30,6 +30,8 @@ def check_pages(pages: Sequence[Any], file_size: int) -> None:
     """
     for page in pages:
         page = getattr(page, "keyframe", page) if not hasattr(page, "tags") else page
+        if page.planarconfig not in (1, 2):
+            raise ValueError(f"planar configuration {page.planarconfig}")
         _check_codec(page)
         _check_segments(page, file_size)
 
