@@ -93,7 +93,8 @@ def _planes(
     blocks = _all(pixels, "TiffData") or [ElementTree.Element("TiffData")]
     found: dict[int, Plane] = {}
     for block in blocks:
-        if _is_here(block, own, name):
+        # Entries that repeat each other would be as many as their square.
+        if len(found) < len(pages) and _is_here(block, own, name):
             for plane in _block(block, order[2:], sizes, len(pages)):
                 found.setdefault(plane.page, plane)
     return [found[page] for page in sorted(found)]

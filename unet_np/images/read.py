@@ -78,8 +78,8 @@ def read_image(
 ) -> np.ndarray:
     """Read a PNG, JPEG or TIFF file as an array.
 
-    What the file holds decides, not its name. `unet_np.images.conventions` has the table of what
-    becomes of orientation, palettes, inks, alpha and axes.
+    What the file holds decides, not its name. The table of ``docs/files.md`` says what becomes of
+    orientation, palettes, inks, alpha and axes.
 
     Parameters
     ----------
