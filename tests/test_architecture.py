@@ -126,7 +126,7 @@ def test_bad_values(value: object) -> None:
 
 @given(st.integers(1, 5), st.integers(0, 1))
 def test_a_classifier_takes_what_leaves_a_pixel(depth: int, padding: int) -> None:
-    net = Architecture(depth=depth, padding=padding, task="classify")
+    net = Architecture(depth=depth, padding=padding, output="vector")
     for size in range(1, net.min_input_size + 40):
         current = size
         for layer in net.layers:
@@ -138,7 +138,7 @@ def test_a_classifier_takes_what_leaves_a_pixel(depth: int, padding: int) -> Non
         assert net.is_valid_input(size) == (current >= 1)
     assert net.shapes((2, 1, 300, 301))[-1][1] == (2, 2)
     assert net.output_size(301) == 1
-    with pytest.raises(InputError, match=r"^task: got classify, expected a network whose output"):
+    with pytest.raises(InputError, match=r"^output: got vector, expected a network whose output"):
         net.receptive_field()
 
 
@@ -149,7 +149,7 @@ def test_a_classifier_takes_what_leaves_a_pixel(depth: int, padding: int) -> Non
         ({"up": "bilinear"}, ["up-sample 2x2 bilinear", "conv 3x3", "crop and concat contract1"]),
         ({"norm": "batch"}, ["conv 3x3", "batch norm", "ReLU", "conv 3x3"]),
         ({"norm": "instance"}, ["conv 3x3", "instance norm", "ReLU", "conv 3x3"]),
-        ({"task": "classify"}, ["dropout", "global average pool", "linear"]),
+        ({"output": "vector"}, ["dropout", "global average pool", "linear"]),
     ],
 )
 def test_options_in_the_table(arguments: dict[str, object], rows: list[str]) -> None:
@@ -166,7 +166,7 @@ def test_summary_counts_what_a_normalisation_brings(norm: str) -> None:
     row = next(line for line in text.splitlines() if f"contract1.{norm[0]}n1 " in line)
     words = f"contract1.{norm[0]}n1 {norm} norm 1 x 2 x 26 x 26 4"
     assert row.split() == words.split()
-    last = summary(Architecture(task="classify")).splitlines()[-2]
+    last = summary(Architecture(output="vector")).splitlines()[-2]
     assert last.split() == ["output", "linear", "1", "x", "2", "2,050"]
 
 

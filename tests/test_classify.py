@@ -17,13 +17,13 @@ from unet_np.data.own.classes import class_names, read_classes
 from unet_np.files.tables import csv_line
 from unet_np.images import normalise, write_png, write_tiff
 from unet_np.network.unet import UNet
-from unet_np.tasks.classification import Classification, classify, classify_points
+from unet_np.tasks.classification import Classification, Classify, classify, classify_points
 from unet_np.training.checkpoint import RunFolder
 
 
 @pytest.fixture(scope="module")
 def net():
-    return UNet(1, 3, 2, 1, 1, task="classify", dropout=0, seed=5, backend="numpy")
+    return UNet(1, 3, 2, 1, 1, **Classify.options, dropout=0, seed=5, backend="numpy")
 
 
 @pytest.fixture(autouse=True)
@@ -126,7 +126,7 @@ def test_a_folder_is_its_images_and_the_weights_are_not_overwritten(net, capsys)
 def test_names_read_back_as_they_are():
     """Commas, quotes and line ends are quoted; what a spreadsheet would run is marked as text."""
     names = ["a, round", 'the "big" one', "=1+1", "+1;x", "-x", "@b", "'c", "-1.5e3", "d\u2028e"]
-    net = UNet(1, len(names), 2, 1, 1, task="classify", seed=5, backend="numpy")
+    net = UNet(1, len(names), 2, 1, 1, **Classify.options, seed=5, backend="numpy")
     net.save("run/weights.safetensors")
     Path("run/classes.txt").write_text("\n".join(names) + "\n", "utf-8", newline="\n")
     images = ["=a\rb.png", "+c\nd.png", "e,f.png"]
@@ -223,7 +223,10 @@ def test_refuses(call, message, net):
         (["train", "--task", "classify", "--images", "empty"], "with 0 folders in it, expected"),
         (["train", "--task", "classify", "--images", "no"], "images: got no, expected a folder"),
         (["train", "--task", "detect", "--images", "empty"], "masks: got none, expected a file"),
-        (["train", "--task", "clasify"], "task: got 'clasify', expected segment, classify or det"),
+        (
+            ["train", "--task", "clasify"],
+            "task: got 'clasify', expected one of segment, ",
+        ),
     ],
 )
 def test_mistakes_are_one_line(arguments, message, net, tmp_path, capsys):

@@ -12,7 +12,7 @@ from unet_np.cli import main
 from unet_np.files.tables import csv_text
 from unet_np.images import read_image, write_png, write_tiff
 from unet_np.network.unet import UNet
-from unet_np.tasks.detection import detect, detection_maps, overlay, table_rows, within
+from unet_np.tasks.detection import Detect, detect, detection_maps, overlay, table_rows, within
 from unet_np.tasks.heat_map import Detections
 from unet_np.tasks.segmentation import segment
 
@@ -22,7 +22,7 @@ COLUMNS = ["slice", "row", "column", "score", "top", "left", "bottom", "right"]
 @pytest.fixture(scope="module")
 def net():
     """Not trained, but of all heats between 0 and 1 and boxes of some pixels."""
-    made = UNet(base_channels=2, depth=2, task="detect", dropout=0, seed=3, backend="numpy")
+    made = UNet(base_channels=2, depth=2, **Detect.options, dropout=0, seed=3, backend="numpy")
     made.params["output.bias"][...] = [0.5, np.log(9), np.log(14)]
     return made
 
@@ -45,7 +45,7 @@ def image_of(shape, seed=0):
 
 @pytest.mark.parametrize("padding", [0, 1])
 def test_tiles_make_no_difference(padding):
-    net = UNet(base_channels=2, depth=1, task="detect", padding=padding, dropout=0, seed=1)
+    net = UNet(base_channels=2, depth=1, **Detect.options, padding=padding, dropout=0, seed=1)
     image = image_of((90, 110))
     whole = detection_maps(net, image)
     tiled = detection_maps(net, image, tile=net.architecture.nearest_input_sizes(48)[0])

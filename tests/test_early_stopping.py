@@ -202,7 +202,7 @@ def test_patience_needs_held_out_images(config, dataset):
 
 
 def test_the_command_says_where_it_stopped(config, dataset, monkeypatch, capsys, tmp_path):
-    module = importlib.import_module("unet_np.train")  # the package has a function of that name
+    module = importlib.import_module("unet_np.training.samples")
     monkeypatch.setattr(module, "load_data", lambda config: dataset)
     file = tmp_path / "config.toml"
     file.write_text(config.to_toml())

@@ -28,11 +28,11 @@ OPTIONS = [
     {"up": "bilinear", "padding": 1, "norm": "batch"},
     {"norm": "batch"},
     {"norm": "instance"},
-    {"task": "classify", "norm": "instance", "padding": 1},
-    {"task": "classify", "num_classes": 5},
-    {"task": "classify", "norm": "batch", "padding": 1},
-    {"task": "detect"},
-    {"task": "detect", "up": "nearest", "padding": 1},
+    {"output": "vector", "norm": "instance", "padding": 1},
+    {"output": "vector", "num_classes": 5},
+    {"output": "vector", "norm": "batch", "padding": 1},
+    {"task": "detect", "output": "map", "num_classes": 3},
+    {"task": "depth", "output": "map", "num_classes": 1, "up": "nearest", "padding": 1},
     {"in_channels": 3, "num_classes": 4},
 ]
 
@@ -165,7 +165,7 @@ with torch.no_grad():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
-    [{}, {"up": "bilinear", "norm": "batch"}, {"norm": "instance"}, {"task": "classify"}],
+    [{}, {"up": "bilinear", "norm": "batch"}, {"norm": "instance"}, {"output": "vector"}],
     ids=str,
 )
 def test_the_folder_works_where_this_package_does_not_exist(tmp_path, options):

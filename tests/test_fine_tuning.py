@@ -65,7 +65,7 @@ def test_resume_is_bit_for_bit_and_needs_the_file_no_more(config, start, dataset
 
 
 def test_runs_from_before_the_setting_was_there_go_on(config, dataset):
-    from unet_np.training.loop import check_same
+    from unet_np.training.resume import check_same
 
     settings = config.replace(start="").to_dict()
     state = {"config": settings, "backend": "numpy", "data": 1, "step": 1}

@@ -13,6 +13,7 @@ from unet_np.cli import main
 from unet_np.data.own.pairs import read_pairs
 from unet_np.errors import InputError
 from unet_np.images import open_image, read_image, write_png
+from unet_np.tasks import TASKS
 
 RNG = np.random.default_rng(0)
 FILM = RNG.integers(0, 256, (3, 24, 30), dtype=np.uint8)
@@ -51,7 +52,7 @@ def test_channels_are_refused_by_every_command(weights, capsys):
     assert main(["segment", "c2.tif", *weights]) == 2
     assert expected in capsys.readouterr().err
     for task in ("classify", "detect"):
-        UNet(base_channels=2, depth=1, task=task).save("other.safetensors")
+        UNet(base_channels=2, depth=1, **TASKS[task].options).save("other.safetensors")
         assert main([task, "c2.tif", "--weights", "other.safetensors"]) == 2
         assert expected in capsys.readouterr().err
     write_png("mask.png", FILM[0] > 99)

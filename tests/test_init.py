@@ -36,7 +36,7 @@ def test_the_papers_example():
 
 
 @pytest.mark.parametrize(
-    "options", [{"norm": "batch"}, {"norm": "instance"}, {"task": "classify"}, {"up": "nearest"}]
+    "options", [{"norm": "batch"}, {"norm": "instance"}, {"output": "vector"}, {"up": "nearest"}]
 )
 def test_options_have_their_arrays(options, xp):
     architecture = Architecture(base_channels=8, depth=2, **options)

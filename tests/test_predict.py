@@ -10,7 +10,8 @@ from hypothesis.extra.numpy import arrays
 from unet_np import UNet
 from unet_np.errors import InputError
 from unet_np.images import normalise
-from unet_np.tasks.segmentation import grown_instances, instances, most_probable, prepare, segment
+from unet_np.tasks.segmentation import grown_instances, instances, most_probable, segment
+from unet_np.tasks.task import prepare
 from unet_np.tiling import predict_tiled
 
 

@@ -8,16 +8,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from unet_np import InputError, backend, data, tasks
+from unet_np import InputError, backend, data
 from unet_np.augmentation.augment import Augmentation
 from unet_np.data import Dataset
 from unet_np.network.unet import UNet
-from unet_np.tasks import Classify, Detect, all_object_ids, crop_window, middles
+from unet_np.tasks import Classify, Detect
+from unet_np.tasks.detection import PRIOR, all_object_ids
 from unet_np.tasks.heat_map import find_objects
 from unet_np.training.checkpoint import RunFolder
 from unet_np.training.config import TrainConfig
-from unet_np.training.loop import TrainingInterrupted, train
+from unet_np.training.interrupt import TrainingInterrupted
+from unet_np.training.loop import train
 from unet_np.training.samples import prepare
+from unet_np.windows import crop_window, middles
 
 SMALL = {
     "base_channels": 2,
@@ -118,8 +121,8 @@ def test_unknown_pixels_are_not_punished(cells):
     unknown = np.zeros(cells.images.shape, bool)
     unknown[:, :, 48:] = True
     part = replace(cells, unknown=unknown)
-    task = Detect.of(part)
-    ids, known = task.truth(part)
+    task = Detect.of(part, TrainConfig())
+    ids, known = task.truth(part, training=True)
     arrays = part.images[0].astype(np.float32), ids[0], known[0]
     _, maps, weights = task.held_out(arrays, (96, 96))[0]
     assert not weights[0][:, 48:].any()
@@ -147,7 +150,7 @@ def test_markers_tell_of_all_cells():
     # A frame with markers alone is learned from, and all of it counts.
     assert made.training_slices == (0, 1)
     assert made.training.weights.min() == 1
-    assert made.num_classes == 3
+    assert made.architecture.num_classes == 3
     segmenting = prepare(settings.replace(task="segment"), frames, np)
     assert segmenting.training_slices == (0,)
 
@@ -181,10 +184,10 @@ def test_validation_counts_peaks():
 
 def test_the_first_heat_is_low_and_the_first_size_typical(cells, tmp_path):
     made = prepare(config(tmp_path, "detect"), cells, np)
-    net = UNet(base_channels=2, depth=1, task="detect", backend="numpy")
+    net = UNet(base_channels=2, depth=1, backend="numpy", **Detect.options)
     made.task.begin(net.params)
     bias = net.params["output.bias"]
-    assert 1 / (1 + np.exp(-bias[0])) == pytest.approx(tasks.PRIOR, rel=1e-4)
+    assert 1 / (1 + np.exp(-bias[0])) == pytest.approx(PRIOR, rel=1e-4)
     assert np.exp(bias[1:]) == pytest.approx(made.task.typical, rel=1e-5)
 
 
@@ -211,19 +214,20 @@ def test_the_class_of_a_patch_is_that_of_its_middle():
 def test_classes_weigh_alike():
     labels = np.zeros((2, 10, 10), np.uint8)
     labels[0, :2] = 1
-    task = Classify.of(Dataset("mine", labels, labels))
+    task = Classify.of(Dataset("mine", labels, labels), TrainConfig())
     assert not task.whole
     counts = np.bincount(labels.ravel())
     assert np.ptp(counts * task.class_weights) < 1e-9
     assert np.dot(counts, task.class_weights) == pytest.approx(labels.size)
-    assert Classify.of(Dataset("mine", labels, labels), balanced=False).class_weights == (1, 1)
+    alike = TrainConfig(weight_map=False)
+    assert Classify.of(Dataset("mine", labels, labels), alike).class_weights == (1, 1)
 
 
 def test_images_of_one_class_each_are_classified_whole():
     labels = np.zeros((2, 12, 12), np.uint8)
     labels[1] = 1
     dataset = Dataset("mine", labels, labels)
-    task = Classify.of(dataset)
+    task = Classify.of(dataset, TrainConfig())
     assert task.whole
     patch, label, _ = task.tile(
         (labels[1] * 5.0, labels[1], np.ones((12, 12))),
@@ -341,7 +345,7 @@ def test_mistakes_are_one_line(cells, tmp_path):
     with pytest.raises(InputError, match="labels: got class 0 only, expected at least 2 classes"):
         train(config(tmp_path, "classify"), progress=False, dataset=empty)
     for change, message in (
-        ({"task": "sort"}, "task: got 'sort', expected segment, classify or detect"),
+        ({"task": "sort"}, "task: got 'sort', expected one of segment, classify, detect"),
         ({"heat_sigma": 0.0}, "heat_sigma: got 0.0, expected a number > 0"),
         ({"batch_size": 0}, "batch_size: got 0, expected an integer >= 1"),
         ({"task": "classify", "input_size": 5}, "input size: got 5"),

@@ -15,8 +15,9 @@ from unet_np.ops import softmax
 from unet_np.tiling import SYMMETRIES, make_tiling, predict_tiled, turn
 from unet_np.tiling import statistics as tile_statistics
 from unet_np.tiling.memory import choose_tile, forward_bytes
-from unet_np.tiling.plan import overlap, plan_axis, reflected, stride, tile_count, tile_sizes
+from unet_np.tiling.plan import overlap, plan_axis, stride, tile_count, tile_sizes
 from unet_np.tiling.statistics import reference_windows
+from unet_np.windows import mirrored
 
 DEPTHS = st.integers(1, 5)
 
@@ -315,9 +316,12 @@ def test_kept_pixels_see_no_padding_inside_the_image(depth):
 
 
 @given(size=st.integers(1, 12), reach=st.integers(0, 50))
-def test_reflected_is_numpy_pad(size, reach):
+def test_mirrored_is_numpy_pad(size, reach):
     expected = np.pad(np.arange(size), reach, mode="reflect")
-    assert np.array_equal(reflected(np.arange(-reach, size + reach), size), expected)
+    places = np.arange(-reach, size + reach)
+    assert np.array_equal(mirrored(places, size), expected)
+    assert np.array_equal(mirrored(places, size, reach + size), expected)
+    assert np.array_equal(mirrored(places.astype(float), size), expected)
 
 
 def test_stride_of_the_paper():
@@ -343,10 +347,10 @@ def test_borders_are_those_of_numpy_pad():
 def test_averaging_maps_every_version_back(averaging, norm):
     net, image = make_net(2, norm=norm), random_image((45, 62))
     expected = np.zeros((2, 45, 62))
-    for mirrored, quarters in SYMMETRIES[:averaging]:
-        version = np.rot90(np.fliplr(image) if mirrored else image, quarters)
+    for flipped, quarters in SYMMETRIES[:averaging]:
+        version = np.rot90(np.fliplr(image) if flipped else image, quarters)
         back = np.rot90(whole_pass(net, version), -quarters, axes=(1, 2))
-        expected += (back[:, :, ::-1] if mirrored else back) / averaging
+        expected += (back[:, :, ::-1] if flipped else back) / averaging
     result = predict_tiled(net, image, averaging=averaging, tile=56)
     np.testing.assert_allclose(result, expected, rtol=0, atol=1e-12)
 
@@ -547,10 +551,10 @@ def test_bad_images_are_one_line(image, message):
 
 
 def test_a_classifier_has_no_map_to_be_tiled():
-    net = UNet(base_channels=2, depth=1, task="classify", backend="numpy")
-    with pytest.raises(InputError, match=r"^task: got classify, expected a network whose output"):
+    net = UNet(base_channels=2, depth=1, output="vector", backend="numpy")
+    with pytest.raises(InputError, match=r"^output: got vector, expected a network whose output"):
         predict_tiled(net, np.zeros((30, 30)))
-    with pytest.raises(InputError, match=r"^task: got classify, expected a network whose output"):
+    with pytest.raises(InputError, match=r"^output: got vector, expected a network whose output"):
         make_tiling(net.architecture, (30, 30))
 
 

@@ -16,12 +16,15 @@ import scipy.ndimage
 
 from unet_np import UNet, backend, data
 from unet_np.cli import main
-from unet_np.errors import InputError, TrainingError
+from unet_np.errors import InputError, MissingExtraError, TrainingError
 from unet_np.images import write_png
+from unet_np.tasks.segmentation import Segment
 from unet_np.training.config import TrainConfig, parse_slices
-from unet_np.training.logs import CsvLog, read_csv
-from unet_np.training.loop import TrainingInterrupted, check_same, train, validate
-from unet_np.training.samples import crop, mirrored, prepare, split
+from unet_np.training.interrupt import TrainingInterrupted
+from unet_np.training.logs import CsvLog, TensorBoard, read_csv
+from unet_np.training.loop import train
+from unet_np.training.resume import check_same
+from unet_np.training.samples import prepare, split
 from unet_np.weighting.eq2 import weight_map
 
 TINY = {"base_channels": 2, "depth": 1, "input_size": 36, "tensorboard": False}
@@ -507,13 +510,14 @@ def test_unknown_pixels_have_no_weight_and_no_say_in_validation(config, dataset)
     assert 0 not in split(config, replace(dataset, unknown=unknown))[0]
     tile = samples.validation_tiles()[0]
     net = UNet(base_channels=2, depth=1, backend="numpy")
-    before = validate(net, [tile])
+    before = Segment().validate(net.forward, [tile])
     tile.labels[tile.weights == 0] ^= 1
-    assert validate(net, [tile]) == pytest.approx(before)
+    assert Segment().validate(net.forward, [tile]) == pytest.approx(before)
 
 
 def test_validation_without_held_out_slices_is_empty(config, dataset):
-    assert validate(UNet(base_channels=2, depth=1, backend="numpy"), []) == {}
+    net = UNet(base_channels=2, depth=1, backend="numpy")
+    assert Segment().validate(net.forward, []) == {}
     result = train(config.replace(validation="none"), progress=False, dataset=dataset)
     assert "validation_loss" not in result.last
 
@@ -522,17 +526,16 @@ def test_validate_counts_wrong_pixels(config, dataset):
     samples = prepare(config.replace(validation="0-1"), dataset, np)
     net, tiles = UNet(base_channels=2, depth=1, backend="numpy"), samples.validation_tiles()
     wrong = [net.forward(tile.image).argmax(axis=1) != tile.labels for tile in tiles]
-    assert validate(net, tiles)["validation_pixel_error"] == pytest.approx(np.mean(wrong))
+    figures = Segment().validate(net.forward, tiles)
+    assert figures["validation_pixel_error"] == pytest.approx(np.mean(wrong))
 
 
-def test_crop_mirrors_like_numpy():
-    rng = np.random.default_rng(0)
-    image = rng.random((7, 9))
+def test_what_is_held_out_is_the_middle_mirrored_like_numpy():
+    image = np.random.default_rng(0).random((7, 10))
     padded = np.pad(image, 20, mode="reflect")
-    outer, labels, _ = crop(image, image, image, 16, 8, -3, 2)
-    np.testing.assert_array_equal(outer, padded[20 - 3 - 4 :][:16, 20 + 2 - 4 :][:, :16])
-    np.testing.assert_array_equal(labels, padded[20 - 3 :][:8, 20 + 2 :][:, :8])
-    assert mirrored(-3, 5, 1).tolist() == [0] * 5
+    ((outer, labels, _),) = Segment().held_out((image, image, image), (16, 8))
+    np.testing.assert_array_equal(outer, padded[20 - 1 - 4 :][:16, 20 + 1 - 4 :][:, :16])
+    np.testing.assert_array_equal(labels, padded[20 - 1 :][:8, 20 + 1 :][:, :8])
 
 
 def test_data_without_labels_is_refused(config, dataset):
@@ -557,33 +560,56 @@ def test_the_bar_shows_loss_speed_and_time_left(config, dataset, capsys):
     shown = capsys.readouterr().err
     assert "6/6" in shown
     assert "loss=" in shown
-    assert "validation error=" in shown
+    assert "validation pixel error=" in shown
 
 
-def test_tensorboard_gets_every_number(tmp_path, monkeypatch):
-    import types
+def events(folder):
+    """What TensorBoard reads: steps with their scalars, or with what was hidden from there on."""
+    from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 
-    from unet_np.training.logs import TensorBoard
+    (path,) = Path(folder).iterdir()
+    read = [event for event in LegacyEventFileLoader(str(path)).Load() if not event.file_version]
+    scalars = [{one.tag: one.simple_value for one in event.summary.value} for event in read]
+    return [(e.step, s or e.session_log.status) for e, s in zip(read, scalars, strict=True)]
 
-    seen = []
 
-    class SummaryWriter:
-        def __init__(self, folder, purge_step):
-            seen.append(("open", folder, purge_step))
-
-        def add_scalar(self, key, value, step):
-            seen.append((key, value, step))
-
-        def close(self):
-            seen.append("closed")
-
-    module = types.SimpleNamespace(SummaryWriter=SummaryWriter)
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
-    with TensorBoard(tmp_path, 4) as board:
+def test_tensorboard_gets_every_number(tmp_path):
+    with TensorBoard(tmp_path / "a", 4) as board:
+        board.write({"step": 5, "loss": 0.5, "validation_loss": 0.25})
+        board.write({"step": 6, "loss": 0.125})
+    hidden, *rest = events(tmp_path / "a")
+    assert hidden == (4, 1)  # SessionLog.START
+    assert rest == [(5, {"loss": 0.5, "validation_loss": 0.25}), (6, {"loss": 0.125})]
+    with TensorBoard(tmp_path / "b", wanted=False) as board:
         board.write({"step": 5, "loss": 0.5})
-    assert seen == [("open", str(tmp_path), 4), ("loss", 0.5, 5), "closed"]
-    with TensorBoard(tmp_path, wanted=False) as board:
-        board.write({"step": 5, "loss": 0.5})
+    assert not (tmp_path / "b").exists()
+
+
+def test_tensorboard_that_is_asked_for_and_missing_is_one_line(config, dataset, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    train(config, progress=False, dataset=dataset)
+    before = files_of(config.out)
+    wanted = config.replace(tensorboard=True)
+    with pytest.raises(MissingExtraError, match=r"pip install 'unet-np\[tensorboard\]'"):
+        train(wanted, overwrite=True, progress=False, dataset=dataset)
+    assert files_of(config.out) == before
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_training_does_not_import_torch(tmp_path, wanted):
+    """With the default settings, and with TensorBoard, however the modules are imported."""
+    code = (
+        "import sys; from unet_np import TrainConfig, train\n"
+        "assert TrainConfig().tensorboard is False\n"
+        f"more = {{'tensorboard': True}} if {wanted} else {{}}\n"
+        "config = TrainConfig(base_channels=2, depth=1, input_size=36, steps=2, "
+        f"out={str(tmp_path / 'run')!r}, **more)\n"
+        "train(config, progress=False)\n"
+        "print(sorted({'torch', 'tensorflow'} & {*sys.modules}))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
+    assert Path(tmp_path, "run", "tensorboard").exists() == wanted
 
 
 def test_a_variant_of_the_weight_map_has_its_own_parameters(config, dataset):

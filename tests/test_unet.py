@@ -20,7 +20,8 @@ from oracles import directional_error, leaf, relative_error
 from unet_np import SGD, Architecture, InputError, UNet, backend, ops
 from unet_np.export import torch_unet
 from unet_np.export.torch_model import torch_name
-from unet_np.network.architecture import TASKS, UPS
+from unet_np.network.architecture import OUTPUTS, UPS
+from unet_np.tasks import TASKS
 
 PAPER_PARAMETERS = 31_030_658
 
@@ -65,11 +66,11 @@ def test_forward_and_all_gradients_agree_with_torch(padding: int, xp: object) ->
 
 
 @pytest.mark.parametrize("padding", [0, 1])
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("output", OUTPUTS)
 @pytest.mark.parametrize("norm", ["none", "batch", "instance"])
 @pytest.mark.parametrize("up", UPS)
-def test_all_options_agree_with_torch(up: str, norm: str, task: str, padding: int) -> None:
-    options = {"up": up, "norm": norm, "task": task, "padding": padding}
+def test_all_options_agree_with_torch(up: str, norm: str, output: str, padding: int) -> None:
+    options = {"up": up, "norm": norm, "output": output, "padding": padding}
     for train in (True, False):
         net = UNet(2, 3, 4, 2, dropout=0, dtype="float64", backend="numpy", **options)
         check_against_torch(net, tile(net, 2, (1, 2)), train)
@@ -79,8 +80,8 @@ def test_all_options_agree_with_torch(up: str, norm: str, task: str, padding: in
     "options",
     [
         {"up": "bilinear", "norm": "batch"},
-        {"up": "nearest", "padding": 1, "task": "detect"},
-        {"task": "classify", "norm": "batch"},
+        {"up": "nearest", "padding": 1, "num_classes": 1, "task": "depth", "output": "map"},
+        {"output": "vector", "norm": "batch"},
         {"norm": "instance"},
     ],
     ids=str,
@@ -94,13 +95,13 @@ def test_options_on_the_device(options: dict[str, object], xp: object) -> None:
 @settings(max_examples=15)
 @given(
     in_channels=st.integers(1, 3),
-    num_classes=st.integers(2, 4),
+    num_classes=st.integers(1, 4),
     base_channels=st.integers(1, 17),
     depth=st.integers(1, 3),
     padding=st.integers(0, 1),
     up=st.sampled_from(UPS),
     norm=st.sampled_from(["none", "instance"]),
-    task=st.sampled_from(TASKS),
+    output=st.sampled_from(OUTPUTS),
     extra=st.tuples(st.integers(0, 2), st.integers(0, 2)),
     batch=st.integers(1, 2),
 )
@@ -112,13 +113,13 @@ def test_every_architecture_agrees_with_torch(
     padding: int,
     up: str,
     norm: str,
-    task: str,
+    output: str,
     extra: tuple[int, int],
     batch: int,
 ) -> None:
     net = UNet(
         in_channels,
-        3 if task == "detect" else num_classes,
+        num_classes,
         base_channels,
         depth,
         padding,
@@ -127,7 +128,8 @@ def test_every_architecture_agrees_with_torch(
         backend="numpy",
         up=up,
         norm=norm,
-        task=task,
+        task="regression",
+        output=output,
     )
     check_against_torch(net, tile(net, batch, extra))
 
@@ -171,7 +173,7 @@ def test_finite_differences(options: dict[str, object]) -> None:
 
 
 def test_finite_differences_of_a_classifier() -> None:
-    options = {"task": "classify", "norm": "batch", "padding": 1, "dropout": 0}
+    options = {"output": "vector", "norm": "batch", "padding": 1, "dropout": 0}
     net = UNet(2, 3, 2, 2, dtype="float64", backend="numpy", **options)
     x = np.random.default_rng(0).normal(size=(3, 2, 11, 14))
     grad = np.random.default_rng(1).normal(size=(3, 3))
@@ -298,9 +300,9 @@ def test_an_interrupted_backward_leaves_nothing_to_go_on_with(
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("task", TASKS)
-def test_gradient_is_that_of_the_image_as_it_was(dtype: str, task: str) -> None:
-    net = UNet(base_channels=2, depth=1, dropout=0, dtype=dtype, backend="numpy", task=task)
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_gradient_is_that_of_the_image_as_it_was(dtype: str, output: str) -> None:
+    net = UNet(base_channels=2, depth=1, dropout=0, dtype=dtype, backend="numpy", output=output)
     x = tile(net, extra=(1, 1))
     logits = net.forward(x, train=True)
     net.backward(np.ones_like(logits))
@@ -406,10 +408,19 @@ def test_complex_images_are_refused() -> None:
         ({"padding": "1"}, "padding: got '1', expected 0 (the paper) or 1"),
         ({"up": "deconv"}, "up: got 'deconv', expected one of upconv, nearest, bilinear"),
         ({"norm": True}, "norm: got True, expected one of none, batch, instance"),
-        ({"task": "count"}, "task: got 'count', expected one of segment, classify, detect"),
         (
-            {"task": "detect", "num_classes": 4},
-            "num_classes: got 4, expected 3 for task detect: heat map, height and width",
+            {"task": "count"},
+            "output: got '', expected map or vector; for task count as in "
+            "unet_np.tasks.TASKS['count'].options",
+        ),
+        (
+            {"output": "maps"},
+            "output: got 'maps', expected map or vector; for task segment as in "
+            "unet_np.tasks.TASKS['segment'].options",
+        ),
+        (
+            {"task": "count", "output": "vector", "num_classes": 0},
+            "num_classes: got 0, expected an integer >= 1",
         ),
         ({"backend": "jax"}, "backend: got 'jax', expected one of numpy, cupy, auto"),
     ],
@@ -451,10 +462,11 @@ def test_save_and_load(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("norm", ["none", "batch", "instance"])
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("output", OUTPUTS)
 @pytest.mark.parametrize("up", UPS)
-def test_save_and_load_keep_all_options(tmp_path: Path, up: str, task: str, norm: str) -> None:
-    net = UNet(1, 3, 2, 1, up=up, norm=norm, task=task, backend="numpy")
+def test_save_and_load_keep_all_options(tmp_path: Path, up: str, output: str, norm: str) -> None:
+    options = {"up": up, "norm": norm, "task": "mine", "output": output}
+    net = UNet(1, 3, 2, 1, backend="numpy", **options)
     x = tile(net, 2, (1, 1))
     net.forward(x, train=True)  # moves the running statistics
     net.save(tmp_path / "net.safetensors")
@@ -463,6 +475,21 @@ def test_save_and_load_keep_all_options(tmp_path: Path, up: str, task: str, norm
     assert list(again.state) == list(net.state)
     assert list(again.buffers) == list(net.buffers)
     assert np.array_equal(again.forward(x), net.forward(x))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_files_from_before_the_output_had_a_name(tmp_path: Path, task: str) -> None:
+    from safetensors.numpy import save_file
+
+    net = UNet(base_channels=2, depth=1, backend="numpy", **TASKS[task].options)
+    described = net.architecture.to_dict()
+    del described["output"]
+    text = json.dumps({"architecture": described, "dropout": 0.5})
+    arrays = {name: np.ascontiguousarray(array) for name, array in net.params.items()}
+    save_file(arrays, tmp_path / "old.safetensors", {"unet_np": text})
+    again = UNet.load(tmp_path / "old.safetensors", backend="numpy")
+    assert again.architecture == net.architecture
+    assert np.array_equal(again.forward(tile(net)), net.forward(tile(net)))
 
 
 def test_files_from_before_the_options_are_the_paper_s_network(tmp_path: Path) -> None:
@@ -578,7 +605,7 @@ def test_a_classifier_takes_every_size_that_leaves_a_pixel(
     depth: int, padding: int, more: int, across: int
 ) -> None:
     net = UNet(
-        base_channels=1, depth=depth, padding=padding, task="classify", backend="numpy", dropout=0
+        base_channels=1, depth=depth, padding=padding, output="vector", backend="numpy", dropout=0
     )
     size = net.architecture.min_input_size
     x = np.random.default_rng(0).normal(size=(2, 1, size + more, size + across))
@@ -589,7 +616,7 @@ def test_a_classifier_takes_every_size_that_leaves_a_pixel(
 
 
 def test_a_detector_has_three_channels() -> None:
-    net = UNet(base_channels=1, depth=1, task="detect", backend="numpy")
+    net = UNet(base_channels=1, depth=1, backend="numpy", **TASKS["detect"].options)
     assert net.architecture.num_classes == 3
     assert net.forward(tile(net)).shape[1] == 3
 

@@ -17,6 +17,7 @@ import numpy as np
 from unet_np import backend
 from unet_np.backend import Array
 from unet_np.errors import InputError
+from unet_np.windows import mirrored
 
 _STRIP = 1 << 14  # pixels worked on at a time: their temporaries stay in a core's cache
 _PAD = 16  # a spline coefficient's influence falls by 0.27 a pixel: 1e-9 after 16
@@ -157,22 +158,11 @@ def _locate(
     """For each pixel its first tap, counted from the first line, and the weights of its taps."""
     axis = axis.astype(xp.float64, copy=False)
     if lines.low < 0 or lines.high > lines.size - 1:
-        axis = _mirrored(xp, axis, lines.size, max(-lines.low, lines.high))
+        axis = mirrored(axis, lines.size, reach=max(-lines.low, lines.high))
     whole = xp.floor(axis + 0.5) if order == 0 else xp.floor(axis)
     weights = _weights((axis - whole).astype(kind), order)
     # Tap 0 of a cubic is the pixel before; of the others, the pixel itself.
     return whole.astype(xp.intp) - (lines.first + (order == 3)), weights
-
-
-def _mirrored(xp: ModuleType, places: Array, size: int, largest: float) -> Array:
-    """Places past the border, up to `largest` in size, reflected into the image."""
-    last = size - 1
-    if last == 0:
-        return xp.zeros_like(places)
-    places = xp.abs(places)
-    if largest > 2 * last:
-        places %= 2 * last
-    return last - xp.abs(last - places)
 
 
 def _result_type(image: Array, order: int) -> np.dtype:
@@ -184,8 +174,7 @@ def _result_type(image: Array, order: int) -> np.dtype:
 def _block(xp: ModuleType, plane: Array, lines: list[_Lines], order: int, kind: np.dtype) -> Array:
     """The needed part of the image, with its mirrored surroundings, as spline coefficients."""
     rows, columns = (
-        xp.asarray(_mirrored(np, np.arange(one.first, one.stop), one.size, math.inf))
-        for one in lines
+        xp.asarray(mirrored(np.arange(one.first, one.stop), one.size)) for one in lines
     )
     block = xp.take(xp.take(plane, rows, axis=0), columns, axis=1).astype(kind, copy=False)
     if order == 3:
@@ -254,6 +243,6 @@ def _basis(at: np.ndarray, points: int) -> np.ndarray:
     whole = np.floor(at).astype(int)
     basis = np.zeros((len(at), points))
     for tap, weight in enumerate(_weights(at - whole, 3)):
-        column = _mirrored(np, whole + tap - 1, points, math.inf)
+        column = mirrored(whole + tap - 1, points)
         np.add.at(basis, (np.arange(len(at)), column), weight)
     return basis

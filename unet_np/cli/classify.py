@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     from unet_np.files import atomic_write
     from unet_np.files.tables import csv_text
     from unet_np.tasks.classification import classify
-    from unet_np.tasks.segmentation import check_task
+    from unet_np.tasks.task import check_task
 
     net = load_network(args.weights, args.backend)
     check_task(net, "classify")
@@ -120,10 +120,12 @@ def patch_size(net: Any, folder: Path) -> int:
     Examples
     --------
     >>> from unet_np import UNet
-    >>> patch_size(UNet(base_channels=2, depth=1, task="classify"), Path("nowhere"))
+    >>> from unet_np.tasks import Classify
+    >>> patch_size(UNet(base_channels=2, depth=1, **Classify.options), Path("nowhere"))
     65
     """
-    from unet_np.training.config import PATCH, TrainConfig
+    from unet_np.tasks.classification import PATCH
+    from unet_np.training.config import TrainConfig
 
     file = folder / "config.toml"
     if file.is_file():
@@ -137,7 +139,8 @@ def class_names(net: Any, folder: Path) -> list[str]:
     Examples
     --------
     >>> from unet_np import UNet
-    >>> class_names(UNet(base_channels=2, depth=1, task="classify"), Path("nowhere"))
+    >>> from unet_np.tasks import Classify
+    >>> class_names(UNet(base_channels=2, depth=1, **Classify.options), Path("nowhere"))
     ['0', '1']
     """
     count, file = net.architecture.num_classes, folder / "classes.txt"

@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     memory = bytes_of(args.memory)
     choose_threads(args.threads)
 
-    from unet_np.tasks.segmentation import check_task
+    from unet_np.tasks.task import check_task
     from unet_np.tiling import make_tiling
 
     net = load_network(args.weights, args.backend)

@@ -81,7 +81,7 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run it; returns the exit code."""
     from unet_np import experiments
-    from unet_np.training.loop import TrainingInterrupted
+    from unet_np.training.interrupt import TrainingInterrupted
 
     _check(args)
     choose_threads(args.threads)
@@ -111,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
 def _run_nuclei(args: argparse.Namespace) -> int:
     from unet_np.experiments.nuclei import plan as nuclei_plan
     from unet_np.experiments.nuclei import study as nuclei
-    from unet_np.training.loop import TrainingInterrupted
+    from unet_np.training.interrupt import TrainingInterrupted
 
     keys = ("steps", "base_channels", "input_size", "seed")
     plan = nuclei_plan.plan(args.quick, **{key: getattr(args, key) for key in keys})
@@ -128,7 +128,7 @@ def _run_nuclei(args: argparse.Namespace) -> int:
 def _run_task(args: argparse.Namespace) -> int:
     import importlib
 
-    from unet_np.training.loop import TrainingInterrupted
+    from unet_np.training.interrupt import TrainingInterrupted
 
     module = importlib.import_module(f"unet_np.experiments.{TASKS[args.name]}")
     keys = ("steps", "base_channels", "input_size", "seed", "learning_rate")

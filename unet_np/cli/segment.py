@@ -114,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
     args.limits, args.min_area = cell_limits(args)
     choose_threads(args.threads)
 
-    from unet_np.tasks.segmentation import check_task
+    from unet_np.tasks.task import check_task
     from unet_np.tiling import make_tiling
 
     net = load_network(args.weights, args.backend)

@@ -10,7 +10,7 @@ from typing import Any
 
 from unet_np.cli._common import example, load_network
 from unet_np.errors import InputError
-from unet_np.network.architecture import NORMS, TASKS, UPS, Architecture
+from unet_np.network.architecture import NORMS, UPS, Architecture
 from unet_np.network.layer import Layer
 from unet_np.network.tables import summary
 
@@ -53,7 +53,7 @@ def add_parser(subparsers: Any) -> None:
         )
     add("--up", choices=UPS, help="way up: the paper's upconv (default), or one and a conv 3x3")
     add("--norm", choices=tuple(NORMS), help="before each ReLU: none (default), batch or instance")
-    add("--task", choices=TASKS, help="segment (default), classify or detect")
+    add("--task", metavar="TEXT", help="what it is for (default segment; see unet-np train)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -73,16 +73,32 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _architecture(args: argparse.Namespace) -> Architecture:
-    names = tuple(Architecture().to_dict())
+    names = [name for name in Architecture().to_dict() if name != "output"]
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if args.weights is None:
-        return Architecture(**given)
+        return Architecture(**given | _options(args))
     if given:
         raise InputError(
             f"--weights: got --{next(iter(given)).replace('_', '-')} as well, expected one or the "
             "other"
         )
     return load_network(args.weights, "numpy").architecture
+
+
+def _options(args: argparse.Namespace) -> dict[str, Any]:
+    """What the task asks of the network."""
+    if args.task is None:
+        return {}
+    # Imported late: the paper's network need not wait for the tasks.
+    from unet_np.tasks import find_task
+
+    options = dict(find_task(args.task).options)
+    expected = options.get("num_classes", args.num_classes)
+    if args.num_classes not in (None, expected):
+        raise InputError(
+            f"--num-classes: got {args.num_classes}, expected {expected} for task {args.task}"
+        )
+    return options
 
 
 def specification(architecture: Architecture) -> str:

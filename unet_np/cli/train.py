@@ -69,7 +69,9 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train; returns the exit code."""
     # Imported late: --help need not wait for the network.
-    from unet_np.training.loop import TrainingInterrupted, load_data, train
+    from unet_np.training.interrupt import TrainingInterrupted
+    from unet_np.training.loop import train
+    from unet_np.training.samples import load_data
 
     if args.resume and args.overwrite:
         raise InputError("overwrite: got --overwrite with --resume, expected one of the two")

@@ -186,7 +186,6 @@ _COMMON: dict[str, Any] = {
     "schedule": "poly",
     "validate_every": 100,
     "checkpoint_every": 50,
-    "tensorboard": False,
     # As eq. 2 is printed: the rows of the paper's network were made with it.
     "weight_term": "everywhere",
 }

@@ -16,8 +16,8 @@ from unet_np.backend import Array
 from unet_np.data import Dataset
 from unet_np.network.unet import UNet
 from unet_np.training import samples
-from unet_np.training.checkpoint import RunFolder, save_checkpoint
 from unet_np.training.config import TrainConfig
+from unet_np.training.run import Run
 
 
 def scale_to_unit_variance(net: UNet, image: Array) -> list[float]:
@@ -71,26 +71,6 @@ def begin(config: TrainConfig, dataset: Dataset, overwrite: bool = False) -> Non
     """
     xp = backend.get(config.backend)
     prepared = samples.prepare(config, dataset, xp)
-    table = config.with_channels(1, prepared.num_classes)
-    name = "cupy" if backend.is_device(xp) else "numpy"
-    net = UNet(
-        **table.to_dict(),
-        dropout=config.dropout,
-        dtype=config.dtype,
-        seed=config.seed,
-        backend=name,
-    )
-    scale_to_unit_variance(net, prepared.tile(0).image)
-    folder = RunFolder(config.out)
-    folder.begin(table.parameters * net.dtype.itemsize, resume=False, overwrite=overwrite)
-    state = {
-        "step": 0,
-        "metrics_bytes": 0,
-        "config": config.to_dict(),
-        "weighting": config.weighting,
-        "data": prepared.checksum,
-        "backend": xp.__name__,
-        "threads": backend.thread_count(),
-    }
-    velocity = {key: xp.zeros_like(value) for key, value in net.params.items()}
-    save_checkpoint(folder.checkpoint, net.state, velocity, state)
+    run = Run.begin(config, prepared, xp, resume=False, overwrite=overwrite)
+    scale_to_unit_variance(run.net, prepared.tile(0).image)
+    run.save()

@@ -44,8 +44,8 @@ def to_onnx(net: UNet) -> Any:
     -------
     onnx.ModelProto
         Input ``image``, float32 (batch, in_channels, height, width); output ``logits``, (batch,
-        num_classes, height - margin, width - margin), or (batch, num_classes) for task
-        ``classify``. Weights have the names of ``net.params``. The metadata hold the architecture
+        num_classes, height - margin, width - margin), or (batch, num_classes) where the output
+        is a vector. Weights have the names of ``net.params``. The metadata hold the architecture
         as JSON, the normalisation of the input and the sizes that work.
 
     Raises

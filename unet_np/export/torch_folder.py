@@ -11,7 +11,7 @@ import numpy as np
 
 from unet_np import backend
 from unet_np.errors import require
-from unet_np.export.torch_model import torch_name
+from unet_np.export.torch_model import torch_name, torch_options
 from unet_np.files import atomic_write
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def _state(net: UNet) -> dict[str, np.ndarray]:
 
 def _usage(net: UNet, weights: str) -> str:
     table = net.architecture
-    arguments = ", ".join(f"{name}={value!r}" for name, value in table.to_dict().items())
+    arguments = ", ".join(f"{name}={value!r}" for name, value in torch_options(table).items())
     output = "logits = net(image)"
     if table.margin:
         output += f", {table.margin // 2} pixels smaller on each side than the image,"

@@ -10,6 +10,7 @@ from unet_np import backend
 from unet_np.errors import MissingExtraError
 
 if TYPE_CHECKING:
+    from unet_np.network.architecture import Architecture
     from unet_np.network.unet import UNet
 
 
@@ -40,7 +41,7 @@ def to_torch(net: UNet) -> Any:
     from unet_np.export import torch_unet
 
     with torch.device("meta"):
-        module = torch_unet.UNet(**net.architecture.to_dict(), dropout=net.dropout)
+        module = torch_unet.UNet(**torch_options(net.architecture), dropout=net.dropout)
     state = {
         torch_name(name): torch.from_numpy(np.array(backend.to_numpy(array), order="C"))
         for name, array in net.state.items()
@@ -52,6 +53,13 @@ def to_torch(net: UNet) -> Any:
             state[counter] = torch.zeros((), dtype=torch.int64)
     module.load_state_dict(state, assign=True)
     return module.eval()
+
+
+def torch_options(architecture: Architecture) -> dict[str, Any]:
+    """The arguments with which `unet_np.export.torch_unet.UNet` is the same network."""
+    options = architecture.to_dict()
+    del options["task"]  # a name, of which no layer depends
+    return options
 
 
 def torch_name(name: str) -> str:

@@ -85,16 +85,16 @@ class UNet(nn.Module):
         dropout: float = 0.5,
         up: str = "upconv",
         norm: str = "none",
-        task: str = "segment",
+        output: str = "map",
     ):
         super().__init__()
-        self.depth, self.task = depth, task
+        self.depth, self.vector = depth, output == "vector"
         for level in range(1, depth + 2):
             channels = base_channels * 2 ** (level - 1)
             into = in_channels if level == 1 else channels // 2
             self.add_module(f"contract{level}", BaseConvBlock(into, channels, padding, norm))
         self.dropout = nn.Dropout(dropout)
-        if task == "classify":
+        if self.vector:
             self.output: nn.Module = nn.Linear(base_channels * 2**depth, num_classes)
             return
         for level in range(depth, 0, -1):
@@ -105,7 +105,7 @@ class UNet(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, in_channels, H, W) to logits (B, num_classes, H - 184, W - 184), as in the paper.
 
-        For task "classify" the logits are (B, num_classes).
+        With output "vector" the logits are (B, num_classes).
         """
         skips = []
         for level in range(1, self.depth + 2):
@@ -115,7 +115,7 @@ class UNet(nn.Module):
             if level >= self.depth:
                 x = self.dropout(x)
             skips.append(x)
-        if self.task == "classify":
+        if self.vector:
             return self.output(x.mean((2, 3)))
         skips.pop()
         for level in range(self.depth, 0, -1):

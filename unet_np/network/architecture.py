@@ -17,8 +17,7 @@ from unet_np.network.layer import Layer, Shape
 UPS = ("upconv", "nearest", "bilinear")
 NORMS = {"none": ("", ""), "batch": ("bn", "batch_norm"), "instance": ("in", "instance_norm")}
 """What each normalisation's layers are called, and their kind."""
-TASKS = ("segment", "classify", "detect")
-DETECT_CHANNELS = 3  # heat map, height, width
+OUTPUTS = ("map", "vector")
 
 
 @dataclass(frozen=True)
@@ -44,11 +43,14 @@ class Architecture:
         What stands between each 3x3 convolution and its ReLU: nothing, as in the paper, a batch
         normalisation (Ioffe and Szegedy 2015), or an instance normalisation (Ulyanov, Vedaldi and
         Lempitsky 2016). With either the convolution has no bias, which the mean would take away.
-    task : {"segment", "classify", "detect"}
-        ``segment`` is the paper's: a class for each pixel. ``classify`` gives logits
+    task : str
+        What the network is for, a name that stands in its files so that it is not asked for
+        something else: ``segment`` is the paper's, a class for each pixel. The layers do not depend
+        on it; `unet_np.tasks.TASKS` has the others, each with its ``options``.
+    output : {"map", "vector"}
+        ``map`` is the paper's: `num_classes` channels for each pixel. ``vector`` gives
         (B, num_classes) for whole images: the contracting path, the mean over all pixels and a
-        linear layer. ``detect`` is the whole network with 3 output channels: heat map, height
-        and width.
+        linear layer. To be given for every task but the paper's.
 
     Raises
     ------
@@ -70,26 +72,28 @@ class Architecture:
     up: str = "upconv"
     norm: str = "none"
     task: str = "segment"
+    output: str = ""
 
     def __post_init__(self) -> None:
-        minima = {"in_channels": 1, "num_classes": 2, "base_channels": 1, "depth": 1}
+        if self.task == "segment" and not self.output:
+            object.__setattr__(self, "output", "map")
+        # One class is certain before anyone looks; one number is not.
+        classes = 2 if self.task == "segment" else 1
+        minima = {"in_channels": 1, "num_classes": classes, "base_channels": 1, "depth": 1}
         for name, minimum in minima.items():
             object.__setattr__(self, name, integer(name, getattr(self, name), minimum))
         if isinstance(self.padding, bool | float) or self.padding not in (0, 1):
             raise InputError(f"padding: got {self.padding!r}, expected 0 (the paper) or 1")
         object.__setattr__(self, "padding", int(self.padding))
-        for name, allowed in (("up", UPS), ("norm", NORMS), ("task", TASKS)):
+        for name, allowed in (("up", UPS), ("norm", NORMS)):
             if getattr(self, name) not in allowed:
                 got = getattr(self, name)
                 raise InputError(f"{name}: got {got!r}, expected one of {', '.join(allowed)}")
-        if self.task == "detect":
-            # 2 is what stands there if nobody said anything.
-            if self.num_classes not in (2, DETECT_CHANNELS):
-                raise InputError(
-                    f"num_classes: got {self.num_classes}, expected {DETECT_CHANNELS} for task "
-                    "detect: heat map, height and width"
-                )
-            object.__setattr__(self, "num_classes", DETECT_CHANNELS)
+        if self.output not in OUTPUTS:
+            raise InputError(
+                f"output: got {self.output!r}, expected map or vector; for task {self.task} as in "
+                f"unet_np.tasks.TASKS[{self.task!r}].options"
+            )
 
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
@@ -111,7 +115,7 @@ class Architecture:
             # The released network drops out after the last ReLU of the two lowest levels.
             if level >= self.depth:
                 yield Layer(f"{block}.dropout", block, "dropout", out, out)
-        if self.task == "classify":
+        if self.output == "vector":
             yield Layer("global_pool", "output", "global_pool", out, out)
             yield Layer("output", "output", "linear", out, self.num_classes)
             return
@@ -154,11 +158,11 @@ class Architecture:
     @property
     def has_map(self) -> bool:
         """Whether the output is a map, as large as the input but for the margin."""
-        return self.task != "classify"
+        return self.output == "map"
 
     @property
     def size_step(self) -> int:
-        """Valid input sizes are this far apart: 16 for four poolings, 1 for task classify.
+        """Valid input sizes are this far apart: 16 for four poolings, 1 without a map.
 
         Without an expanding path there is nothing that an odd size would not fit: a pooling
         leaves a last odd row out.
@@ -206,7 +210,7 @@ class Architecture:
     def output_size(self, size: int) -> int:
         """Output size of a valid input size: 16k + 60 gives 16k - 124 in the paper.
 
-        For task ``classify`` it is 1: one answer for an image.
+        Where the output is a vector it is 1: one answer for an image.
 
         Raises
         ------
@@ -325,7 +329,7 @@ nearest valid sizes are 508 and 524
         Raises
         ------
         InputError
-            For task ``classify``, where every output depends on the whole image.
+            Where the output is a vector: all of it depends on the whole image.
 
         Examples
         --------
@@ -334,7 +338,7 @@ nearest valid sizes are 508 and 524
         (0, 187, 188)
         """
         if not self.has_map:
-            raise InputError("task: got classify, expected a network whose output is a map")
+            raise InputError("output: got vector, expected a network whose output is a map")
         first = last = pixel
         for layer in reversed(self.layers):
             first, last = layer.needed(first, last)

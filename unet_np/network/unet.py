@@ -73,9 +73,10 @@ class UNet:
         The paper's up-convolution, or up-sampling by 2 and a 3x3 convolution.
     norm : {"none", "batch", "instance"}
         The normalisation between each 3x3 convolution and its ReLU; the paper has none.
-    task : {"segment", "classify", "detect"}
-        What the output is: logits of each pixel, logits (B, num_classes) of each image, or
-        the 3 channels heat map, height and width. See `Architecture`.
+    task : str
+        What the network is for; see `Architecture`.
+    output : {"map", "vector"}
+        Logits of each pixel, or (B, num_classes) of each image; by default the paper's map.
 
     Attributes
     ----------
@@ -123,9 +124,10 @@ class UNet:
         up: str = "upconv",
         norm: str = "none",
         task: str = "segment",
+        output: str = "",
     ) -> None:
         self.architecture = Architecture(
-            in_channels, num_classes, base_channels, depth, padding, up, norm, task
+            in_channels, num_classes, base_channels, depth, padding, up, norm, task, output
         )
         if not isinstance(dropout, int | float | np.floating) or not 0 <= dropout < 1:
             raise InputError(f"dropout: got {dropout!r}, expected 0 <= dropout < 1")
@@ -173,7 +175,7 @@ class UNet:
         Returns
         -------
         array (B, num_classes, H - margin, W - margin)
-            Logits, of the network's dtype; (B, num_classes) for task ``classify``.
+            Logits, of the network's dtype; (B, num_classes) where the output is a vector.
 
         Raises
         ------
@@ -547,6 +549,7 @@ class UNet:
             described = json.loads(metadata["unet_np"])
             # Files from before a setting was there have the paper's value of it.
             options = with_norm(described["architecture"])
+            options.setdefault("output", "vector" if options.get("task") == "classify" else "map")
             net = cls(
                 **options, dropout=described["dropout"], dtype=dtype, seed=seed, backend=backend
             )

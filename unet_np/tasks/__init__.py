@@ -1,27 +1,34 @@
 """What a network is for: segmentation as in the paper; classification and detection beside it."""
 
-from unet_np.tasks.task import (
-    DETECT_CHANNELS,
-    PRIOR,
-    Arrays,
-    Classify,
-    Detect,
-    Task,
-    all_object_ids,
-    crop_window,
-    middles,
-    mirrored,
-)
+from unet_np.errors import InputError
+from unet_np.tasks.classification import Classify
+from unet_np.tasks.detection import Detect
+from unet_np.tasks.segmentation import Segment
+from unet_np.tasks.task import Task
 
-__all__ = [
-    "DETECT_CHANNELS",
-    "PRIOR",
-    "Arrays",
-    "Classify",
-    "Detect",
-    "Task",
-    "all_object_ids",
-    "crop_window",
-    "middles",
-    "mirrored",
-]
+TASKS: dict[str, type[Task]] = {
+    "segment": Segment,
+    "classify": Classify,
+    "detect": Detect,
+}
+"""The tasks, by the name that settings, weights and the command line have for them."""
+
+__all__ = ["TASKS", "Classify", "Detect", "Segment", "Task", "find_task"]
+
+
+def find_task(name: str) -> type[Task]:
+    """The task of a name.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+
+    Examples
+    --------
+    >>> find_task("detect").options["num_classes"]
+    3
+    """
+    if name not in TASKS:
+        raise InputError(f"task: got {name!r}, expected one of {', '.join(TASKS)}")
+    return TASKS[name]

@@ -1,4 +1,4 @@
-"""Classes of images and of pixels, from a network that ends in one answer for its input.
+"""One class for an image, or for the pixel in the middle of a patch: learned, and predicted.
 
 The networks before the U-Net segmented so: "the class label of each pixel by providing a local
 region (patch) around that pixel as input" (section 1, on Ciresan et al. 2012). One answer costs one
@@ -7,19 +7,142 @@ pass; an image of 512 x 512 pixels needs 262,144 of them.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from unet_np import backend
+from unet_np.augmentation.augment import Augmentation
+from unet_np.backend import Array, array_module
+from unet_np.data import Dataset
+from unet_np.data.own.classes import class_names
 from unet_np.errors import InputError
-from unet_np.ops import softmax
-from unet_np.tasks import crop_window, middles
-from unet_np.tasks.segmentation import check_task, prepare
+from unet_np.ops import softmax, weighted_cross_entropy
+from unet_np.tasks.task import Arrays, Task, check_task, known_pixels, prepare
+from unet_np.windows import crop_window, middles
+
+PATCH = 65
+"""Side of a patch by default: that of Ciresan et al. 2012, where the paper takes its start."""
 
 BATCH = 32
 """Patches that go through the network at once."""
+
+
+@dataclass(frozen=True)
+class Classify(Task):
+    """A class for an image, or for the pixel in the middle of a patch.
+
+    Attributes
+    ----------
+    class_weights : tuple of float
+        Of the cross entropy, one for each class.
+    whole : bool
+        Whether an image has one class throughout. Then a patch is any part of it; else its
+        class is that of its middle pixel, the sliding window that section 1 of the paper tells
+        of.
+    """
+
+    class_weights: tuple[float, ...]
+    whole: bool
+
+    options: ClassVar = {"task": "classify", "output": "vector"}
+    columns: ClassVar = ("validation_loss", "validation_error")
+    needs_masks: ClassVar = False
+
+    @classmethod
+    def of(cls, dataset: Dataset, settings: Any) -> Classify:
+        """For a data set; with ``weight_map``, classes weigh alike however rare they are.
+
+        Raises
+        ------
+        InputError
+            If all is of one class.
+
+        Examples
+        --------
+        >>> from unet_np import TrainConfig
+        >>> labels = np.array([[[0, 0, 0, 1]]], np.uint8)
+        >>> Classify.of(Dataset("mine", np.zeros((1, 1, 4)), labels), TrainConfig()).class_weights
+        (0.6666666666666666, 2.0)
+        """
+        assert dataset.labels is not None
+        known = known_pixels(dataset) > 0
+        found = [one[where] for one, where in zip(dataset.labels, known, strict=True)]
+        counts = np.bincount(np.concatenate(found), minlength=2)
+        weights = counts.sum() / (len(counts) * np.maximum(counts, 1))
+        whole = all(one.size == 0 or one.min() == one.max() for one in found)
+        if (counts > 0).sum() < 2:
+            raise InputError(
+                f"labels: got class {int(counts.argmax())} only, expected at least 2 classes to "
+                "tell apart"
+            )
+        return cls(tuple(float(w) if settings.weight_map else 1.0 for w in weights), whole)
+
+    @staticmethod
+    def default_size(padding: int) -> int:
+        """`PATCH`."""
+        return PATCH
+
+    def truth(self, dataset: Dataset, training: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Classes of the pixels; a tile is given the weight of its class."""
+        assert dataset.labels is not None
+        return dataset.labels, known_pixels(dataset)
+
+    def class_names(self, dataset: Dataset) -> tuple[str, ...]:
+        """Names of the folders, where each image has one class."""
+        return class_names(dataset) if self.whole else ()
+
+    def tile(
+        self, arrays: Arrays, augmentation: Augmentation, sizes: tuple[int, int], rng: Any
+    ) -> Arrays:
+        """A patch, its class and the weight of that class; 0 where it is not known."""
+        size = sizes[0]
+        window = size if self.whole else 2 - size % 2
+        image, labels, known = augmentation.tile(*arrays, size, window, rng)
+        assert labels is not None
+        assert known is not None
+        middle = window // 2
+        label, certain = labels[middle, middle], known[middle, middle]
+        weights = array_module(label).asarray(self.class_weights, dtype=known.dtype)
+        return image, label, certain * weights[label]
+
+    def held_out(self, arrays: Arrays, sizes: tuple[int, int]) -> list[Arrays]:
+        """Patches half a patch apart; weights 1 where the class is known, as in segmentation."""
+        image, labels, known = arrays
+        size = sizes[0]
+        rows, columns = (middles(length, size, max(size // 2, 1)) for length in labels.shape)
+        found = []
+        for row in rows:
+            for column in columns:
+                patch = crop_window(image, row - size // 2, column - size // 2, size)
+                found.append((patch, labels[row, column], known[row, column]))
+        return found
+
+    def energy(self, outputs: Array, labels: Array, weights: Array) -> tuple[Any, Array]:
+        """Weighted cross entropy of logits (B, K), the mean over the batch."""
+        loss, grad = _cross_entropy(outputs, labels, weights, "mean")
+        return loss, grad[:, :, 0, 0]
+
+    def validate(self, forward: Callable[[Array], Array], tiles: Iterable[Any]) -> dict[str, float]:
+        """Mean cross entropy and share of wrong answers."""
+        loss = wrong = total = 0.0
+        for tile in tiles:
+            logits = forward(tile.image)
+            loss += float(_cross_entropy(logits, tile.labels, tile.weights, "sum")[0])
+            mistakes = (logits.argmax(axis=1) != tile.labels) * tile.weights
+            wrong, total = wrong + float(mistakes.sum()), total + float(tile.weights.sum())
+        figures = (loss / total, wrong / total) if total else ()
+        return dict(zip(self.columns, figures, strict=False))
+
+
+def _cross_entropy(
+    logits: Array, labels: Array, weights: Array, reduction: str
+) -> tuple[Any, Array]:
+    pixel = (slice(None), None, None)
+    maps = logits[:, :, None, None]
+    return weighted_cross_entropy(maps, labels[pixel], weights[pixel], reduction, check=False)
 
 
 @dataclass(frozen=True)
@@ -80,7 +203,7 @@ def classify_points(
     Examples
     --------
     >>> from unet_np import UNet
-    >>> net = UNet(base_channels=2, depth=1, task="classify")
+    >>> net = UNet(base_channels=2, depth=1, **Classify.options)
     >>> classify_points(net, np.eye(40), np.array([[0, 0], [20, 7]]), 17).shape
     (2, 2)
     """
@@ -125,7 +248,7 @@ def classify(net: Any, image: np.ndarray, size: int, stride: int | None = None) 
     Examples
     --------
     >>> from unet_np import UNet
-    >>> net = UNet(base_channels=2, depth=1, task="classify")
+    >>> net = UNet(base_channels=2, depth=1, **Classify.options)
     >>> classify(net, np.eye(40), 17).points[:3].tolist()
     [[8, 8], [8, 25], [8, 31]]
     """

@@ -1,22 +1,199 @@
-"""From an image to its objects: heat map by overlap-tile, peaks, boxes, a table, a picture."""
+"""Objects as peaks of a heat map: what is learned; and from an image to peaks, boxes, a table."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
+import scipy.ndimage
 
 from unet_np import backend
+from unet_np.augmentation.augment import Augmentation
+from unet_np.backend import Array, array_module, asarray
+from unet_np.data import Dataset
 from unet_np.errors import InputError
 from unet_np.images import to_grey
-from unet_np.ops import sigmoid
-from unet_np.tasks.heat_map import Detections, decode
-from unet_np.tasks.segmentation import check_task, prepare
+from unet_np.metrics import score_points
+from unet_np.ops import detection_loss, sigmoid
+from unet_np.tasks.heat_map import (
+    Detections,
+    Targets,
+    decode,
+    find_objects,
+    object_ids,
+    peaks,
+    targets,
+    typical_size,
+)
+from unet_np.tasks.task import Arrays, Task, check_task, known_pixels, prepare
 from unet_np.tiling import Network, predict_tiled
+from unet_np.weighting.eq2 import DEFAULTS
+from unet_np.windows import crop_window
+
+PRIOR = 0.01
+"""Height of the heat map with which a network begins: most pixels are no centre."""
+
+SMALL = 0.1
+"""What the drawn weights of the last layer are multiplied by."""
+
+VALIDATION_THRESHOLD = 0.5
+"""Lowest peak that counts in the validation."""
 
 CSV_COLUMNS = ("slice", "row", "column", "score", "top", "left", "bottom", "right")
 ORANGE, BLUE = (230, 159, 0), (0, 114, 178)
+
+
+@dataclass(frozen=True)
+class Detect(Task):
+    """Objects as peaks of a heat map; see `unet_np.tasks.heat_map`.
+
+    Attributes
+    ----------
+    typical : tuple of float
+        Median height and width of the objects, in pixels.
+    share : float
+        Standard deviation of an object's Gaussian as a share of its size.
+    w0 : float
+        What the pixel of a centre weighs more than one far from all.
+    """
+
+    typical: tuple[float, float]
+    share: float = 0.15
+    w0: float = 10.0
+
+    # Heat map, height, width.
+    options: ClassVar = {"task": "detect", "output": "map", "num_classes": 3}
+    # Markers count here alone: others may resume runs from before there were any.
+    learns_from: ClassVar = (*Task.learns_from, "markers")
+    columns: ClassVar = ("validation_loss", "validation_f1")
+
+    @classmethod
+    def of(cls, dataset: Dataset, settings: Any) -> Detect:
+        """For a data set, with ``heat_sigma`` and ``w0``.
+
+        Raises
+        ------
+        InputError
+            If it has no object.
+        """
+        ids = all_object_ids(dataset)
+        if not ids.any():
+            raise InputError("data: got no object, expected at least one to detect")
+        return cls(typical_size(ids), settings.heat_sigma, settings.weighting[0])
+
+    @staticmethod
+    def default_weighting(variant: str) -> tuple[float, float]:
+        """The paper's: the variants are of its weight map."""
+        return DEFAULTS["paper"]
+
+    @staticmethod
+    def dataset(dataset: Dataset) -> Dataset:
+        """The data set with what is known of its objects.
+
+        Markers tell of every cell, also where no mask does, so that nothing is unknown.
+        """
+        return dataset if dataset.markers is None else replace(dataset, unknown=None)
+
+    def truth(self, dataset: Dataset, training: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers of the objects, and where they are known."""
+        return all_object_ids(dataset), known_pixels(self.dataset(dataset))
+
+    def tile(
+        self, arrays: Arrays, augmentation: Augmentation, sizes: tuple[int, int], rng: Any
+    ) -> Arrays:
+        """A tile with the three maps of its objects and the weights of heat and sizes.
+
+        Objects are found in the whole input tile, as far as it lies in the image: one that the
+        output window cuts is seen whole by the network.
+        """
+        image, ids, known = augmentation.tile(*arrays, *sizes, rng, whole=True)
+        assert ids is not None
+        assert known is not None
+        return self._mapped(image, ids, known, sizes)
+
+    def held_out(self, arrays: Arrays, sizes: tuple[int, int]) -> list[Arrays]:
+        """The middle of the slice."""
+        image, ids, known = arrays
+        top, left = ((side - sizes[0]) // 2 for side in ids.shape)
+        patch = crop_window(image, top, left, sizes[0])
+        inside = crop_window(array_module(ids).ones(ids.shape, bool), top, left, sizes[0], False)
+        ids, known = (crop_window(part, top, left, sizes[0]) * inside for part in (ids, known))
+        return [self._mapped(patch, ids, known, sizes)]
+
+    def _mapped(self, image: Array, ids: Array, known: Array, sizes: tuple[int, int]) -> Arrays:
+        xp = array_module(image)
+        maps = self.maps(backend.to_numpy(ids))
+        margin = (sizes[0] - sizes[1]) // 2
+        inner = (..., slice(margin, margin + sizes[1]), slice(margin, margin + sizes[1]))
+        labels = np.concatenate([maps.heat[None], maps.log_sizes])[inner]
+        weights = xp.stack([known[inner], asarray(maps.size_weights[inner], xp) * known[inner]])
+        return image, asarray(labels, xp), weights
+
+    def maps(self, ids: np.ndarray) -> Targets:
+        """The maps of a (H, W) array of object numbers."""
+        return targets(find_objects(ids), (ids.shape[0], ids.shape[1]), self.share, self.typical)
+
+    def energy(self, outputs: Array, labels: Array, weights: Array) -> tuple[Any, Array]:
+        """Cross entropy of the heat and smooth L1 of the logarithms of the sizes."""
+        return detection_loss(outputs, labels, weights, self.w0)
+
+    def validate(self, forward: Callable[[Array], Array], tiles: Iterable[Any]) -> dict[str, float]:
+        """Mean loss of the tiles, and F1 of the peaks within a quarter of the typical size."""
+        losses, truth, found, unknown = [], [], [], []
+        radius = max(float(np.sqrt(self.typical[0] * self.typical[1])) / 4, 1.0)
+        for tile in tiles:
+            outputs = forward(tile.image)
+            losses.append(float(self.energy(outputs, tile.labels, tile.weights)[0]))
+            truth.append(np.argwhere(backend.to_numpy(tile.labels[0, 0]) == 1))
+            found.append(peaks(sigmoid(outputs[0, 0]), VALIDATION_THRESHOLD)[0])
+            unknown.append(backend.to_numpy(tile.weights[0, 0]) == 0)
+        if not losses:
+            return {}
+        f1 = score_points(truth, found, radius, unknown).f1
+        figures = float(np.mean(losses)), f1 if np.isfinite(f1) else 0.0
+        return dict(zip(self.columns, figures, strict=True))
+
+    def begin(self, params: dict[str, Array]) -> None:
+        """The last layer begins by saying the same of every pixel: a low heat, the typical size.
+
+        Otherwise the first loss is thousands: almost no pixel is a centre, and the drawn weights
+        say yes to half of them.
+        """
+        xp = array_module(params["output.bias"])
+        params["output.weight"] *= SMALL
+        first = [np.log(PRIOR / (1 - PRIOR)), *np.log(self.typical)]
+        params["output.bias"][...] = xp.asarray(first)
+
+
+def all_object_ids(dataset: Dataset) -> np.ndarray:
+    """Object numbers of every slice; connected components where there are no instances.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        With labels, instances or markers.
+
+    Returns
+    -------
+    numpy.ndarray
+        (N, H, W) int32, as `unet_np.tasks.heat_map.object_ids`.
+
+    Examples
+    --------
+    >>> labels = np.array([[[1, 0, 1]]], np.uint8)
+    >>> all_object_ids(Dataset("mine", np.zeros((1, 1, 3)), labels))
+    array([[[1, 0, 2]]], dtype=int32)
+    """
+    instances = dataset.instances
+    if instances is None:
+        shape = len(dataset), *dataset.shape
+        labels = np.zeros(shape, bool) if dataset.labels is None else dataset.labels
+        instances = np.stack([scipy.ndimage.label(one)[0] for one in labels > 0])
+    markers = [None] * len(dataset) if dataset.markers is None else list(dataset.markers)
+    pairs = zip(instances, markers, strict=True)
+    return np.stack([object_ids(one, marker) for one, marker in pairs])
 
 
 def detection_maps(net: Network, image: np.ndarray, **options: Any) -> np.ndarray:
@@ -45,7 +222,7 @@ def detection_maps(net: Network, image: np.ndarray, **options: Any) -> np.ndarra
     Examples
     --------
     >>> from unet_np import UNet
-    >>> net = UNet(base_channels=2, depth=1, task="detect")
+    >>> net = UNet(base_channels=2, depth=1, **Detect.options)
     >>> detection_maps(net, np.eye(30)).shape
     (3, 30, 30)
     """
@@ -88,7 +265,7 @@ def detect(
     Examples
     --------
     >>> from unet_np import UNet
-    >>> net = UNet(base_channels=2, depth=1, task="detect")
+    >>> net = UNet(base_channels=2, depth=1, **Detect.options)
     >>> net.params["output.bias"][0] = -50  # nothing anywhere
     >>> len(detect(net, np.eye(30)).scores)
     0

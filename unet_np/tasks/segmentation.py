@@ -1,18 +1,95 @@
-"""From an image as it comes from the microscope to probabilities, labels and cells."""
+"""The paper's task, a class for each pixel: what is learned, and from an image to its cells."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy.ndimage
 
 from unet_np import backend
+from unet_np.backend import Array, parallel_map
+from unet_np.data import Dataset
 from unet_np.errors import InputError
-from unet_np.images import normalise, to_grey
+from unet_np.ops import weighted_cross_entropy
+from unet_np.tasks.task import Task, check_task, known_pixels, prepare
 from unet_np.tiling import Network, predict_tiled
-from unet_np.weighting.separation import grow_within
+from unet_np.weighting.eq2 import balancing_weights, weight_map
+from unet_np.weighting.separation import grow_within, separate_touching
+
+
+@dataclass(frozen=True)
+class Segment(Task):
+    """A class for each pixel, weighted by eq. 2.
+
+    Attributes
+    ----------
+    w0, sigma : float
+        Of the weight map.
+    variant : {"paper", "falk2019"}
+        Its formula; "" weighs all pixels alike.
+    term : {"background", "everywhere"}
+        Where its second term is added.
+    """
+
+    w0: float = 10.0
+    sigma: float = 5.0
+    variant: str = "paper"
+    term: str = "background"
+
+    options: ClassVar = {"task": "segment", "output": "map"}
+    columns: ClassVar = ("validation_loss", "validation_pixel_error")
+    moves_cells: ClassVar = True
+
+    @classmethod
+    def of(cls, dataset: Dataset, settings: Any) -> Segment:
+        """With the weight map of the settings."""
+        w0, sigma = settings.weighting
+        variant = settings.weight_variant if settings.weight_map else ""
+        return cls(w0, sigma, variant, settings.weight_term)
+
+    def truth(self, dataset: Dataset, training: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Classes, and weights by eq. 2."""
+        assert dataset.labels is not None
+        labels, known = dataset.labels, known_pixels(dataset)
+        cells = cells_of(dataset)
+        if dataset.instances is not None and int(labels.max()) <= 1:
+            # Where cells touch, the border that the weight map stresses has to be there first.
+            labels = (cells > 0).astype(np.uint8)
+        if not (training and self.variant):
+            return labels, known
+        pair = balancing_weights(cells[known > 0]) if self.variant == "paper" else None
+
+        def one(slice_: np.ndarray) -> np.ndarray:
+            return weight_map(slice_, self.w0, self.sigma, self.variant, pair, self.term)
+
+        return labels, np.stack(parallel_map(one, cells)) * known
+
+    def energy(self, outputs: Array, labels: Array, weights: Array) -> tuple[Any, Array]:
+        """Eq. 1, the mean over the pixels."""
+        return weighted_cross_entropy(outputs, labels, weights, "mean", check=False)
+
+    def validate(self, forward: Callable[[Array], Array], tiles: Iterable[Any]) -> dict[str, float]:
+        """Mean cross entropy and share of wrong pixels, each pixel the same weight."""
+        loss = wrong = pixels = 0.0
+        for tile in tiles:
+            logits = forward(tile.image)
+            loss += float(weighted_cross_entropy(logits, tile.labels, tile.weights)[0])
+            mistakes = (logits.argmax(axis=1) != tile.labels) * tile.weights
+            wrong, pixels = wrong + float(mistakes.sum()), pixels + float(tile.weights.sum())
+        figures = (loss / pixels, wrong / pixels) if pixels else ()
+        return dict(zip(self.columns, figures, strict=False))
+
+
+def cells_of(dataset: Dataset) -> np.ndarray:
+    """Instances for the weight map: the data set's, or connected components of the cells."""
+    assert dataset.labels is not None
+    if dataset.instances is not None:
+        return np.stack([separate_touching(one) for one in dataset.instances])
+    # 4-connected, as the challenge counts cells: components of a class cannot touch.
+    return np.stack([scipy.ndimage.label(one > 0)[0] for one in dataset.labels])
 
 
 @dataclass(frozen=True)
@@ -51,78 +128,6 @@ class Cell:
     area: int
     centroid: tuple[float, float]
     bbox: tuple[int, int, int, int]
-
-
-def prepare(image: np.ndarray, channels: int = 1) -> np.ndarray:
-    """An image as the network reads it: its channels in front, each normalised.
-
-    Parameters
-    ----------
-    image : numpy.ndarray
-        (H, W) grey or (H, W, 1 to 4 channels), any real dtype.
-    channels : int
-        What the network reads. With 1, colour becomes grey; with 3, RGB stays and alpha is
-        left out.
-
-    Returns
-    -------
-    numpy.ndarray
-        float32 (channels, H, W), zero mean and unit variance in each channel.
-
-    Raises
-    ------
-    InputError
-        If the image has not the channels that the network reads, or is a stack.
-
-    Examples
-    --------
-    >>> prepare(np.array([[10, 20], [10, 20]], np.uint8))[0].tolist()
-    [[-1.0, 1.0], [-1.0, 1.0]]
-    """
-    colour = image.ndim == 3 and image.shape[-1] <= 4
-    if image.ndim != 2 and not colour:
-        raise InputError(f"image: got shape {image.shape}, expected (H, W) or (H, W, channels)")
-    if channels == 1:
-        return normalise(to_grey(image))[None]
-    got = image.shape[-1] if colour else 1
-    if got != channels and (got, channels) != (4, 3):
-        raise InputError(
-            f"image: got {got} channel{'s' * (got > 1)}, expected {channels}, which the network "
-            "reads"
-        )
-    return normalise(np.moveaxis(image[..., :channels], -1, 0))
-
-
-def check_task(net: Network, task: str) -> None:
-    """Refuse a network that was made for another task.
-
-    Parameters
-    ----------
-    net : UNet
-        The network.
-    task : {"segment", "classify", "detect"}
-        What it is wanted for.
-
-    Raises
-    ------
-    InputError
-        If it has another one.
-
-    Examples
-    --------
-    >>> from unet_np import UNet
-    >>> check_task(UNet(base_channels=2, depth=1), "detect")
-    Traceback (most recent call last):
-    ...
-    unet_np.errors.InputError: weights: got a network that was made to segment, expected one to \
-detect (unet-np train --task detect)
-    """
-    got = getattr(net.architecture, "task", "segment")
-    if got != task:
-        raise InputError(
-            f"weights: got a network that was made to {got}, expected one to {task} "
-            f"(unet-np train --task {task})"
-        )
 
 
 def segment(net: Network, image: np.ndarray, **options: Any) -> Segmentation:

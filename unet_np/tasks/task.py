@@ -1,372 +1,210 @@
-"""What differs between segmenting, classifying and detecting: truth, tiles, energy and validation.
+"""What a network is for: the truth it learns from, what its output costs and how it is scored.
 
-The loop of `unet_np.train` is the same for all three. A `Task` says what a tile's labels and
-weights are, what the network's output costs, and how it is validated.
+The paper segments. Its network, its augmentation and its training serve as they are where the
+output means something else: `unet_np.training` is the same loop for all tasks, and a `Task` says
+what a tile's labels and weights are, what the network's output costs and how it is validated. A
+new one is a file with a subclass of `Task`, and a line in `unet_np.tasks.TASKS`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar, Self
 
 import numpy as np
-import scipy.ndimage
 
-from unet_np import backend
 from unet_np.augmentation.augment import Augmentation
-from unet_np.backend import Array, array_module, asarray
+from unet_np.backend import Array
 from unet_np.data import Dataset
 from unet_np.errors import InputError
-from unet_np.metrics import score_points
-from unet_np.ops import detection_loss, sigmoid, weighted_cross_entropy
-from unet_np.tasks.heat_map import Targets, find_objects, object_ids, peaks, targets, typical_size
+from unet_np.images import normalise, to_grey
+from unet_np.weighting.eq2 import DEFAULTS
+from unet_np.windows import crop_window
 
 Arrays = tuple[Array, Array, Array]
 """Image (H, W) or (C, H, W), labels and weights of one tile or of one slice."""
 
-DETECT_CHANNELS = 3
-"""Heat map, height, width."""
 
-PRIOR = 0.01
-"""Height of the heat map with which a detecting network begins: most pixels are no centre."""
-
-SMALL = 0.1
-"""What the drawn weights of the last layer of a detecting network are multiplied by."""
-
-VALIDATION_THRESHOLD = 0.5
-"""Lowest peak that counts in the validation of a detection."""
-
-
-class Task(Protocol):
-    """One of the three; a new one needs these."""
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """What validation adds to the rows of the metrics."""
-
-    def truth(self, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
-        """Labels (N, H, W) and, of each pixel, whether they are known, as 0 and 1."""
-
-    def tile(
-        self, arrays: Arrays, augmentation: Augmentation, sizes: tuple[int, int], rng: Any
-    ) -> Arrays:
-        """An augmented tile of a slice: image, labels, weights as the energy takes them."""
-
-    def held_out(self, arrays: Arrays, sizes: tuple[int, int]) -> list[Arrays]:
-        """Tiles of a slice for validation, not augmented."""
-
-    def energy(self, outputs: Array, labels: Array, weights: Array) -> tuple[Any, Array]:
-        """Loss of a batch and its gradient."""
-
-    def validate(self, forward: Callable[[Array], Array], tiles: Iterable[Any]) -> dict[str, float]:
-        """Figures over validation tiles, each with image, labels and weights."""
-
-    def begin(self, params: dict[str, Array]) -> None:
-        """Change the initial parameters, in place."""
-
-
-@dataclass(frozen=True)
-class Classify:
-    """A class for an image, or for the pixel in the middle of a patch.
+class Task(ABC):
+    """What a network is for; a new one needs `options`, `of`, `truth` and `energy`.
 
     Attributes
     ----------
-    class_weights : tuple of float
-        Of the cross entropy, one for each class.
-    whole : bool
-        Whether an image has one class throughout. Then a patch is any part of it; else its
-        class is that of its middle pixel, the sliding window that section 1 of the paper tells
-        of.
+    options : mapping
+        What `unet_np.UNet` takes for it: ``task``, its name; ``output``, whether that is a "map"
+        or a "vector"; and ``num_classes``, where it is not the number of classes of the data.
+    learns_from : tuple of str
+        Arrays of a data set that it looks at; a resumed run must see the same.
+    columns : tuple of str
+        Figures of `validate`; the first is the loss by which a training may stop.
+    needs_masks : bool
+        Whether own images need masks; else a folder for each class will do.
+    moves_cells : bool
+        Whether it may learn from copies of images in which cells were moved until they touch.
     """
 
-    class_weights: tuple[float, ...]
-    whole: bool
-
-    columns = ("validation_loss", "validation_error")
+    options: ClassVar[Mapping[str, Any]]
+    learns_from: ClassVar[tuple[str, ...]] = ("images", "labels", "instances", "unknown")
+    columns: ClassVar[tuple[str, ...]] = ("validation_loss",)
+    needs_masks: ClassVar[bool] = True
+    moves_cells: ClassVar[bool] = False
 
     @classmethod
-    def of(cls, dataset: Dataset, balanced: bool = True) -> Classify:
-        """For a data set; with `balanced`, classes weigh alike however rare they are.
+    @abstractmethod
+    def of(cls, dataset: Dataset, settings: Any) -> Self:
+        """For the slices to train on, with the settings of a `unet_np.TrainConfig`."""
 
-        Examples
-        --------
-        >>> labels = np.array([[[0, 0, 0, 1]]], np.uint8)
-        >>> Classify.of(Dataset("mine", np.zeros((1, 1, 4)), labels)).class_weights
-        (0.6666666666666666, 2.0)
+    @abstractmethod
+    def truth(self, dataset: Dataset, training: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Labels and weights of the slices, (N, H, W) each.
+
+        The weights say what a pixel counts for in training or, in validation, whether its label is
+        known, as 0 and 1.
         """
-        assert dataset.labels is not None
-        known = _known(dataset) > 0
-        found = [one[where] for one, where in zip(dataset.labels, known, strict=True)]
-        counts = np.bincount(np.concatenate(found), minlength=2)
-        weights = counts.sum() / (len(counts) * np.maximum(counts, 1))
-        whole = all(one.size == 0 or one.min() == one.max() for one in found)
-        if (counts > 0).sum() < 2:
-            raise InputError(
-                f"labels: got class {int(counts.argmax())} only, expected at least 2 classes to "
-                "tell apart"
-            )
-        return cls(tuple(float(w) if balanced else 1.0 for w in weights), whole)
 
-    def truth(self, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
-        """The classes of the pixels."""
-        assert dataset.labels is not None
-        return dataset.labels, _known(dataset)
-
-    def tile(
-        self, arrays: Arrays, augmentation: Augmentation, sizes: tuple[int, int], rng: Any
-    ) -> Arrays:
-        """A patch, its class and the weight of that class; 0 where it is not known."""
-        size = sizes[0]
-        window = size if self.whole else 2 - size % 2
-        image, labels, known = augmentation.tile(*arrays, size, window, rng)
-        assert labels is not None
-        assert known is not None
-        middle = window // 2
-        return self._labelled(image, labels[middle, middle], known[middle, middle])
-
-    def held_out(self, arrays: Arrays, sizes: tuple[int, int]) -> list[Arrays]:
-        """Patches half a patch apart; weights 1 where the class is known, as in segmentation."""
-        image, labels, known = arrays
-        size = sizes[0]
-        rows, columns = (middles(length, size, max(size // 2, 1)) for length in labels.shape)
-        found = []
-        for row in rows:
-            for column in columns:
-                patch = crop_window(image, row - size // 2, column - size // 2, size)
-                found.append((patch, labels[row, column], known[row, column]))
-        return found
-
-    def _labelled(self, image: Array, label: Array, known: Array) -> Arrays:
-        xp = array_module(label)
-        weights = xp.asarray(self.class_weights, dtype=known.dtype)
-        return image, label, known * weights[label]
-
+    @abstractmethod
     def energy(self, outputs: Array, labels: Array, weights: Array) -> tuple[Any, Array]:
-        """Weighted cross entropy of logits (B, K), the mean over the batch."""
-        loss, grad = _cross_entropy(outputs, labels, weights, "mean")
-        return loss, grad[:, :, 0, 0]
+        """Loss of a batch, and its gradient with regard to the network's output."""
 
-    def validate(self, forward: Callable[[Array], Array], tiles: Iterable[Any]) -> dict[str, float]:
-        """Mean cross entropy and share of wrong answers."""
-        loss = wrong = total = 0.0
-        for tile in tiles:
-            logits = forward(tile.image)
-            loss += float(_cross_entropy(logits, tile.labels, tile.weights, "sum")[0])
-            mistakes = (logits.argmax(axis=1) != tile.labels) * tile.weights
-            wrong, total = wrong + float(mistakes.sum()), total + float(tile.weights.sum())
-        return dict(zip(self.columns, (loss / total, wrong / total), strict=True)) if total else {}
+    @staticmethod
+    def default_size(padding: int) -> int:
+        """Side of the input tile to come near to: the paper's 572.
 
-    def begin(self, params: dict[str, Array]) -> None:
-        """Nothing to change."""
+        With padding 1 it is 388, so that as many pixels are learned from.
+        """
+        return 388 if padding else 572
 
-
-@dataclass(frozen=True)
-class Detect:
-    """Objects as peaks of a heat map; see `unet_np.tasks.heat_map`.
-
-    Attributes
-    ----------
-    typical : tuple of float
-        Median height and width of the objects, in pixels.
-    share : float
-        Standard deviation of an object's Gaussian as a share of its size.
-    w0 : float
-        What the pixel of a centre weighs more than one far from all.
-    """
-
-    typical: tuple[float, float]
-    share: float = 0.15
-    w0: float = 10.0
-
-    columns = ("validation_loss", "validation_f1")
+    @staticmethod
+    def default_weighting(variant: str) -> tuple[float, float]:
+        """w0 and sigma where the settings have none."""
+        return DEFAULTS[variant]
 
     @staticmethod
     def dataset(dataset: Dataset) -> Dataset:
-        """The data set with what is known of its objects.
+        """The data set with what is known of it for this task."""
+        return dataset
 
-        Markers tell of every cell, also where no mask does, so that nothing is unknown.
-        """
-        return dataset if dataset.markers is None else replace(dataset, unknown=None)
-
-    @classmethod
-    def of(cls, dataset: Dataset, share: float = 0.15, w0: float = 10.0) -> Detect:
-        """For a data set.
-
-        Raises
-        ------
-        InputError
-            If it has no object.
-        """
-        ids = all_object_ids(dataset)
-        if not ids.any():
-            raise InputError("data: got no object, expected at least one to detect")
-        return cls(typical_size(ids), share, w0)
-
-    def truth(self, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
-        """The numbers of the objects."""
-        return all_object_ids(dataset), _known(self.dataset(dataset))
+    def class_names(self, dataset: Dataset) -> tuple[str, ...]:
+        """Names of the classes, to be written beside the weights; empty where they have none."""
+        return ()
 
     def tile(
         self, arrays: Arrays, augmentation: Augmentation, sizes: tuple[int, int], rng: Any
     ) -> Arrays:
-        """A tile with the three maps of its objects and the weights of heat and sizes.
+        """An augmented tile of a slice: image, labels, weights as the energy takes them.
 
-        Objects are found in the whole input tile, as far as it lies in the image: one that the
-        output window cuts is seen whole by the network.
+        Parameters
+        ----------
+        arrays : tuple
+            Image, labels and weights of the slice.
+        augmentation : Augmentation
+            The settings.
+        sizes : tuple of int
+            Sides of the network's input and output.
+        rng : numpy.random.Generator
+            All that is random.
         """
-        image, ids, known = augmentation.tile(*arrays, *sizes, rng, whole=True)
-        assert ids is not None
-        assert known is not None
-        return self._mapped(image, ids, known, sizes)
+        image, labels, weights = augmentation.tile(*arrays, *sizes, rng)
+        return image, labels, weights
 
     def held_out(self, arrays: Arrays, sizes: tuple[int, int]) -> list[Arrays]:
-        """The middle of the slice."""
-        image, ids, known = arrays
-        top, left = ((side - sizes[0]) // 2 for side in ids.shape)
-        patch = crop_window(image, top, left, sizes[0])
-        inside = crop_window(array_module(ids).ones(ids.shape, bool), top, left, sizes[0], False)
-        ids, known = (crop_window(part, top, left, sizes[0]) * inside for part in (ids, known))
-        return [self._mapped(patch, ids, known, sizes)]
-
-    def _mapped(self, image: Array, ids: Array, known: Array, sizes: tuple[int, int]) -> Arrays:
-        xp = array_module(image)
-        maps = self.maps(backend.to_numpy(ids))
-        margin = (sizes[0] - sizes[1]) // 2
-        inner = (..., slice(margin, margin + sizes[1]), slice(margin, margin + sizes[1]))
-        labels = np.concatenate([maps.heat[None], maps.log_sizes])[inner]
-        weights = xp.stack([known[inner], asarray(maps.size_weights[inner], xp) * known[inner]])
-        return image, asarray(labels, xp), weights
-
-    def maps(self, ids: np.ndarray) -> Targets:
-        """The maps of a (H, W) array of object numbers."""
-        return targets(find_objects(ids), (ids.shape[0], ids.shape[1]), self.share, self.typical)
-
-    def energy(self, outputs: Array, labels: Array, weights: Array) -> tuple[Any, Array]:
-        """Cross entropy of the heat and smooth L1 of the logarithms of the sizes."""
-        return detection_loss(outputs, labels, weights, self.w0)
+        """Tiles of a slice for validation, not augmented: here one, its middle."""
+        image, *rest = arrays
+        outer, inner = sizes
+        top, left = ((side - inner) // 2 for side in image.shape[-2:])
+        margin = (outer - inner) // 2
+        labels, weights = (crop_window(one, top, left, inner) for one in rest)
+        return [(crop_window(image, top - margin, left - margin, outer), labels, weights)]
 
     def validate(self, forward: Callable[[Array], Array], tiles: Iterable[Any]) -> dict[str, float]:
-        """Mean loss of the tiles, and F1 of the peaks within a quarter of the typical size."""
-        losses, truth, found, unknown = [], [], [], []
-        radius = max(float(np.sqrt(self.typical[0] * self.typical[1])) / 4, 1.0)
-        for tile in tiles:
-            outputs = forward(tile.image)
-            losses.append(float(self.energy(outputs, tile.labels, tile.weights)[0]))
-            truth.append(np.argwhere(backend.to_numpy(tile.labels[0, 0]) == 1))
-            found.append(peaks(sigmoid(outputs[0, 0]), VALIDATION_THRESHOLD)[0])
-            unknown.append(backend.to_numpy(tile.weights[0, 0]) == 0)
-        if not losses:
-            return {}
-        f1 = score_points(truth, found, radius, unknown).f1
-        figures = float(np.mean(losses)), f1 if np.isfinite(f1) else 0.0
-        return dict(zip(self.columns, figures, strict=True))
+        """The `columns` over validation tiles, each with image, labels and weights; here the loss.
 
-    def begin(self, params: dict[str, Array]) -> None:
-        """The last layer begins by saying the same of every pixel: a low heat, the typical size.
-
-        Otherwise the first loss is thousands: almost no pixel is a centre, and the drawn weights
-        say yes to half of them.
+        Empty without tiles.
         """
-        xp = array_module(params["output.bias"])
-        params["output.weight"] *= SMALL
-        first = [np.log(PRIOR / (1 - PRIOR)), *np.log(self.typical)]
-        params["output.bias"][...] = xp.asarray(first)
+        losses = [
+            float(self.energy(forward(tile.image), tile.labels, tile.weights)[0]) for tile in tiles
+        ]
+        return {self.columns[0]: float(np.mean(losses))} if losses else {}
+
+    def begin(self, params: dict[str, Array]) -> None:  # noqa: B027 (most have nothing to change)
+        """Change the initial parameters, in place."""
 
 
-def all_object_ids(dataset: Dataset) -> np.ndarray:
-    """Object numbers of every slice; connected components where there are no instances.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        With labels, instances or markers.
-
-    Returns
-    -------
-    numpy.ndarray
-        (N, H, W) int32, as `unet_np.tasks.heat_map.object_ids`.
-
-    Examples
-    --------
-    >>> labels = np.array([[[1, 0, 1]]], np.uint8)
-    >>> all_object_ids(Dataset("mine", np.zeros((1, 1, 3)), labels))
-    array([[[1, 0, 2]]], dtype=int32)
-    """
-    instances = dataset.instances
-    if instances is None:
-        shape = len(dataset), *dataset.shape
-        labels = np.zeros(shape, bool) if dataset.labels is None else dataset.labels
-        instances = np.stack([scipy.ndimage.label(one)[0] for one in labels > 0])
-    markers = [None] * len(dataset) if dataset.markers is None else list(dataset.markers)
-    pairs = zip(instances, markers, strict=True)
-    return np.stack([object_ids(one, marker) for one, marker in pairs])
-
-
-def middles(length: int, size: int, stride: int) -> np.ndarray:
-    """Middles of windows of `size` along an axis, `stride` apart; all lie within it.
-
-    The first window begins at 0, and the last one ends at the end of the axis.
-
-    Examples
-    --------
-    >>> middles(10, 4, 3), middles(10, 4, 4), middles(3, 5, 2)
-    (array([2, 5, 8]), array([2, 6, 8]), array([1]))
-    """
-    if length <= size:
-        return np.array([length // 2])
-    starts = np.arange(0, length - size + 1, stride)
-    last = length - size
-    return np.unique(np.append(starts, last)) + size // 2
-
-
-def crop_window(array: Array, top: int, left: int, size: int, mirror: bool = True) -> Array:
-    """A square part of (H, W) or (C, H, W), mirrored at the border (Fig. 2) or 0 beyond it.
-
-    Examples
-    --------
-    >>> row = np.arange(1, 5)[None]
-    >>> crop_window(row, 0, -1, 3)[0], crop_window(row, 0, -1, 3, mirror=False)[0]
-    (array([2, 1, 2]), array([0, 1, 2]))
-    """
-    xp = array_module(array)
-    places = [np.arange(start, start + size) for start in (top, left)]
-    rows, columns = (
-        asarray(mirrored(int(at[0]), size, length), xp)
-        for at, length in zip(places, array.shape[-2:], strict=True)
-    )
-    part = array[..., rows[:, None], columns[None]]
-    if mirror:
-        return part
-    inside = [
-        asarray((at >= 0) & (at < length), xp)
-        for at, length in zip(places, array.shape[-2:], strict=True)
-    ]
-    return part * (inside[0][:, None] & inside[1][None])
-
-
-def mirrored(start: int, size: int, length: int) -> np.ndarray:
-    """Indices start, start + 1, ... into an axis that is reflected at both ends, edge not repeated.
-
-    Examples
-    --------
-    >>> mirrored(-2, 7, 3)
-    array([2, 1, 0, 1, 2, 1, 0])
-    """
-    period = max(2 * (length - 1), 1)
-    place = np.abs(np.arange(start, start + size)) % period
-    return np.minimum(place, period - place) if length > 1 else place
-
-
-def _known(dataset: Dataset) -> np.ndarray:
+def known_pixels(dataset: Dataset) -> np.ndarray:
+    """(N, H, W), float32: 1 where the labels of a data set are known, else 0."""
     if dataset.unknown is None:
         return np.ones((len(dataset), *dataset.shape), np.float32)
     return (~dataset.unknown).astype(np.float32)
 
 
-def _cross_entropy(
-    logits: Array, labels: Array, weights: Array, reduction: str
-) -> tuple[Any, Array]:
-    pixel = (slice(None), None, None)
-    maps = logits[:, :, None, None]
-    return weighted_cross_entropy(maps, labels[pixel], weights[pixel], reduction, check=False)
+def prepare(image: np.ndarray, channels: int = 1) -> np.ndarray:
+    """An image as the network reads it: its channels in front, each normalised.
+
+    Parameters
+    ----------
+    image : numpy.ndarray
+        (H, W) grey or (H, W, 1 to 4 channels), any real dtype.
+    channels : int
+        What the network reads. With 1, colour becomes grey; with 3, RGB stays and alpha is
+        left out.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 (channels, H, W), zero mean and unit variance in each channel.
+
+    Raises
+    ------
+    InputError
+        If the image has not the channels that the network reads, or is a stack.
+
+    Examples
+    --------
+    >>> prepare(np.array([[10, 20], [10, 20]], np.uint8))[0].tolist()
+    [[-1.0, 1.0], [-1.0, 1.0]]
+    """
+    colour = image.ndim == 3 and image.shape[-1] <= 4
+    if image.ndim != 2 and not colour:
+        raise InputError(f"image: got shape {image.shape}, expected (H, W) or (H, W, channels)")
+    if channels == 1:
+        return normalise(to_grey(image))[None]
+    got = image.shape[-1] if colour else 1
+    if got != channels and (got, channels) != (4, 3):
+        raise InputError(
+            f"image: got {got} channel{'s' * (got > 1)}, expected {channels}, which the network "
+            "reads"
+        )
+    return normalise(np.moveaxis(image[..., :channels], -1, 0))
+
+
+def check_task(net: Any, task: str) -> None:
+    """Refuse a network that was made for another task.
+
+    Parameters
+    ----------
+    net : UNet
+        The network.
+    task : str
+        What it is wanted for, such as "segment".
+
+    Raises
+    ------
+    InputError
+        If it has another one.
+
+    Examples
+    --------
+    >>> from unet_np import UNet
+    >>> check_task(UNet(base_channels=2, depth=1), "detect")
+    Traceback (most recent call last):
+    ...
+    unet_np.errors.InputError: weights: got a network that was made to segment, expected one to \
+detect (unet-np train --task detect)
+    """
+    got = net.architecture.task
+    if got != task:
+        raise InputError(
+            f"weights: got a network that was made to {got}, expected one to {task} "
+            f"(unet-np train --task {task})"
+        )

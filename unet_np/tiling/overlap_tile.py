@@ -22,8 +22,9 @@ from unet_np.errors import InputError, integer
 from unet_np.network.architecture import Architecture
 from unet_np.ops import softmax
 from unet_np.tiling.memory import choose_tile, forward_bytes
-from unet_np.tiling.plan import BORDERS, Span, plan_axis
+from unet_np.tiling.plan import Span, plan_axis
 from unet_np.tiling.statistics import reference_windows
+from unet_np.windows import BORDERS
 
 Array = backend.Array
 Progress = Callable[[int, int], None]
@@ -133,7 +134,7 @@ def make_tiling(
     (4, [slice(0, 384, None), slice(384, 512, None)])
     """
     if not architecture.has_map:
-        raise InputError("task: got classify, expected a network whose output is a map")
+        raise InputError("output: got vector, expected a network whose output is a map")
     memory_budget = integer("memory_budget", memory_budget, 1)
     if batch is not None:
         batch = integer("batch", batch, 1)

@@ -1,11 +1,9 @@
-"""Tiles along one axis: where they begin, what of each is kept, what lies beyond the border."""
+"""Tiles along one axis: where they begin, and what of each is kept."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-
-import numpy as np
 
 from unet_np.errors import InputError
 from unet_np.network.architecture import Architecture
@@ -150,31 +148,3 @@ def plan_axis(architecture: Architecture, size: int, tile: int) -> tuple[Span, .
 def _padded(architecture: Architecture, size: int) -> int:
     """With padding 1, the size rounded up to what the network takes; else the size."""
     return architecture.input_size_for_output(size) if architecture.padding else size
-
-
-def reflected(index: np.ndarray, size: int) -> np.ndarray:
-    """Where a coordinate beyond the border falls when mirrored, as often as needed.
-
-    The edge pixel is the mirror and is not repeated: -1 is 1, `size` is `size - 2`.
-
-    Examples
-    --------
-    >>> reflected(np.arange(-4, 7), 3).tolist()
-    [0, 1, 2, 1, 0, 1, 2, 1, 0, 1, 2]
-    """
-    period = max(2 * (size - 1), 1)
-    index = index % period
-    return np.where(index < size, index, period - index)
-
-
-def _symmetric(index: np.ndarray, size: int) -> np.ndarray:
-    index = index % (2 * size)
-    return np.where(index < size, index, 2 * size - 1 - index)
-
-
-def _edge(index: np.ndarray, size: int) -> np.ndarray:
-    return np.clip(index, 0, size - 1)
-
-
-BORDERS = {"reflect": reflected, "symmetric": _symmetric, "edge": _edge}
-"""From coordinates along an axis, and its size, to the pixels that stand for them."""

@@ -19,12 +19,10 @@ from unet_np.data.own.masks import KINDS as MASK_VALUES
 from unet_np.data.own.pages import COLOURS
 from unet_np.errors import InputError
 from unet_np.network.architecture import Architecture, with_norm
+from unet_np.tasks import TASKS, Task, find_task
 from unet_np.training.optim import Schedule
 from unet_np.weighting.eq2 import DEFAULTS as WEIGHT_MAPS
 from unet_np.weighting.eq2 import TERMS
-
-TASKS = ("segment", "classify", "detect")
-PATCH = 65  # of Ciresan et al. 2012, whose sliding window the paper takes its start from
 
 
 def _setting(default: Any, description: str) -> Any:
@@ -65,7 +63,7 @@ nearest valid key is 'base_channels'
     validation: str = _setting("auto", "slices held out: auto (last eighth), none, or 26-29,3")
     exclude: str = _setting("none", "slices used for nothing, such as a test block: none or 0-9")
     start: str = _setting("", "weights to begin from: a file, or em or u373 (fine-tuning)")
-    task: str = _setting("segment", "segment (the paper), classify or detect")
+    task: str = _setting("segment", f"one of {', '.join(TASKS)}; the paper's is segment")
     base_channels: int = _setting(64, "channels of the first level")
     depth: int = _setting(4, "number of max poolings")
     padding: int = _setting(0, "of the 3x3 convolutions: 0 (the paper) or 1")
@@ -119,7 +117,7 @@ nearest valid key is 'base_channels'
     backend: str = _setting("auto", "numpy, cupy or auto")
     dtype: str = _setting("float32", "float32 or float64")
     threads: int = _setting(0, "threads of one operation; 0 is one for each core")
-    tensorboard: bool = _setting(True, "write for TensorBoard too, where it is installed")
+    tensorboard: bool = _setting(False, "write for TensorBoard too, which must be installed")
 
     def __post_init__(self) -> None:
         for name, kind in _types().items():
@@ -149,7 +147,6 @@ nearest valid key is 'base_channels'
             "sigma": (self.sigma is None or self.sigma > 0, "a number > 0"),
             "weight_term": (self.weight_term in TERMS, " or ".join(TERMS)),
             "heat_sigma": (self.heat_sigma > 0, "a number > 0"),
-            "task": (self.task in TASKS, "segment, classify or detect"),
             "weight_variant": (self.weight_variant in WEIGHT_MAPS, "paper or falk2019"),
             "backend": (self.backend in NAMES, f"one of {', '.join(NAMES)}"),
             "dtype": (self.dtype in ("float32", "float64"), "float32 or float64"),
@@ -162,12 +159,17 @@ nearest valid key is 'base_channels'
                 raise InputError(f"{name}: got {getattr(self, name)!r}, expected {expected}")
         if (self.weight_variant, self.weight_term) == ("falk2019", "everywhere"):
             raise InputError("weight_term: got 'everywhere', expected background for falk2019")
-        if self.touching and self.task != "segment":
+        if self.touching and not self.kind.moves_cells:
             raise InputError(f"touching: got {self.touching}, expected 0 for task {self.task}")
-        whole = self.task == "classify" and self.images  # a folder of classes has no masks
-        if bool(self.images) != bool(self.masks) and not whole:
+        needs_masks = self.kind.needs_masks or not self.images
+        if bool(self.images) != bool(self.masks) and needs_masks:
             given, missing = ("images", "masks") if self.images else ("masks", "images")
             raise InputError(f"{missing}: got none, expected a file or folder to go with {given}")
+
+    @property
+    def kind(self) -> type[Task]:
+        """What the network is for."""
+        return find_task(self.task)
 
     @property
     def architecture(self) -> Architecture:
@@ -176,24 +178,19 @@ nearest valid key is 'base_channels'
 
     def with_channels(self, in_channels: int, num_classes: int) -> Architecture:
         """The network for the data at hand."""
-        sizes = self.base_channels, self.depth, self.padding
-        options = self.up, self.norm, self.task
-        return Architecture(in_channels, num_classes, *sizes, *options)
+        names = ("base_channels", "depth", "padding", "up", "norm")
+        sizes = {"in_channels": in_channels, "num_classes": num_classes}
+        settings = {name: getattr(self, name) for name in names}
+        return Architecture(**sizes | settings | dict(self.kind.options))
 
     @property
     def tile_size(self) -> int:
-        """Side of the input tile; by default the valid size nearest to 572, the paper's.
-
-        With padding 1 it is the one nearest to 388, so that as many pixels are learned from. A
-        patch to be classified has 65 pixels a side, or the least that works.
-        """
+        """Side of the input tile; by default the valid size nearest to `Task.default_size`."""
         net = self.architecture
         if self.input_size:
             net.output_size(self.input_size)  # refuses sizes that do not work
             return self.input_size
-        wanted = 388 if self.padding else 572
-        if self.task == "classify":
-            wanted = PATCH
+        wanted = self.kind.default_size(self.padding)
         return min(net.nearest_input_sizes(wanted), key=lambda size: abs(size - wanted))
 
     @property
@@ -211,14 +208,14 @@ nearest valid key is 'base_channels'
 
     @property
     def weighting(self) -> tuple[float, float]:
-        """w0 and sigma; what is not set is the variant's own, and in detection the paper's.
+        """w0 and sigma; what is not set is `Task.default_weighting`.
 
         Examples
         --------
         >>> TrainConfig().weighting, TrainConfig(weight_variant="falk2019", w0=10).weighting
         ((10.0, 5.0), (10.0, 6.0))
         """
-        own = WEIGHT_MAPS["paper" if self.task == "detect" else self.weight_variant]
+        own = self.kind.default_weighting(self.weight_variant)
         w0, sigma = (
             default if value is None else value
             for value, default in zip((self.w0, self.sigma), own, strict=True)

@@ -9,6 +9,10 @@ from contextlib import contextmanager
 from typing import Any
 
 
+class TrainingInterrupted(KeyboardInterrupt):
+    """Ctrl-C during training; a checkpoint was saved."""
+
+
 @contextmanager
 def stop_after_step() -> Iterator[threading.Event]:
     """Set an event on Ctrl-C, so that the step is finished first; a second one stops at once.

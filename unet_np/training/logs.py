@@ -1,10 +1,10 @@
-"""What a training reports: a CSV of metrics, the times, and TensorBoard where it is installed."""
+"""What a training reports: a CSV of metrics, the times, and if asked for TensorBoard."""
 
 from __future__ import annotations
 
 import csv
-import importlib
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,8 +17,7 @@ Report = Callable[[dict[str, Any]], None]
 """What is called with each row of the metrics."""
 
 TRAINING_COLUMNS = ("step", "learning_rate", "loss", "gradient_norm")
-COLUMNS = (*TRAINING_COLUMNS, "validation_loss", "validation_pixel_error")
-"""Columns of ``metrics.csv``; a cell is empty where nothing was measured."""
+"""Columns of ``metrics.csv`` before the task's, whose cells are empty between validations."""
 
 
 class CsvLog:
@@ -106,7 +105,7 @@ def read_csv(path: str | os.PathLike[str]) -> list[dict[str, float]]:
 
 
 class TensorBoard:
-    """Scalars for TensorBoard; does nothing where no writer is installed.
+    """Scalars for TensorBoard, in event files as its own library writes them.
 
     Parameters
     ----------
@@ -116,25 +115,37 @@ class TensorBoard:
         Where the run begins; what an earlier process wrote from there on is hidden.
     wanted : bool
         False writes nothing.
+
+    Raises
+    ------
+    MissingExtraError
+        If it is wanted and not installed.
     """
 
     def __init__(self, folder: str | os.PathLike[str], step: int = 0, wanted: bool = True) -> None:
         self._writer: Any = None
-        for module in ("torch.utils.tensorboard", "tensorboardX") if wanted else ():
-            try:
-                writer = importlib.import_module(module).SummaryWriter
-            except ImportError:
-                continue
-            self._writer = writer(os.fspath(folder), purge_step=step or None)
-            break
+        if wanted:
+            require("tensorboard", "tensorboard")
+            from tensorboard.compat.proto.event_pb2 import SessionLog
+            from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+            self._writer = EventFileWriter(os.fspath(folder))
+            if step:
+                self._add(step, session_log=SessionLog(status=SessionLog.START))
+
+    def _add(self, step: int, **content: Any) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+
+        self._writer.add_event(Event(wall_time=time.time(), step=step, **content))
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Add each number of the row at the row's ``step``."""
         if self._writer is None:
             return
-        for key, value in row.items():
-            if key != "step" and value is not None:
-                self._writer.add_scalar(key, value, row["step"])
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        values = [Summary.Value(tag=key, simple_value=row[key]) for key in row if key != "step"]
+        self._add(row["step"], summary=Summary(value=values))
 
     def __enter__(self) -> TensorBoard:
         return self
@@ -171,13 +182,9 @@ def progress_bar(progress: bool | Report, done: int, total: int) -> Iterator[Rep
 
         def show(row: dict[str, Any]) -> None:
             # Measured now and then, the validation's figures stay until the next.
-            shown = {
-                "loss": "loss",
-                "validation_pixel_error": "validation error",
-                "validation_error": "validation error",
-                "validation_f1": "validation F1",
-            }
-            figures.update({shown[key]: f"{row[key]:.4f}" for key in shown if key in row})
+            hidden = {*TRAINING_COLUMNS, "validation_loss"} - {"loss"}
+            shown = [key for key in row if key not in hidden]
+            figures.update({key.replace("_", " "): f"{row[key]:.4f}" for key in shown})
             bar.set_postfix(figures, refresh=False)
             bar.update()
 

@@ -23,7 +23,7 @@ from unet_np.experiments.experiment import Places
 from unet_np.experiments.recipes import Recipe, changed
 from unet_np.network.unet import UNet
 from unet_np.ops import softmax
-from unet_np.tasks.segmentation import prepare
+from unet_np.tasks.task import prepare
 from unet_np.tiling import predict_tiled
 from unet_np.tiling.plan import overlap, tile_sizes
 from unet_np.training.checkpoint import RunFolder

@@ -164,7 +164,6 @@ def plan(quick: bool = False, **settings: Any) -> Plan:
     config = TrainConfig(
         data="dsb2018", base_channels=16, input_size=300, steps=150, momentum=0.9, warmup=20,
         schedule="poly", learning_rate=0.01, validate_every=50, checkpoint_every=100,
-        tensorboard=False,
     )  # fmt: skip
     given = {key: value for key, value in settings.items() if value is not None}
     if not quick:

@@ -28,12 +28,12 @@ from unet_np.experiments.recipes import Fold, Recipe, em_fold, ranges
 from unet_np.experiments.tasks.detection import curve
 from unet_np.images import normalise, write_png
 from unet_np.ops import weighted_cross_entropy
-from unet_np.tasks import crop_window
 from unet_np.tasks.classification import classify_points
 from unet_np.tasks.segmentation import segment
 from unet_np.training.checkpoint import RunFolder
 from unet_np.training.config import TrainConfig
 from unet_np.training.loop import train
+from unet_np.windows import crop_window
 
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
 """Of the linear classifier's weights, to choose from on the validation slices."""
@@ -71,7 +71,6 @@ def recipe(quick: bool = False, **settings: Any) -> Recipe:
         warmup=20,
         validate_every=100,
         checkpoint_every=100,
-        tensorboard=False,
     )
     if quick:
         config = config.replace(base_channels=4, depth=1, input_size=17, steps=12, warmup=2)

@@ -29,8 +29,7 @@ from unet_np.experiments.recipes import Recipe
 from unet_np.images import write_png
 from unet_np.metrics import PointScores, box_iou, match_points, score_points
 from unet_np.network.unet import UNet
-from unet_np.tasks import all_object_ids
-from unet_np.tasks.detection import detect, overlay
+from unet_np.tasks.detection import all_object_ids, detect, overlay
 from unet_np.tasks.heat_map import Detections, Objects, find_objects, typical_size
 from unet_np.training.checkpoint import RunFolder
 from unet_np.training.config import TrainConfig
@@ -104,7 +103,6 @@ def recipe(quick: bool = False, **settings: Any) -> Recipe:
         validate_every=100,
         checkpoint_every=100,
         augmentation={"sigma": 3.0, "shift": 10.0},
-        tensorboard=False,
     )
     if quick:
         config = config.replace(base_channels=4, depth=2, input_size=64, steps=12, warmup=2)

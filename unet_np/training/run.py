@@ -1,0 +1,247 @@
+"""What stands around the steps of a training: files, reports, checkpoints, an early end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+from unet_np import backend
+from unet_np.errors import require
+from unet_np.files import atomic_write
+from unet_np.network.unet import UNet
+from unet_np.training.checkpoint import (
+    RunFolder,
+    copy_into,
+    load_checkpoint,
+    save_checkpoint,
+    writing,
+)
+from unet_np.training.config import TrainConfig
+from unet_np.training.early_stopping import EarlyStopping
+from unet_np.training.fine_tuning import start_from
+from unet_np.training.logs import CsvLog, Report, TensorBoard, progress_bar
+from unet_np.training.optim import SGD
+from unet_np.training.resume import check_same
+from unet_np.training.samples import Samples, Tile
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training leaves.
+
+    Attributes
+    ----------
+    net : UNet
+        The trained network: with ``patience`` the best one, else that of the last step.
+    step : int
+        Steps done.
+    last : dict
+        The last row of the metrics; empty if no step was left to do.
+    folder : RunFolder
+        The files of the run.
+    best_step : int
+        The step of the lowest validation loss; 0 without validation. Of the validations every
+        ``validate_every`` steps, or where the run ended before the first of them, its last step.
+    stopped_early : bool
+        Whether ``patience`` ended it.
+    """
+
+    net: UNet
+    step: int
+    last: dict[str, Any]
+    folder: RunFolder
+    best_step: int = 0
+    stopped_early: bool = False
+
+
+@dataclass
+class Run:
+    """A training and its folder, as far as it is done.
+
+    Attributes
+    ----------
+    config : TrainConfig
+        The settings.
+    folder : RunFolder
+        Its files.
+    samples : Samples
+        What it learns from.
+    net : UNet
+        The network.
+    optimiser : SGD
+        Of its parameters.
+    xp : module
+        The array library.
+    validation : list of Tile
+        The tiles that are held out.
+    early : EarlyStopping
+        The lowest validation loss so far.
+    threads : int
+        Among which work is shared out: how decides the order of sums, and so their last bits.
+    step : int
+        Steps done.
+    """
+
+    config: TrainConfig
+    folder: RunFolder
+    samples: Samples
+    net: UNet
+    optimiser: SGD
+    xp: ModuleType
+    validation: list[Tile]
+    early: EarlyStopping
+    threads: int
+    step: int = 0
+    _metrics_bytes: int = 0
+    _times_bytes: int = 0
+    _log: CsvLog | None = field(default=None, repr=False)
+
+    @classmethod
+    def begin(
+        cls, config: TrainConfig, samples: Samples, xp: ModuleType, resume: bool, overwrite: bool
+    ) -> Run:
+        """Make the network and the folder, or go on with what is there.
+
+        Raises
+        ------
+        InputError
+            If the folder cannot be used, or the run in it was begun with other settings.
+        MissingExtraError
+            If TensorBoard is asked for and not installed.
+        """
+        if config.tensorboard:
+            require("tensorboard", "tensorboard")  # before anything is removed
+        folder, table = RunFolder(config.out), samples.architecture
+        going_on = resume and folder.checkpoint.exists()
+        net = UNet(
+            **table.to_dict(),
+            dropout=config.dropout,
+            dtype=config.dtype,
+            seed=config.seed,
+            backend=_name(xp),
+        )
+        if not going_on:
+            samples.task.begin(net.params)
+            if config.start:
+                start_from(net, config.start)  # before anything is removed: it may lie there
+        folder.begin(table.parameters * net.dtype.itemsize, resume, overwrite)
+        optimiser = SGD(net.params, config.learning_rate, config.momentum, config.weight_decay)
+        tiles, early = samples.validation_tiles(), EarlyStopping(config.patience)
+        threads = backend.thread_count()
+        run = cls(config, folder, samples, net, optimiser, xp, tiles, early, threads)
+        if going_on:
+            run._restore()
+        with atomic_write(folder.config) as temporary:
+            temporary.write_text(config.to_toml(), "utf-8")
+        if samples.class_names:
+            with atomic_write(folder.classes) as temporary:
+                temporary.write_text("\n".join(samples.class_names) + "\n", "utf-8")
+        return run
+
+    @property
+    def end(self) -> int:
+        """The step after which the training is over."""
+        return self.step if self.early.stops else self.config.steps
+
+    def due(self, every: int) -> bool:
+        """Whether the step just done is one of those `every` so many, or the last."""
+        return self.step % every == 0 or self.step == self.config.steps
+
+    @contextmanager
+    def reports(self, progress: bool | Report) -> Iterator[Report]:
+        """What to call with each row of the metrics, when its step is done.
+
+        It writes the row, saves where a checkpoint is due, and shows the progress.
+        """
+        config, folder = self.config, self.folder
+        with ExitStack() as stack:
+            enter = stack.enter_context
+            log = self._log = enter(
+                CsvLog(folder.metrics, self.samples.columns, self._metrics_bytes)
+            )
+            times = enter(CsvLog(folder.times, ("step", "seconds"), self._times_bytes))
+            board = enter(TensorBoard(folder.tensorboard, self.step, config.tensorboard))
+            show = enter(progress_bar(progress, self.step, config.steps))
+            if self.step == 0:
+                self.save()  # a run killed at any moment from here on can be resumed
+            begun = time.perf_counter()
+
+            def report(row: dict[str, Any]) -> None:
+                # Not the one of a last step between two others: with more steps it would not be.
+                if "validation_loss" in row and self.step % config.validate_every == 0:
+                    self.early.update(self.step, row["validation_loss"])
+                with writing(folder.metrics):
+                    log.write(row)
+                    times.write({"step": self.step, "seconds": time.perf_counter() - begun})
+                    board.write(row)
+                self._save_if_due()
+                show(row)
+
+            yield report
+
+    def _save_if_due(self) -> None:
+        """A checkpoint where the settings ask for one, at a new best and at an early end.
+
+        With one at each new best, the file of weights never is of a later step than the
+        checkpoint, and a resumed run need not find it again.
+        """
+        best = bool(self.early.patience) and self.early.keeps(self.step)
+        if best or self.early.stops or self.due(self.config.checkpoint_every):
+            self.save()
+
+    def save(self) -> None:
+        """Checkpoint, then weights: what `--resume` needs comes first."""
+        if self._log is not None:
+            with writing(self.folder.metrics):
+                self._metrics_bytes = self._log.offset()
+        state = {
+            "step": self.step,
+            "metrics_bytes": self._metrics_bytes,
+            "config": self.config.to_dict(),
+            "weighting": self.config.weighting,
+            "data": self.samples.checksum,
+            "threads": self.threads,
+            "backend": self.xp.__name__,
+            "early_stopping": self.early.state(),
+        }
+        save_checkpoint(self.folder.checkpoint, self.net.state, self.optimiser.velocity, state)
+        self._save_weights()
+
+    def _save_weights(self) -> None:
+        if self.early.keeps(self.step) or self._over_before_it_counts():
+            with writing(self.folder.weights):
+                self.net.save(self.folder.weights)
+
+    def _over_before_it_counts(self) -> bool:
+        """Whether the last step is done and no validation was due before."""
+        return self.step == self.config.steps and not self.early.counted
+
+    def _restore(self) -> None:
+        """Continue from the checkpoint of the folder."""
+        params, velocity, state = load_checkpoint(self.folder.checkpoint)
+        check_same(state, self.config, self.samples.checksum, self.xp.__name__)
+        copy_into(self.net.state, params, "checkpoint")
+        copy_into(self.optimiser.velocity, velocity, "checkpoint")
+        self.step, self.threads = state["step"], state["threads"]
+        self._metrics_bytes = state["metrics_bytes"]
+        if self.step and self.folder.times.exists():
+            self._times_bytes = self.folder.times.stat().st_size
+        self.early = EarlyStopping.of(self.config.patience, state.get("early_stopping", {}))
+        self._save_weights()  # killed after a checkpoint, these may be older
+
+    def result(self, last: dict[str, Any]) -> TrainResult:
+        """What is handed back at the end."""
+        early, net = self.early, self.net
+        if early.patience:
+            net = UNet.load(self.folder.weights, _name(self.xp), net.dtype, self.config.seed)
+        at_the_end = self._over_before_it_counts() and (early.patience or "validation_loss" in last)
+        best = self.step if at_the_end else early.best_step
+        return TrainResult(net, self.step, last, self.folder, best, early.stops)
+
+
+def _name(xp: ModuleType) -> str:
+    return "cupy" if backend.is_device(xp) else "numpy"
