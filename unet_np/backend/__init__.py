@@ -1,4 +1,4 @@
-"""The array library, NumPy or CuPy, and the host's memory and cores."""
+"""The array library, NumPy or CuPy, and the host's cores."""
 
 from unet_np.backend.arrays import (
     NAMES,
@@ -23,7 +23,7 @@ from unet_np.backend.arrays import (
     scratch,
     set_thread_count,
     single_threaded_blas,
-    submit,
+    start_thread,
     synchronize,
     thread_count,
     to_numpy,
@@ -53,7 +53,7 @@ __all__ = [
     "scratch",
     "set_thread_count",
     "single_threaded_blas",
-    "submit",
+    "start_thread",
     "synchronize",
     "thread_count",
     "to_numpy",

@@ -25,7 +25,7 @@ from unet_np.backend.host import (
     run_serially,
     set_thread_count,
     single_threaded_blas,
-    submit,
+    start_thread,
     thread_count,
     using_threads,
 )
@@ -53,7 +53,7 @@ __all__ = [
     "scratch",
     "set_thread_count",
     "single_threaded_blas",
-    "submit",
+    "start_thread",
     "synchronize",
     "thread_count",
     "to_numpy",

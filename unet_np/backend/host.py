@@ -10,14 +10,15 @@ by an interrupt at any line, and found half done by a child after a fork.
 
 from __future__ import annotations
 
+import _thread
 import math
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar, copy_context
-from typing import Any, TypeVar
+from queue import SimpleQueue
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -29,7 +30,9 @@ Result = TypeVar("Result")
 _local = threading.local()
 _threads: int | None = None
 _threads_here: ContextVar[int | None] = ContextVar("threads", default=None)
-_executors: dict[int, ThreadPoolExecutor] = {}
+_asking: SimpleQueue[Any] = SimpleQueue()
+_helpers: list[None] = []
+_starting = threading.Lock()
 
 
 def thread_count() -> int:
@@ -97,6 +100,7 @@ def run_serially() -> None:
 
     Examples
     --------
+    >>> from concurrent.futures import ThreadPoolExecutor
     >>> with ThreadPoolExecutor(1, initializer=run_serially) as executor:
     ...     executor.submit(parallel_map, abs, [-1, 2]).result()
     [1, 2]
@@ -186,6 +190,46 @@ def limited_blas(threads: int) -> AbstractContextManager[None]:
     return _blas.limit(threads)
 
 
+class _Batch(Generic[Item, Result]):
+    """Items that several threads take one by one, until none is left."""
+
+    def __init__(self, function: Callable[[Item], Result], items: list[Item]) -> None:
+        self.function = function
+        self.todo = enumerate(items)
+        self.results: list[Any] = [None] * len(items)
+        self.errors: dict[int, BaseException] = {}
+        self.helpers: list[Any] = []
+
+    def ask_for_help(self) -> None:
+        """Any helper that has nothing else to do may take items too."""
+        busy = threading.Lock()
+        self.helpers.append(busy)
+        _asking.put((copy_context(), self, busy))
+
+    def help(self, busy: Any) -> None:
+        with busy:
+            self.work()
+
+    def work(self) -> None:
+        for number, item in self.todo:
+            try:
+                self.results[number] = self.function(item)
+            except BaseException as error:
+                self.errors[number] = error
+                self.stop()
+
+    def stop(self) -> None:
+        """Leave nothing to do, and wait for nobody."""
+        for _ in self.todo:
+            pass
+
+    def wait(self) -> None:
+        """Until no helper is at an item; those that come later find none."""
+        for busy in self.helpers:
+            with busy:
+                pass
+
+
 def parallel_map(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
     """Call `function` on each item, on all cores; see `unet_np.backend.parallel_map`.
 
@@ -194,55 +238,63 @@ def parallel_map(function: Callable[[Item], Result], items: Iterable[Item]) -> l
     >>> parallel_map(abs, [-1, 2])
     [1, 2]
     """
-    work, threads = list(items), thread_count()
-    if len(work) < 2 or threads < 2 or getattr(_local, "serial", False):
+    work = list(items)
+    helpers = min(thread_count(), len(work)) - 1
+    if helpers < 1 or getattr(_local, "serial", False):
         return [function(item) for item in work]
-    futures: list[Future[Result]] = []
+    batch = _Batch(function, work)
     with single_threaded_blas():
-        executor = _executor(threads)
+        _have_helpers(helpers)
         try:
-            for item in work:
-                futures.append(submit(executor, function, item))
-            return [future.result() for future in futures]
+            for _ in range(helpers):
+                batch.ask_for_help()
+            batch.work()
+            batch.wait()
         except BaseException:
-            # What still runs writes to arrays that the caller may use next.
+            # Whoever still works may write to memory that this thread would use next.
             _local.buffers = {}
-            for future in futures:
-                future.cancel()
-            wait(futures)
+            batch.stop()
+            batch.wait()
             raise
+    if batch.errors:
+        _local.buffers = {}
+        interrupts = [e for e in batch.errors.values() if not isinstance(e, Exception)]
+        raise interrupts[0] if interrupts else batch.errors[min(batch.errors)]
+    return batch.results
 
 
-def _executor(threads: int) -> ThreadPoolExecutor:
-    """One for each number of threads. None is ever shut down: others may be about to use it."""
-    if threads not in _executors:
-        _executors.setdefault(threads, ThreadPoolExecutor(threads, "unet_np", run_serially))
-    return _executors[threads]
+def _have_helpers(number: int) -> None:
+    with _starting:
+        while len(_helpers) < number and start_thread(_help):
+            _helpers.append(None)
 
 
-def submit(executor: Executor, function: Callable[[Item], Result], item: Item) -> Future[Result]:
-    """Call `function` on an executor, with the settings of this thread.
+def _help() -> None:
+    run_serially()
+    while True:
+        context, batch, busy = _asking.get()
+        context.run(batch.help, busy)
+        del context, batch, busy  # and the arrays that they hold
 
-    Once the main thread has come to its end no executor takes work. Other threads that still
-    run go on without one.
+
+def start_thread(function: Callable[[], object]) -> bool:
+    """Start a thread that ends with the program; False if none can be had, as at its end.
+
+    What the main thread shares with others is built on locks and queues of C alone. An
+    interrupt in the Python of `threading.Condition`, which threads, events and futures stand on,
+    can leave its lock closed for ever.
 
     Examples
     --------
-    >>> with ThreadPoolExecutor(1) as executor, using_threads(5):
-    ...     submit(executor, lambda _: thread_count(), None).result()
-    5
+    >>> answer = SimpleQueue()
+    >>> start_thread(lambda: answer.put("here")), answer.get()
+    (True, 'here')
     """
     try:
-        return executor.submit(copy_context().run, function, item)
-    except RuntimeError as error:
-        if "cannot schedule new futures" not in str(error):
-            raise
-    future: Future[Result] = Future()
-    try:
-        future.set_result(function(item))
-    except Exception as error:
-        future.set_exception(error)
-    return future
+        _thread.start_new_thread(function, ())
+    except RuntimeError:
+        return False
+    return True
 
 
 def scratch(name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
@@ -263,7 +315,9 @@ def scratch(name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 
 def _after_fork() -> None:
     """A child has one thread, and of all others what they had just been at."""
-    _executors.clear()
+    global _asking, _starting
+    _asking, _starting = SimpleQueue(), threading.Lock()
+    _helpers.clear()
     _local.__dict__.clear()
     _blas.after_fork()
 

@@ -6,7 +6,7 @@ import os
 import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from unet_np.errors import InputError
@@ -47,15 +47,9 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     'whole'
     """
     target = Path(os.path.realpath(path))
+    temporary = target.parent / f".{target.stem}-{secrets.token_hex(8)}{target.suffix}"
     try:
-        replaced = _mode(target)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary, new = _new_file(target)
-    except OSError as error:
-        raise InputError(
-            f"path: got {path}, expected a place that can be written to ({error.strerror})"
-        ) from None
-    try:
+        replaced, new = _new_file(target, temporary)
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
@@ -63,7 +57,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.chmod(temporary, new if replaced is None else replaced)
         os.replace(temporary, target)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # where it could not be made
+            temporary.unlink(missing_ok=True)
         raise
 
 
@@ -80,19 +75,21 @@ def _mode(target: Path) -> int | None:
     raise InputError(f"path: got the {kind} {target}, expected the name of a file")
 
 
-def _new_file(target: Path) -> tuple[Path, int]:
-    """An empty file of an unused name beside `target`, and its mode.
+def _new_file(target: Path, temporary: Path) -> tuple[int | None, int]:
+    """Make the temporary file; the modes of the file that it will replace, and its own.
 
     Not by `tempfile`, whose files are private: to give one the mode of any other new file, the
     umask would have to be asked for, which for a moment changes it for all threads.
     """
-    while True:
-        path = target.parent / f".{target.stem}-{secrets.token_hex(4)}{target.suffix}"
-        try:
-            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
-        except FileExistsError:
-            continue
-        try:
-            return path, stat.S_IMODE(os.fstat(handle).st_mode)
-        finally:
-            os.close(handle)
+    try:
+        replaced = _mode(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    except OSError as error:
+        raise InputError(
+            f"path: got {target}, expected a place that can be written to ({error.strerror})"
+        ) from None
+    try:
+        return replaced, stat.S_IMODE(os.fstat(handle).st_mode)
+    finally:
+        os.close(handle)

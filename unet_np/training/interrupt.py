@@ -13,15 +13,28 @@ class TrainingInterrupted(KeyboardInterrupt):
     """Ctrl-C during training; a checkpoint was saved."""
 
 
-@contextmanager
-def stop_after_step() -> Iterator[threading.Event]:
-    """Set an event on Ctrl-C, so that the step is finished first; a second one stops at once.
+class Stop:
+    """Whether Ctrl-C was pressed.
 
-    Outside the main thread, where Python delivers no signals, the event is never set.
+    No `threading.Event`: a second Ctrl-C may come while the first one holds its lock.
+    """
+
+    asked = False
+
+    def is_set(self) -> bool:
+        """Whether to stop after this step."""
+        return self.asked
+
+
+@contextmanager
+def stop_after_step() -> Iterator[Stop]:
+    """Note a Ctrl-C, so that the step is finished first; a second one stops at once.
+
+    Outside the main thread, where Python delivers no signals, none is noted.
 
     Yields
     ------
-    threading.Event
+    Stop
 
     Examples
     --------
@@ -30,21 +43,21 @@ def stop_after_step() -> Iterator[threading.Event]:
     ...     stopped.is_set()
     True
     """
-    event = threading.Event()
+    stop = Stop()
     if threading.current_thread() is not threading.main_thread():
-        yield event
+        yield stop
         return
     before = signal.getsignal(signal.SIGINT)
     if before is None:  # another program's, which Python cannot put back
-        yield event
+        yield stop
         return
 
     def handle(number: int, frame: Any) -> None:
-        event.set()
         signal.signal(signal.SIGINT, before)
+        stop.asked = True
 
     try:
         signal.signal(signal.SIGINT, handle)
-        yield event
+        yield stop
     finally:
         signal.signal(signal.SIGINT, before)

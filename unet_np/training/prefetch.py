@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections import deque
+import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar
+from contextvars import copy_context
+from functools import partial
+from queue import SimpleQueue
+from typing import Any, Generic, TypeVar
 
-from unet_np.backend import run_serially, submit
+from unet_np.backend import run_serially, start_thread
 
 Item = TypeVar("Item")
 
@@ -44,24 +46,54 @@ def prefetch(
     ...     list(squares)
     [9, 16, 25]
     """
-    if ahead < 1:
-        yield (make(step) for step in range(start, stop))
-        return
-    # The thread leaves the pool of `parallel_map` to the network.
-    executor = ThreadPoolExecutor(1, "prefetch", initializer=run_serially)
+    maker = _Maker(make, start, stop)
     try:
-        yield _in_order(executor, make, start, stop, ahead)
+        if ahead < 1 or not start_thread(partial(copy_context().run, maker.work)):
+            yield (make(step) for step in range(start, stop))
+        else:
+            yield maker.items(ahead)
     finally:
-        executor.shutdown(wait=True, cancel_futures=True)
+        maker.end()
 
 
-def _in_order(
-    executor: ThreadPoolExecutor, make: Callable[[int], Item], start: int, stop: int, ahead: int
-) -> Iterator[Item]:
-    waiting: deque[Future[Item]] = deque()
-    for step in range(start, stop):
-        waiting.append(submit(executor, make, step))
-        if len(waiting) > ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
+class _Maker(Generic[Item]):
+    """Items that one thread makes as others are read.
+
+    On queues alone, which an interrupt of the reader leaves in order: see `start_thread`.
+    """
+
+    def __init__(self, make: Callable[[int], Item], start: int, stop: int) -> None:
+        self.make, self.steps = make, range(start, stop)
+        self.wanted: SimpleQueue[bool] = SimpleQueue()
+        self.made: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
+        self.working = threading.Lock()
+        self.over = False
+
+    def work(self) -> None:
+        run_serially()  # the pool of `parallel_map` is left to the network
+        with self.working:
+            for step in self.steps:
+                self.wanted.get()
+                if self.over:
+                    return
+                try:
+                    self.made.put((self.make(step), None))
+                except BaseException as error:
+                    self.made.put((None, error))
+
+    def items(self, ahead: int) -> Iterator[Item]:
+        for _ in range(ahead):
+            self.wanted.put(True)
+        for _ in self.steps:
+            self.wanted.put(True)
+            item, error = self.made.get()
+            if error is not None:
+                raise error
+            yield item
+
+    def end(self) -> None:
+        """Wait for the item in hand."""
+        self.over = True
+        self.wanted.put(False)
+        with self.working:
+            pass
