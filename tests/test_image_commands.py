@@ -76,6 +76,18 @@ def test_axes_say_otherwise(weights, capsys):
     )
 
 
+def test_evaluate_takes_the_axes_of_the_prediction(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    mask = np.where(FILM[:2] > 99, np.uint8(255), np.uint8(0))
+    tifffile.imwrite("c2.tif", mask, imagej=True, metadata={"axes": "CYX"})
+    tifffile.imwrite("labels.tif", mask, photometric="minisblack")
+    assert main(["evaluate", "c2.tif", "labels.tif"]) == 2
+    capsys.readouterr()
+    options = ["--metrics", "iou", "--axes", "ZYX", "--json", "s.json", "-q"]
+    assert main(["evaluate", "c2.tif", "labels.tif", *options]) == 0
+    assert json.loads(Path("s.json").read_text())["scores"]["iou"]["value"] == 1
+
+
 def test_train_takes_axes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tifffile.imwrite("c2.tif", np.tile(FILM[:2], (1, 2, 2)), imagej=True, metadata={"axes": "CYX"})

@@ -277,6 +277,17 @@ def test_damaged_files_raise_nothing_else(tmp_path):
             read_or_message(file)
 
 
+def test_every_flipped_bit_of_a_png_is_noticed(tmp_path):
+    labels = (np.indices((40, 50))[1] // 7).astype(np.uint8)
+    write_png(tmp_path / "a.png", labels)
+    content = (tmp_path / "a.png").read_bytes()
+    for place in range(8, len(content)):
+        changed = bytearray(content)
+        changed[place] ^= 1 << place % 8
+        (tmp_path / "a.png").write_bytes(changed)
+        message(read_image, tmp_path / "a.png")
+
+
 def test_threads_do_not_hear_each_other(tmp_path):
     files = example_files(tmp_path)
     whole = {file: read_image(file) for file in files}

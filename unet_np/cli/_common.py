@@ -183,10 +183,10 @@ def open_for(net: Any, path: Path, axes: str | None = None) -> ImageFile:
     )
 
 
-def add_axes(parser: argparse.ArgumentParser) -> None:
+def add_axes(parser: argparse.ArgumentParser, whose: str = "the images") -> None:
     """The option that says what the axes of a file are."""
     parser.add_argument(
         "--axes",
         metavar="AXES",
-        help="of the images, where a file names them wrong: such as ZYX (slices) or CYX (channels)",
+        help=f"of {whose}, where a file names them wrong: such as ZYX (slices) or CYX (channels)",
     )

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unet_np.cli._common import check_output, example
+from unet_np.cli._common import add_axes, check_output, example
 from unet_np.errors import InputError
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def add_parser(subparsers: Any) -> None:
     add("labels", type=Path, metavar="LABELS", help="file or folder")
     add("--metrics", nargs="+", metavar="METRIC", help="such as rand_error iou (see below)")
     add("--classes", action="store_true", help="iou and dice of each class (see above)")
+    add_axes(parser, "the prediction")
     add("--threshold", nargs="+", type=float, metavar="X", help="one, or several to choose from")
     add("--per-slice", action="store_true", help="print the scores of each slice too")
     add("--json", type=Path, metavar="FILE", help="write the scores, with where they come from")
@@ -111,15 +112,17 @@ def _read(args: argparse.Namespace) -> list[tuple[tuple[str, ...], Compared]]:
     from unet_np.data.own.compared import of_segment, read_both
     from unet_np.metrics.scoring import OVERLAPS, default_metrics
 
-    both = args.prediction, args.labels
+    def read_kind(kind: str) -> Compared:
+        return read_both(args.prediction, args.labels, kind, args.axes or "auto")
+
     if args.classes:
-        return [(tuple(args.metrics or OVERLAPS), read_both(*both, "labels"))]
+        return [(tuple(args.metrics or OVERLAPS), read_kind("labels"))]
     read: dict[str, Compared] = {}
     metrics = args.metrics
     if not metrics:
         numbered = args.prediction.is_dir() and of_segment(args.prediction, _KINDS[1])
         kind = _KINDS[bool(numbered)]
-        pair = read[kind] = read_both(*both, kind)
+        pair = read[kind] = read_kind(kind)
         metrics = default_metrics(pair.labels, pair.prediction)
         if not pair.one_size and metrics != ("seg_measure",):
             metrics = OVERLAPS
@@ -127,7 +130,7 @@ def _read(args: argparse.Namespace) -> list[tuple[tuple[str, ...], Compared]]:
     for kind in _KINDS:
         chosen = tuple(name for name in metrics if kind == _KINDS[name == "seg_measure"])
         if chosen:
-            pairs.append((chosen, read.get(kind) or read_both(*both, kind)))
+            pairs.append((chosen, read.get(kind) or read_kind(kind)))
     return pairs
 
 

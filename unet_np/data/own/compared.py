@@ -43,7 +43,7 @@ class Compared(NamedTuple):
     remark: str
 
 
-def read_both(prediction: Path, labels: Path, kind: str) -> Compared:
+def read_both(prediction: Path, labels: Path, kind: str, axes: str = "auto") -> Compared:
     """Prediction and labels slice by slice, and whether all are of one size.
 
     Smaller slices lie in the upper left corner of the largest height and width, 0 around them.
@@ -55,6 +55,8 @@ def read_both(prediction: Path, labels: Path, kind: str) -> Compared:
         Files or folders.
     kind : {"probabilities", "instances", "labels"}
         Which files are read of a folder that ``unet-np segment`` wrote.
+    axes : str
+        Of the prediction; see `unet_np.data.own.pages.read_pages`.
 
     Raises
     ------
@@ -74,8 +76,8 @@ def read_both(prediction: Path, labels: Path, kind: str) -> Compared:
     sides: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
     for files in groups:
         both = [
-            [page for file in paths for _, page in read_pages(file, argument)]
-            for paths, argument in zip(files, _SIDES, strict=True)
+            [page for file in paths for _, page in read_pages(file, argument, known)]
+            for paths, argument, known in zip(files, _SIDES, (axes, "auto"), strict=True)
         ]
         # Of several files the first that do not fit are named.
         several = len(groups) > 1
