@@ -106,6 +106,13 @@ def _(folder):
             image.save(folder / f"{name}.{ending}")
             yield f"{name}.{ending}", shown if name == "colour" else shown[..., 0]
             yield f"{name}.{ending}", GREY % 4, None, {"palette": "index"}
+    images = [Image.fromarray(page % 4).convert("P") for page in STACK]
+    for number, image in enumerate(images):
+        image.putpalette([number, 0, 0, 255, 0, 0, 0, 255, 0, 0, 0, 255] + [0] * 756)
+    images[0].save(folder / "stack.tif", save_all=True, append_images=images[1:])
+    tables = [[[number, 0, 0], [255, 0, 0], [0, 255, 0], [0, 0, 255]] for number in range(4)]
+    pairs = zip(tables, STACK, strict=True)
+    yield "stack.tif", np.stack([np.array(table, np.uint8)[page % 4] for table, page in pairs])
     many = RNG.integers(0, 65536, (3, 256), dtype=np.uint16)
     for ending, options in {"tif": {}, "lzw.tif": {"compression": "lzw"}}.items():
         tifffile.imwrite(folder / f"many.{ending}", GREY, colormap=many, **options)
@@ -157,6 +164,11 @@ def _(folder):
                 options |= {"compression": compression, "extratags": [(274, "H", 1, tag, True)]}
                 tifffile.imwrite(folder / path, array, metadata=None, **options)
                 yield path, turned(array, tag)
+
+    # Tags of the first page of a stack, which speak for the others.
+    options = {"extratags": [(274, "H", 1, 6, True)], "compression": "lzw"}
+    tifffile.imwrite(folder / "stack.tif", STACK, **options, **PLAIN)
+    yield "stack.tif", np.rot90(STACK, -1, (1, 2))
 
 
 # TIFF: numbers and compressions

@@ -152,7 +152,8 @@ def equal_pages(pages: list[Any]) -> list[Any]:
     kinds: dict[tuple[Any, ...], Any] = {}
     for page in pages:
         key = (page.shape, page.dtype, page.bitspersample, int(page.photometric))
-        kinds.setdefault((*key, page.extrasamples, _orientation(page)), page)
+        turned = orientation_of(page, pages[0])
+        kinds.setdefault((*key, page.extrasamples, turned), page)
     if len(kinds) > 1:
         shapes = ", ".join(str(page.shape) for page in list(kinds.values())[:4])
         raise InputError(
@@ -162,8 +163,12 @@ def equal_pages(pages: list[Any]) -> list[Any]:
     return pages
 
 
-def _orientation(page: Any) -> int:
-    return page.tags.valueof(274, 1)
+def orientation_of(page: Any, first: Any) -> int:
+    """TIFF's orientation; a page without the tag has that of the first page.
+
+    tifffile and others write such tags to the first page of a stack only.
+    """
+    return page.tags.valueof(274, first.tags.valueof(274, 1))
 
 
 def imagej_entries(description: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from unet_np.errors import InputError, require
 from unet_np.images.bounds import check_memory, check_ratio
 from unet_np.images.calibration import Calibration
 from unet_np.images.conventions import Picture, Samples, arrange, check_meaning, interpret
-from unet_np.images.layout import Layout, find_layout
+from unet_np.images.layout import Layout, find_layout, orientation_of
 from unet_np.images.ome import of_ome_xml
 from unet_np.images.tiff_checks import (
     check_chain,
@@ -79,7 +79,7 @@ def _read_pages(
     if first.dtype is None or first.dtype.kind not in "buif":
         stored = first.dtype or f"{first.bitspersample} bits of format {first.sampleformat}"
         raise InputError(f"has dtype {stored}, expected real numbers")
-    check_meaning(_samples(first), first.samplesperpixel)
+    check_meaning(_samples(first, first), first.samplesperpixel)
     check_pages(layout.pages, size)
     page_bytes = math.prod(first.shape) * first.dtype.itemsize
     count = max(layout.behind, len(layout.pages))
@@ -112,7 +112,7 @@ def _say_how_read(picture: Picture, page: Any, axes: str | None) -> None:
 
 def _decode(layout: Layout, palette: str, plain: bool) -> Picture:
     """Every plane interpreted, (sizes of the layout, D, H, W[, samples])."""
-    first = _interpreted(_stored(layout, 0), layout.pages[0], palette, plain)
+    first = _interpreted(layout, 0, palette, plain)
     count = max(layout.behind, len(layout.pages))
     first.axes = layout.axes + first.axes
     if count == 1:
@@ -121,8 +121,7 @@ def _decode(layout: Layout, palette: str, plain: bool) -> Picture:
     pixels = np.empty((count, *first.pixels.shape), first.pixels.dtype)
     pixels[0] = first.pixels
     for number in range(1, count):
-        page = layout.pages[0 if layout.behind else number]
-        one = _interpreted(_stored(layout, number), page, palette, plain)
+        one = _interpreted(layout, number, palette, plain)
         if one.pixels.shape != first.pixels.shape or one.pixels.dtype != first.pixels.dtype:
             raise InputError(
                 f"holds images in grey and in colour ({first.pixels.shape[1:]}, "
@@ -156,11 +155,13 @@ def _whole(page: Any) -> np.ndarray:
         raise
 
 
-def _interpreted(stored: np.ndarray, page: Any, palette: str, plain: bool) -> Picture:
-    return interpret(stored, _samples(page), palette, plain)
+def _interpreted(layout: Layout, number: int, palette: str, plain: bool) -> Picture:
+    page = layout.pages[0 if layout.behind else number]
+    return interpret(_stored(layout, number), _samples(page, layout.pages[0]), palette, plain)
 
 
-def _samples(page: Any) -> Samples:
+def _samples(page: Any, first: Any) -> Samples:
+    """What a page says of its samples, or the first one, which may speak for all."""
     known = 262 in page.tags
     usual = "RGB" if page.samplesperpixel > 2 else "MINISBLACK"
     photometric = getattr(page.photometric, "name", str(page.photometric)) if known else usual
@@ -169,15 +170,14 @@ def _samples(page: Any) -> Samples:
         photometric,
         bits,
         tuple(int(one) for one in page.extrasamples),
-        _palette(page),
-        page.tags.valueof(274, 1),
+        _palette(page.tags.valueof(320, first.tags.valueof(320))),
+        orientation_of(page, first),
         int(page.compression),
     )
 
 
-def _palette(page: Any) -> np.ndarray | None:
+def _palette(table: Any) -> np.ndarray | None:
     """Colours, (count, 3); 8 bits where no colour has more."""
-    table = page.tags.valueof(320)
     if table is None:
         return None
     colours = np.asarray(table, np.uint16).reshape(3, -1).T
