@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from unet_np import backend
+from unet_np.export import to_torch
 
 LAYOUTS = ("nchw", "channels_last")
 
@@ -66,7 +67,7 @@ class TorchNetwork:
         self.torch = torch = torch_module(tf32=tf32)
         self.x = to_tensor(x, layout)
         self.labels = to_tensor(labels, layout)
-        self.module = net.to_torch().to(self.x.device)
+        self.module = to_torch(net).to(self.x.device)
         if layout == "channels_last":
             self.module = self.module.to(memory_format=torch.channels_last)
         self.optimiser = torch.optim.SGD(self.module.parameters(), lr=1e-6, momentum=0.99)

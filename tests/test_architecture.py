@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from unet_np import Architecture, InputError, UNet
 from unet_np.network.architecture import NORMS, UPS, with_norm
-from unet_np.network.tables import operation, summary
+from unet_np.network.tables import summary
 
 ARCHITECTURES = st.builds(
     Architecture,
@@ -99,7 +99,7 @@ def test_receptive_field_is_where_the_gradient_goes(
 
 
 def test_the_table_in_the_paper_s_words() -> None:
-    rows = [operation(layer) for layer in Architecture().layers]
+    rows = [layer.words for layer in Architecture().layers]
     assert rows.count("conv 3x3") == 18
     assert rows.count("max pool 2x2") == rows.count("up-conv 2x2") == 4
     assert rows.count("conv 1x1") == 1
@@ -153,7 +153,7 @@ def test_a_classifier_takes_what_leaves_a_pixel(depth: int, padding: int) -> Non
     ],
 )
 def test_options_in_the_table(arguments: dict[str, object], rows: list[str]) -> None:
-    table = [operation(layer) for layer in Architecture(depth=1, **arguments).layers]
+    table = [layer.words for layer in Architecture(depth=1, **arguments).layers]
     assert any(table[i : i + len(rows)] == rows for i in range(len(table)))
 
 

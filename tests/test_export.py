@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from unet_np import UNet, pretrained
 from unet_np.cli import main
-from unet_np.export import onnx_model as onnx_export
-from unet_np.export.onnx_model import difference, save_onnx, to_onnx
-from unet_np.export.torch_folder import save_torch
+from unet_np.export import save_onnx, save_torch, to_onnx
+from unet_np.export.onnx_model import difference
+from unet_np.network.kinds import batch_norm
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -122,7 +122,7 @@ def test_metadata_tell_how_to_use_it(tmp_path):
 
 
 def test_a_wrong_model_is_not_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(onnx_export, "EPSILON", 0.5)
+    monkeypatch.setattr(batch_norm, "EPSILON", 0.5)
     with pytest.raises(RuntimeError, match=r"the ONNX model differs from the network by \d"):
         save_onnx(network(norm="batch"), tmp_path / "a.onnx")
     assert not list(tmp_path.iterdir())

@@ -5,6 +5,7 @@ import pytest
 
 from unet_np import UNet, backend, data
 from unet_np.errors import InputError, MissingExtraError
+from unet_np.export import to_torch
 from unet_np.ops import weighted_cross_entropy
 from unet_np.training.config import TrainConfig
 from unet_np.training.optim import SGD
@@ -55,7 +56,7 @@ def our_losses(net, tiles, rate):
 
 
 def their_losses(net, tiles, rate):
-    module = net.to_torch()
+    module = to_torch(net)
     optimiser, losses = torch.optim.SGD(module.parameters(), rate, momentum=0.99), []
     dtype = getattr(torch, str(net.dtype))
     for tile in tiles:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from oracles import directional_error, leaf, relative_error
 
 from unet_np import SGD, Architecture, InputError, UNet, backend, ops
-from unet_np.export import torch_unet
+from unet_np.export import to_torch, torch_unet
 from unet_np.export.torch_model import torch_name
 from unet_np.network.architecture import OUTPUTS, UPS
 from unet_np.tasks import TASKS
@@ -34,7 +34,7 @@ def tile(net: UNet, batch: int = 1, extra: tuple[int, int] = (0, 0), seed: int =
 
 
 def check_against_torch(net: UNet, x: np.ndarray, train: bool = True) -> None:
-    module, tensor = net.to_torch().train(train), leaf(x)
+    module, tensor = to_torch(net).train(train), leaf(x)
     device_x = backend.asarray(x, net.xp)
     logits = net.forward(device_x, train=train, keep=True)
     grad = np.random.default_rng(1).normal(size=logits.shape)
@@ -141,7 +141,7 @@ def test_the_paper_s_own_network_agrees_with_torch() -> None:
     x = tile(net, 1, (2, 1))
     logits = net.forward(x)
     with torch.no_grad():
-        expected = net.to_torch()(torch.from_numpy(x))
+        expected = to_torch(net)(torch.from_numpy(x))
     assert relative_error(logits, expected) <= 1e-4
 
 
@@ -406,8 +406,19 @@ def test_complex_images_are_refused() -> None:
         ({"padding": 1.0}, "padding: got 1.0, expected 0 (the paper) or 1"),
         ({"padding": True}, "padding: got True, expected 0 (the paper) or 1"),
         ({"padding": "1"}, "padding: got '1', expected 0 (the paper) or 1"),
-        ({"up": "deconv"}, "up: got 'deconv', expected one of upconv, nearest, bilinear"),
-        ({"norm": True}, "norm: got True, expected one of none, batch, instance"),
+        (
+            {"up": "deconv"},
+            "up: got 'deconv', expected one of upconv, nearest, bilinear; nearest valid is "
+            "'upconv'",
+        ),
+        (
+            {"activation": "leaky"},
+            "activation: got 'leaky', expected one of relu; nearest valid is 'relu'",
+        ),
+        (
+            {"norm": True},
+            "norm: got True, expected one of none, batch, instance; nearest valid is 'none'",
+        ),
         (
             {"task": "count"},
             "output: got '', expected map or vector; for task count as in "

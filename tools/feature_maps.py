@@ -14,7 +14,6 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -29,16 +28,14 @@ SIDE = 96  # pixels of a picture's channel
 SHOWN = 4  # channels of a map that are shown
 
 
-class Watched(UNet):
-    """A network that keeps pictures of its feature maps."""
-
-    seen: dict[str, tuple[Image.Image, list[int]]]
-
-    def _forward_layer(self, layer: Layer, x: Any, skips: Any, *rest: Any) -> tuple[Any, Any]:
-        y, cache = super()._forward_layer(layer, x, skips, *rest)
+def boxes(net: UNet, x: np.ndarray) -> dict[str, tuple[Image.Image, list[int]]]:
+    """Pictures of the feature maps in Fig. 1's boxes, by the name of the layer."""
+    run, seen = net.begin_pass(), {}
+    for layer in net.architecture.layers:
+        x = run.forward(layer, x)
         if is_box(layer):
-            self.seen[layer.name] = mosaic(y[0], halves=layer.kind == "crop_concat")
-        return y, cache
+            seen[layer.name] = mosaic(x[0], halves=layer.kind == "crop_concat")
+    return seen
 
 
 def is_box(layer: Layer) -> bool:
@@ -81,13 +78,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--weights", help="a .safetensors file of this package")
     chosen = parser.parse_args(arguments)
     image, words = slice_and_words()
-    net = Watched.load(chosen.weights) if chosen.weights else Watched()
-    net.seen = {"input": mosaic(image[None])}
+    net = UNet.load(chosen.weights) if chosen.weights else UNet()
     size = net.architecture.nearest_input_sizes(572)[0]
     margin = (size - image.shape[0]) // 2
-    net.forward(np.pad(image, margin, mode="reflect")[None, None])
+    padded = np.pad(image, margin, mode="reflect")[None, None].astype(net.dtype)
+    seen = {"input": mosaic(image[None])} | boxes(net, padded)
     MAPS.mkdir(exist_ok=True)
-    for name, (made, _) in net.seen.items():
+    for name, (made, _) in seen.items():
         with atomic_write(MAPS / f"{name}.webp") as temporary:
             made.save(temporary, format="WEBP", quality=50, method=6)
     trained = "random weights before any training"
@@ -95,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         trained = f"a trained network of {net.architecture.base_channels} base channels"
     about = {
         "words": f"On {words}, with {trained}.",
-        "shown": {name: counts for name, (_, counts) in net.seen.items()},
+        "shown": {name: counts for name, (_, counts) in seen.items()},
     }
     with atomic_write(MAPS / "about.js") as temporary:
         text = json.dumps(about, indent=2)

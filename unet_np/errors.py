@@ -1,6 +1,8 @@
 """The errors that this package raises on purpose."""
 
+import difflib
 import operator
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -59,6 +61,39 @@ def integer(name: str, value: Any, minimum: int) -> int:
     if number is None or number < minimum:
         raise InputError(f"{name}: got {value!r}, expected an integer >= {minimum}")
     return number
+
+
+def one_of(name: str, value: Any, choices: Iterable[str]) -> str:
+    """The value, if it is one of the choices.
+
+    Parameters
+    ----------
+    name : str
+        Of the argument, for the message.
+    value
+        What was given.
+    choices : iterable of str
+        What is allowed.
+
+    Raises
+    ------
+    InputError
+        If it is none of them; names the nearest.
+
+    Examples
+    --------
+    >>> one_of("up", "nearst", ["upconv", "nearest"])
+    Traceback (most recent call last):
+    ...
+    unet_np.errors.InputError: up: got 'nearst', expected one of upconv, nearest; \
+nearest valid is 'nearest'
+    """
+    allowed = list(choices)
+    if value not in allowed:
+        near = difflib.get_close_matches(str(value), allowed, 1, cutoff=0)[0]
+        expected = f"expected one of {', '.join(allowed)}; nearest valid is {near!r}"
+        raise InputError(f"{name}: got {value!r}, {expected}")
+    return value
 
 
 def require(module: str, extra: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import fields
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -117,33 +118,21 @@ def _blocks(architecture: Architecture) -> list[tuple[str, list[Layer]]]:
 
 
 def _operations(layers: Sequence[Layer]) -> str:
-    texts = {
-        "conv": "conv {0}x{0} pad {1}",
-        "upconv": "up-conv {0}x{0} stride 2",
-        "pool": "max pool {0}x{0} stride 2",
-        "crop_concat": "crop and concatenate {2}",
-        "dropout": "dropout",
-        "relu": "ReLU",
-        "batch_norm": "batch norm",
-        "instance_norm": "instance norm",
-        "upsample": "up-sample {0}x{0} {3}",
-        "global_pool": "global average pool",
-        "linear": "linear",
-    }
-    words = [
-        texts[layer.kind].format(layer.kernel, layer.padding, layer.skip.split(".")[0], layer.mode)
-        for layer in layers
-    ]
-    text = ", ".join(words)
-    for between in (", ", ", batch norm, ", ", instance norm, "):
-        convolution = texts["conv"].format(3, _padding(layers)) + between + "ReLU"
-        text = text.replace(f"{convolution}, {convolution}", f"({convolution}) x 2")
-    return text
+    """What the layers do; what comes twice in a row is said once.
 
-
-def _padding(layers: Sequence[Layer]) -> int:
-    """Of the block's last 3x3 convolution; 0 without one."""
-    return next((layer.padding for layer in reversed(layers) if layer.kernel == 3), 0)
+    Examples
+    --------
+    >>> _operations(Architecture().layers[:4])
+    '(conv 3x3 pad 0, ReLU) x 2'
+    """
+    words = [layer.details for layer in layers]
+    for first in range(len(words)):
+        for length in range((len(words) - first) // 2, 0, -1):
+            middle, last = first + length, first + 2 * length
+            if words[first:middle] == words[middle:last]:
+                twice = f"({', '.join(words[first:middle])}) x 2"
+                return ", ".join([*words[:first], twice, *words[last:]])
+    return ", ".join(words)
 
 
 def _channels(layers: Sequence[Layer]) -> str:

@@ -44,20 +44,16 @@ def scale_to_unit_variance(net: UNet, image: Array) -> list[float]:
     >>> round(float(net.forward(image).std()), 3)
     1.0
     """
-    skips: dict[str, Array] = {}
-    wanted = {layer.skip for layer in net.architecture.layers if layer.skip}
-    deviations = []
+    run, deviations = net.begin_pass(), []
     x = image.astype(net.dtype)
     for layer in net.architecture.layers:
-        x, _ = net._forward_layer(layer, x, skips)
+        x = run.forward(layer, x)
         if layer.weight_shape is not None:
             deviation = float(x.std())
             if deviation > 0:
                 net.params[f"{layer.name}.weight"] /= deviation
                 x /= deviation
             deviations.append(deviation)
-        if layer.name in wanted:
-            skips[layer.name] = x
     return deviations
 
 

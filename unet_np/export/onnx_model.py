@@ -17,7 +17,6 @@ from unet_np import backend
 from unet_np.errors import require
 from unet_np.files import atomic_write
 from unet_np.network.layer import Layer
-from unet_np.ops.beyond.norm import EPSILON
 
 if TYPE_CHECKING:
     from unet_np.network.unet import UNet
@@ -179,7 +178,7 @@ def _metadata(net: UNet) -> dict[str, str]:
 
 
 class _Graph:
-    """Nodes and weights, as layers are added."""
+    """Nodes and weights, as layers are added: the `Graph` that a kind of layer is handed."""
 
     def __init__(self, onnx: Any, net: UNet) -> None:
         self.onnx, self.net = onnx, net
@@ -190,87 +189,29 @@ class _Graph:
 
     def add(self, layer: Layer, value: str) -> str:
         """Add a layer that reads `value`; the name of what it gives."""
-        result = getattr(self, f"_{layer.kind}")(layer, value)
-        self.outputs[layer.name] = result
-        return result
+        self.outputs[layer.name] = layer.its_kind.onnx(layer, value, self)
+        return self.outputs[layer.name]
 
-    def _conv(self, layer: Layer, value: str) -> str:
-        inputs = [value, *self._weights(layer)]
-        return self._node("Conv", layer, inputs, pads=[layer.padding] * 4)
-
-    def _upconv(self, layer: Layer, value: str) -> str:
-        return self._node("ConvTranspose", layer, [value, *self._weights(layer)], strides=[2, 2])
-
-    def _relu(self, layer: Layer, value: str) -> str:
-        return self._node("Relu", layer, [value])
-
-    def _pool(self, layer: Layer, value: str) -> str:
-        return self._node("MaxPool", layer, [value], kernel_shape=[2, 2], strides=[2, 2])
-
-    def _dropout(self, layer: Layer, value: str) -> str:
-        return value
-
-    def _batch_norm(self, layer: Layer, value: str) -> str:
-        inputs = [value, *self._weights(layer)]
-        return self._node("BatchNormalization", layer, inputs, epsilon=EPSILON)
-
-    def _instance_norm(self, layer: Layer, value: str) -> str:
-        inputs = [value, *self._weights(layer)]
-        return self._node("InstanceNormalization", layer, inputs, epsilon=EPSILON)
-
-    def _upsample(self, layer: Layer, value: str) -> str:
-        scales = self._constant("scales", np.array([1, 1, 2, 2], np.float32))
-        if layer.mode == "nearest":
-            rule = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-        else:
-            rule = {"coordinate_transformation_mode": "half_pixel"}
-        mode = "nearest" if layer.mode == "nearest" else "linear"
-        result = self._node("Resize", layer, [value, "", scales], mode=mode, **rule)
-        if not layer.dropped:
-            return result
-        window = [self._integers(name, n) for name, n in (("one", 1), ("minus_one", -1))]
-        return self._node("Slice", layer, [result, *window, self._axes()], "inner")
-
-    def _crop_concat(self, layer: Layer, value: str) -> str:
-        skip = self.outputs[layer.skip]
-        size = self._node("Shape", layer, [value], "size", start=2)
-        whole = self._node("Shape", layer, [skip], "skip_size", start=2)
-        lost = self._node("Sub", layer, [whole, size], "lost")
-        begin = self._node("Div", layer, [lost, self._integers("two", 2)], "begin")
-        end = self._node("Add", layer, [begin, size], "end")
-        cropped = self._node("Slice", layer, [skip, begin, end, self._axes()], "cropped")
-        return self._node("Concat", layer, [cropped, value], axis=1)
-
-    def _global_pool(self, layer: Layer, value: str) -> str:
-        pooled = self._node("GlobalAveragePool", layer, [value], "pooled")
-        return self._node("Flatten", layer, [pooled])
-
-    def _linear(self, layer: Layer, value: str) -> str:
-        return self._node("Gemm", layer, [value, *self._weights(layer)], transB=1)
-
-    def _node(
-        self, kind: str, layer: Layer, inputs: list[str], part: str = "", **attributes: Any
+    def node(
+        self, operator: str, layer: Layer, inputs: Sequence[str], part: str = "", **attributes: Any
     ) -> str:
+        """Add a node; the name of its output."""
         name = f"{layer.name}.{part}" if part else layer.name
         output = "logits" if layer is self.net.architecture.layers[-1] else name
         make = self.onnx.helper.make_node
-        self.nodes.append(make(kind, inputs, [output], name=name, **attributes))
+        self.nodes.append(make(operator, inputs, [output], name=name, **attributes))
         return output
 
-    def _weights(self, layer: Layer) -> list[str]:
+    def weights(self, layer: Layer) -> list[str]:
+        """The names of the layer's parameters, then of its buffers."""
         names = [f"{layer.name}.{n}" for n in (*layer.parameter_shapes, *layer.buffer_shapes)]
         for name in names:
             array = backend.to_numpy(self.net.state[name])
-            self._constant(name, np.ascontiguousarray(array, np.float32))
+            self.constant(name, np.ascontiguousarray(array, np.float32))
         return names
 
-    def _axes(self) -> str:
-        return self._constant("height_and_width", np.array([2, 3]))
-
-    def _integers(self, name: str, value: int) -> str:
-        return self._constant(name, np.array([value, value]))
-
-    def _constant(self, name: str, array: np.ndarray) -> str:
+    def constant(self, name: str, array: np.ndarray) -> str:
+        """Add numbers that all layers may share; their name."""
         if name not in self._constants:
             self._constants.add(name)
             self.tensors.append(self.onnx.numpy_helper.from_array(array, name))

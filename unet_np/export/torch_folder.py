@@ -7,11 +7,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from unet_np import backend
 from unet_np.errors import require
-from unet_np.export.torch_model import torch_name, torch_options
+from unet_np.export.torch_model import torch_options, torch_state
 from unet_np.files import atomic_write
 
 if TYPE_CHECKING:
@@ -45,7 +42,8 @@ def save_torch(net: UNet, path: str | os.PathLike[str]) -> list[Path]:
     Raises
     ------
     InputError
-        If a file cannot be written. Then none is.
+        If a file cannot be written, or the network's activation has no class in ``torch.nn``.
+        Then none is.
     MissingExtraError
         If safetensors is not installed.
 
@@ -61,24 +59,14 @@ def save_torch(net: UNet, path: str | os.PathLike[str]) -> list[Path]:
     if weights.suffix != ".safetensors":
         weights = weights / "weights.safetensors"
     files = [weights, weights.with_name("torch_unet.py"), weights.with_suffix(".txt")]
+    usage = _usage(net, weights.name)
     source = Path(__file__).with_name("torch_unet.py").read_text("utf-8")
     with ExitStack() as stack:
         temporary = [stack.enter_context(atomic_write(file)) for file in files]
-        safetensors.save_file(_state(net), temporary[0], {"format": "pt"})
+        safetensors.save_file(torch_state(net), temporary[0], {"format": "pt"})
         temporary[1].write_text(source, "utf-8")
-        temporary[2].write_text(_usage(net, weights.name), "utf-8")
+        temporary[2].write_text(usage, "utf-8")
     return files
-
-
-def _state(net: UNet) -> dict[str, np.ndarray]:
-    state = {}
-    for name, array in net.state.items():
-        state[torch_name(name)] = np.array(backend.to_numpy(array), order="C")
-        if name.endswith(".mean"):
-            # PyTorch counts batches for an averaging that is not used here.
-            counter = torch_name(name).replace("running_mean", "num_batches_tracked")
-            state[counter] = np.zeros((), np.int64)
-    return state
 
 
 def _usage(net: UNet, weights: str) -> str:

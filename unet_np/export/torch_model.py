@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unet_np import backend
-from unet_np.errors import MissingExtraError
+from unet_np.errors import InputError, MissingExtraError
+from unet_np.network import kinds
 
 if TYPE_CHECKING:
     from unet_np.network.architecture import Architecture
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def to_torch(net: UNet) -> Any:
-    """A ``torch.nn.Module``, `unet_np.export.torch_unet.UNet`, with a copy of the weights.
+    """A ``torch.nn.Module``, ``unet_np.export.torch_unet.UNet``, with a copy of the weights.
 
     Parameters
     ----------
@@ -29,6 +30,8 @@ def to_torch(net: UNet) -> Any:
 
     Raises
     ------
+    InputError
+        If the network's activation has no class in ``torch.nn``.
     MissingExtraError
         If PyTorch is not installed.
     """
@@ -42,24 +45,42 @@ def to_torch(net: UNet) -> Any:
 
     with torch.device("meta"):
         module = torch_unet.UNet(**torch_options(net.architecture), dropout=net.dropout)
-    state = {
-        torch_name(name): torch.from_numpy(np.array(backend.to_numpy(array), order="C"))
-        for name, array in net.state.items()
-    }
-    for name in list(state):
-        if name.endswith(".running_mean"):
-            # PyTorch counts batches for an averaging that is not used here.
-            counter = name.replace("running_mean", "num_batches_tracked")
-            state[counter] = torch.zeros((), dtype=torch.int64)
+    state = {name: torch.from_numpy(array) for name, array in torch_state(net).items()}
     module.load_state_dict(state, assign=True)
     return module.eval()
 
 
 def torch_options(architecture: Architecture) -> dict[str, Any]:
-    """The arguments with which `unet_np.export.torch_unet.UNet` is the same network."""
+    """The arguments with which ``unet_np.export.torch_unet.UNet`` is the same network.
+
+    Raises
+    ------
+    InputError
+        If the network's activation has no class in ``torch.nn``.
+    """
     options = architecture.to_dict()
-    del options["task"]  # a name, of which no layer depends
+    del options["task"]  # a name, on which no layer depends
+    if "activation" in options:
+        options["activation"] = kinds.find(architecture.activation).torch
+        if not options["activation"]:
+            known = ", ".join(n for n in kinds.names("activation") if kinds.find(n).torch)
+            raise InputError(
+                f"activation: got {architecture.activation!r}, which has no class in torch.nn, "
+                f"expected one of {known}"
+            )
     return options
+
+
+def torch_state(net: UNet) -> dict[str, np.ndarray]:
+    """A copy of parameters and buffers under the names of PyTorch's state dict."""
+    state = {}
+    for name, array in net.state.items():
+        state[torch_name(name)] = np.array(backend.to_numpy(array), order="C")
+        if name.endswith(".mean"):
+            # PyTorch counts batches for an averaging that is not used here.
+            counter = torch_name(name).replace("running_mean", "num_batches_tracked")
+            state[counter] = np.zeros((), np.int64)
+    return state
 
 
 def torch_name(name: str) -> str:

@@ -10,13 +10,16 @@ from torch import nn
 
 
 class Convolutions(nn.Module):
-    """Two 3x3 convolutions, with a normalisation ("batch" or "instance") if asked for."""
+    """Two 3x3 convolutions and activations, with a normalisation if asked for."""
 
-    def __init__(self, in_channels: int, out_channels: int, padding: int, norm: str):
+    def __init__(
+        self, in_channels: int, out_channels: int, padding: int, norm: str, activation: str
+    ):
         super().__init__()
         bias = norm == "none"
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=padding, bias=bias)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=padding, bias=bias)
+        self.relu1, self.relu2 = getattr(nn, activation)(), getattr(nn, activation)()
         if norm == "batch":
             self.bn1, self.bn2 = nn.BatchNorm2d(out_channels), nn.BatchNorm2d(out_channels)
         if norm == "instance":
@@ -30,8 +33,8 @@ class Convolutions(nn.Module):
 
     def convolve(self, x: torch.Tensor) -> torch.Tensor:
         """(B, in_channels, H, W) to (B, out_channels, H - 4, W - 4), if padding is 0."""
-        x = self.normalise(self.conv1(x), 1).relu()
-        return self.normalise(self.conv2(x), 2).relu()
+        x = self.relu1(self.normalise(self.conv1(x), 1))
+        return self.relu2(self.normalise(self.conv2(x), 2))
 
 
 class BaseConvBlock(Convolutions):
@@ -45,8 +48,8 @@ class BaseConvBlock(Convolutions):
 class UpSampleBlock(Convolutions):
     """Up-conv 2x2 or up-sampling and conv 3x3, crop and concatenate, (conv 3x3, ReLU) x 2."""
 
-    def __init__(self, out_channels: int, padding: int, up: str, norm: str):
-        super().__init__(2 * out_channels, out_channels, padding, norm)
+    def __init__(self, out_channels: int, padding: int, norm: str, activation: str, up: str):
+        super().__init__(2 * out_channels, out_channels, padding, norm, activation)
         self.up, self.padding = up, padding
         if up == "upconv":
             self.upconv = nn.ConvTranspose2d(2 * out_channels, out_channels, 2, stride=2)
@@ -73,7 +76,10 @@ class UpSampleBlock(Convolutions):
 
 
 class UNet(nn.Module):
-    """U-Net (Ronneberger, Fischer and Brox 2015, Fig. 1)."""
+    """U-Net (Ronneberger, Fischer and Brox 2015, Fig. 1).
+
+    `activation` is the name of the class in ``torch.nn`` that follows each 3x3 convolution.
+    """
 
     def __init__(
         self,
@@ -86,19 +92,21 @@ class UNet(nn.Module):
         up: str = "upconv",
         norm: str = "none",
         output: str = "map",
+        activation: str = "ReLU",
     ):
         super().__init__()
         self.depth, self.vector = depth, output == "vector"
+        how = padding, norm, activation
         for level in range(1, depth + 2):
             channels = base_channels * 2 ** (level - 1)
             into = in_channels if level == 1 else channels // 2
-            self.add_module(f"contract{level}", BaseConvBlock(into, channels, padding, norm))
+            self.add_module(f"contract{level}", BaseConvBlock(into, channels, *how))
         self.dropout = nn.Dropout(dropout)
         if self.vector:
             self.output: nn.Module = nn.Linear(base_channels * 2**depth, num_classes)
             return
         for level in range(depth, 0, -1):
-            block = UpSampleBlock(base_channels * 2 ** (level - 1), padding, up, norm)
+            block = UpSampleBlock(base_channels * 2 ** (level - 1), *how, up)
             self.add_module(f"expand{level}", block)
         self.output = nn.Conv2d(base_channels, num_classes, 1)
 

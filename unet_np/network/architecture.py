@@ -11,8 +11,10 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from unet_np.errors import InputError, integer
-from unet_np.network.layer import Layer, Shape
+from unet_np.errors import InputError, integer, one_of
+from unet_np.network import kinds
+from unet_np.network.kinds import Shape
+from unet_np.network.layer import Layer
 
 UPS = ("upconv", "nearest", "bilinear")
 NORMS = {"none": ("", ""), "batch": ("bn", "batch_norm"), "instance": ("in", "instance_norm")}
@@ -51,6 +53,9 @@ class Architecture:
         ``map`` is the paper's: `num_classes` channels for each pixel. ``vector`` gives
         (B, num_classes) for whole images: the contracting path, the mean over all pixels and a
         linear layer. To be given for every task but the paper's.
+    activation : str
+        What stands after each 3x3 convolution: ``relu`` in the paper, or any kind of layer that is
+        registered for it (`unet_np.network.kinds.kind`).
 
     Raises
     ------
@@ -73,6 +78,7 @@ class Architecture:
     norm: str = "none"
     task: str = "segment"
     output: str = ""
+    activation: str = "relu"
 
     def __post_init__(self) -> None:
         if self.task == "segment" and not self.output:
@@ -85,10 +91,9 @@ class Architecture:
         if isinstance(self.padding, bool | float) or self.padding not in (0, 1):
             raise InputError(f"padding: got {self.padding!r}, expected 0 (the paper) or 1")
         object.__setattr__(self, "padding", int(self.padding))
-        for name, allowed in (("up", UPS), ("norm", NORMS)):
-            if getattr(self, name) not in allowed:
-                got = getattr(self, name)
-                raise InputError(f"{name}: got {got!r}, expected one of {', '.join(allowed)}")
+        activations = kinds.names("activation")
+        for name, allowed in (("up", UPS), ("norm", NORMS), ("activation", activations)):
+            one_of(name, getattr(self, name), allowed)
         if self.output not in OUTPUTS:
             raise InputError(
                 f"output: got {self.output!r}, expected map or vector; for task {self.task} as in "
@@ -135,7 +140,7 @@ class Architecture:
             if not bias:
                 prefix, kind = NORMS[self.norm]
                 yield Layer(f"{block}.{prefix}{number}", block, kind, out, out)
-            yield Layer(f"{block}.relu{number}", block, "relu", out, out)
+            yield Layer(f"{block}.relu{number}", block, self.activation, out, out)
 
     def _up(self, block: str, into: int, out: int) -> Iterator[Layer]:
         if self.up == "upconv":
@@ -145,6 +150,11 @@ class Architecture:
         yield Layer(f"{block}.upsample", block, "upsample", into, into, 2, padding, mode=self.up)
         yield Layer(f"{block}.conv0", block, "conv", into, out, 3, padding)
 
+    @cached_property
+    def skips(self) -> frozenset[str]:
+        """The layers whose output the expanding path copies and crops."""
+        return frozenset(layer.skip for layer in self.layers if layer.skip)
+
     @property
     def parameters(self) -> int:
         """Number of weights and biases: 31,030,658 for the paper's network."""
@@ -153,7 +163,7 @@ class Architecture:
     @property
     def conv_layers(self) -> int:
         """Convolutional layers, up-convolutions included: 23 in the paper."""
-        return sum(layer.kind in ("conv", "upconv") for layer in self.layers)
+        return sum(layer.its_kind.convolution for layer in self.layers)
 
     @property
     def has_map(self) -> bool:
@@ -182,10 +192,11 @@ class Architecture:
 
     @cached_property
     def _contracted(self) -> int:
-        """The smallest input size that leaves a pixel at the lowest level; two to normalise it."""
+        """The smallest input size that leaves each layer of the contracting path enough pixels."""
         contracting = [layer for layer in self.layers if layer.block.startswith("contract")]
-        last = int(self.norm == "instance")
+        last = 0
         for layer in reversed(contracting):
+            last = max(last, layer.its_kind.least_size - 1)
             last = layer.needed(0, last)[1] - layer.padding
         return last + 1
 
@@ -257,21 +268,24 @@ nearest valid sizes are 508 and 524
     def _check_size(self, size: int, name: str = "input size") -> None:
         if self.is_valid_input(size):
             return
-        current, reason = size, ""
-        for layer in self.layers:
-            if layer.kind == "pool" and current % 2 and self.has_map:
-                reason = f"which is odd ({current}) at {layer.name}"
-                break
-            current = layer.output_size(current)
-            if current < 1:
-                reason = f"which leaves no pixel at {layer.name}"
-                break
-            if layer.kind == "instance_norm" and current < 2:
-                reason = f"which leaves one pixel at {layer.name}, and that has no variance"
-                break
         sizes = " and ".join(str(n) for n in self.nearest_input_sizes(size))
         plural = "sizes are" if " and " in sizes else "size is"
-        raise InputError(f"{name}: got {size}, {reason}; nearest valid {plural} {sizes}")
+        raise InputError(
+            f"{name}: got {size}, {self._obstacle(size)}; nearest valid {plural} {sizes}"
+        )
+
+    def _obstacle(self, size: int) -> str:
+        """Where in the network an invalid size comes to an end."""
+        for layer in self.layers:
+            kind = layer.its_kind
+            if kind.needs_even and size % 2 and self.has_map:
+                return f"which is odd ({size}) at {layer.name}"
+            size = layer.output_size(size)
+            if size < kind.least_size:
+                left = f"{size} pixel" if size > 0 else "no pixel"
+                more = f", which needs {kind.least_size}" if kind.least_size > 1 else ""
+                return f"which leaves {left} at {layer.name}{more}"
+        return "which does not fit"
 
     def check_input(self, shape: tuple[int, ...]) -> None:
         """Refuse, before any arithmetic, a shape that the network cannot take.
@@ -310,13 +324,10 @@ nearest valid sizes are 508 and 524
         (1, 2, 388, 388)
         """
         self.check_input(input_shape)
-        batch, _, height, width = input_shape
-        rows = []
+        shape, rows = input_shape, []
         for layer in self.layers:
-            height, width = layer.output_size(height), layer.output_size(width)
-            flat = layer.kind in ("global_pool", "linear")
-            sides = () if flat else (height, width)
-            rows.append((layer, (batch, layer.out_channels, *sides)))
+            shape = layer.output_shape(shape)
+            rows.append((layer, shape))
         return rows
 
     def receptive_field(self, pixel: int = 0) -> tuple[int, int]:
@@ -345,8 +356,14 @@ nearest valid sizes are 508 and 524
         return first, last
 
     def to_dict(self) -> dict[str, Any]:
-        """The constructor's arguments, for a file."""
-        return asdict(self)
+        """The constructor's arguments, for a file; the paper's activation goes without saying.
+
+        Versions that know no other can so read the file.
+        """
+        options = asdict(self)
+        if self.activation == "relu":
+            del options["activation"]
+        return options
 
 
 def with_norm(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,11 +16,8 @@ from typing import Any
 import numpy as np
 
 from unet_np.backend import STREAMS, Array, asarray, default_rng
+from unet_np.network import kinds
 from unet_np.network.architecture import Architecture
-
-# Axes in memory, outermost first, of a weight in PyTorch's axis order. The output channels
-# are innermost: they are the columns of the GEMM, next to each other as in a feature map.
-_MEMORY_ORDER = {"conv": (2, 3, 1, 0), "upconv": (0, 2, 3, 1), "linear": (1, 0)}
 
 
 def store_weight(kind: str, weight: Array, xp: ModuleType, dtype: Any) -> Array:
@@ -29,10 +26,11 @@ def store_weight(kind: str, weight: Array, xp: ModuleType, dtype: Any) -> Array:
     Parameters
     ----------
     kind : str
-        The layer's kind, as in `Layer.kind`. Those that are not named here stay as they are.
+        The layer's kind, as in `Layer.kind`.
     weight : array
         In PyTorch's shape: (K, C, kh, kw) for a convolution, (C, K, 2, 2) for an
         up-convolution, (K, C) for a linear layer, with C channels in and K channels out.
+        Those of fewer axes, such as biases, stay as they are.
     xp : module
         The library of the result, ``numpy`` or ``cupy``.
     dtype : dtype
@@ -53,7 +51,9 @@ def store_weight(kind: str, weight: Array, xp: ModuleType, dtype: Any) -> Array:
     >>> weight.shape, weight.transpose(0, 2, 3, 1).flags.c_contiguous
     ((8, 4, 2, 2), True)
     """
-    order = _MEMORY_ORDER.get(kind, tuple(range(weight.ndim)))
+    order = kinds.find(kind).memory_order
+    if len(order) != weight.ndim:
+        order = tuple(range(weight.ndim))
     back = tuple(order.index(axis) for axis in range(weight.ndim))
     stored = asarray(weight, xp).transpose(order).astype(dtype, order="C", copy=True)
     return stored.transpose(back)
@@ -62,7 +62,7 @@ def store_weight(kind: str, weight: Array, xp: ModuleType, dtype: Any) -> Array:
 def gaussian_init(
     architecture: Architecture, seed: int, xp: ModuleType = np, dtype: Any = "float32"
 ) -> dict[str, Array]:
-    """Weights drawn from N(0, sqrt(2 / N)), biases zero; a normalisation scales by 1.
+    """Weights drawn from N(0, sqrt(2 / N)); biases begin as zero, others as their kind says.
 
     N is the number of incoming nodes of one neuron (`Layer.fan_in`): 9 x 64 for a 3x3
     convolution of 64 channels, the paper's example. In the 2x2 up-convolution with stride
@@ -99,13 +99,13 @@ def gaussian_init(
     rng = default_rng(np, (seed, STREAMS["init"]))
     params: dict[str, Array] = {}
     for layer in architecture.layers:
-        if layer.weight_shape is not None:
-            weight = rng.normal(0.0, np.sqrt(2.0 / layer.fan_in), layer.weight_shape)
-            params[f"{layer.name}.weight"] = store_weight(layer.kind, weight, xp, dtype)
-        elif "weight" in layer.parameter_shapes:
-            params[f"{layer.name}.weight"] = xp.ones(layer.out_channels, dtype)
-        if "bias" in layer.parameter_shapes:
-            params[f"{layer.name}.bias"] = xp.zeros(layer.out_channels, dtype)
+        start = layer.its_kind.start
+        for name, shape in layer.parameter_shapes.items():
+            if name in start:
+                array = np.full(shape, start[name])
+            else:
+                array = rng.normal(0.0, np.sqrt(2.0 / layer.fan_in), shape)
+            params[f"{layer.name}.{name}"] = store_weight(layer.kind, array, xp, dtype)
     return params
 
 
@@ -122,7 +122,7 @@ def initial_buffers(
     ['contract1.bn1.mean', 'contract1.bn1.var']
     """
     return {
-        f"{layer.name}.{name}": xp.full(shape, float(name == "var"), dtype)
+        f"{layer.name}.{name}": xp.full(shape, layer.its_kind.start[name], dtype)
         for layer in architecture.layers
         for name, shape in layer.buffer_shapes.items()
     }

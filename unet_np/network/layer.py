@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-Shape = tuple[int, ...]
+from unet_np.network import kinds
+from unet_np.network.kinds import Kind, Shape
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One row of the table.
+    """One row of the table; what it says of itself, it has from its kind.
 
     Attributes
     ----------
@@ -20,9 +21,9 @@ class Layer:
     block : str
         The block the row belongs to, in the words of the specification table.
     kind : str
-        The operation: ``conv``, ``relu``, ``pool``, ``upconv``, ``crop_concat`` and ``dropout``
-        in the paper; elsewhere also ``batch_norm``, ``instance_norm``, ``upsample``,
-        ``global_pool`` and ``linear``.
+        The operation, one of ``unet_np.network.kinds``: ``conv``, ``relu``, ``pool``, ``upconv``,
+        ``crop_concat`` and ``dropout`` in the paper; elsewhere also ``batch_norm``,
+        ``instance_norm``, ``upsample``, ``global_pool`` and ``linear``.
     in_channels, out_channels : int
         Channels of the feature maps before and after.
     kernel : int
@@ -50,39 +51,66 @@ class Layer:
     bias: bool = True
 
     @property
+    def its_kind(self) -> Kind:
+        """The record of the layer's kind.
+
+        Raises
+        ------
+        InputError
+            If there is no kind of that name.
+        """
+        return kinds.find(self.kind)
+
+    @property
+    def words(self) -> str:
+        """What the layer does, in the paper's words.
+
+        Examples
+        --------
+        >>> Layer("output", "output", "conv", 64, 2, 1).words
+        'conv 1x1'
+        """
+        return self._filled(self.its_kind.words)
+
+    @property
+    def details(self) -> str:
+        """The same with padding and stride.
+
+        Examples
+        --------
+        >>> Layer("output", "output", "conv", 64, 2, 1).details
+        'conv 1x1 pad 0'
+        """
+        return self._filled(self.its_kind.details or self.its_kind.words)
+
+    def _filled(self, text: str) -> str:
+        skip = self.skip.split(".")[0]
+        return text.format(kernel=self.kernel, padding=self.padding, mode=self.mode, skip=skip)
+
+    @property
     def weight_shape(self) -> Shape | None:
         """PyTorch's shape of the matrix or kernels that are drawn at random; None without.
 
         (out, in, k, k) for a convolution, (in, out, 2, 2) for an up-convolution, (out, in)
         for a linear layer.
         """
-        if self.kind == "conv":
-            return (self.out_channels, self.in_channels, self.kernel, self.kernel)
-        if self.kind == "upconv":
-            return (self.in_channels, self.out_channels, self.kernel, self.kernel)
-        return (self.out_channels, self.in_channels) if self.kind == "linear" else None
+        return self.its_kind.weight_shape(self)
 
     @property
     def parameter_shapes(self) -> dict[str, Shape]:
-        """The shapes of ``weight`` and ``bias``, as far as the layer has them.
+        """The shapes of what is learned: ``weight`` and ``bias``, as far as the layer has them.
 
         Examples
         --------
         >>> Layer("output", "output", "conv", 64, 2, 1).parameter_shapes
         {'weight': (2, 64, 1, 1), 'bias': (2,)}
         """
-        channels = (self.out_channels,)
-        if self.kind in ("batch_norm", "instance_norm"):
-            return {"weight": channels, "bias": channels}
-        if self.weight_shape is None:
-            return {}
-        return {"weight": self.weight_shape} | ({"bias": channels} if self.bias else {})
+        return self.its_kind.parameter_shapes(self)
 
     @property
     def buffer_shapes(self) -> dict[str, Shape]:
         """The shapes of what is kept and not learned: running ``mean`` and ``var``."""
-        channels = (self.out_channels,)
-        return {"mean": channels, "var": channels} if self.kind == "batch_norm" else {}
+        return self.its_kind.buffer_shapes(self)
 
     @property
     def parameters(self) -> int:
@@ -96,37 +124,16 @@ class Layer:
         An output pixel of the 2x2 up-convolution with stride 2 lies under exactly one
         position of the kernel, so N is the number of input channels alone.
         """
-        return self.in_channels * (self.kernel**2 if self.kind == "conv" else 1)
+        return self.its_kind.fan_in(self)
 
     def output_size(self, size: int) -> int:
         """Height or width after the layer, from the one before (crop_concat keeps `size`)."""
-        if self.kind == "conv":
-            return size - self.kernel + 1 + 2 * self.padding
-        if self.kind == "pool":
-            return size // 2
-        if self.kind == "global_pool":
-            return 1
-        if self.kind == "upsample":
-            return 2 * size - 2 * self.dropped
-        return 2 * size if self.kind == "upconv" else size
+        return self.its_kind.output_size(self, size)
 
-    @property
-    def dropped(self) -> int:
-        """Rows (or columns) that an up-sampling leaves out on each side.
-
-        Bilinear pixels at the edge need what lies beyond it. A valid network leaves them out,
-        or a tile would differ from the whole image.
-        """
-        return int(self.mode == "bilinear" and not self.padding)
+    def output_shape(self, shape: Shape) -> Shape:
+        """(B, C, H, W) after the layer, from the one before; (B, C) after a global pooling."""
+        return self.its_kind.output_shape(self, shape)
 
     def needed(self, first: int, last: int) -> tuple[int, int]:
         """First and last row (or column) of the input that output rows first to last depend on."""
-        if self.kind == "conv":
-            return first - self.padding, last + self.kernel - 1 - self.padding
-        if self.kind == "pool":
-            return 2 * first, 2 * last + 1
-        if self.mode == "bilinear":
-            return (first + self.dropped - 1) // 2, (last + self.dropped + 1) // 2
-        if self.kind in ("upconv", "upsample"):
-            return first // 2, last // 2
-        return first, last
+        return self.its_kind.needed(self, first, last)

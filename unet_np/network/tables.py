@@ -3,37 +3,9 @@
 from __future__ import annotations
 
 from unet_np.network.architecture import Architecture
-from unet_np.network.layer import Layer, Shape
+from unet_np.network.kinds import Shape
 
 PAPER_TILE = 572
-
-_KINDS = {
-    "conv": "conv",
-    "relu": "ReLU",
-    "pool": "max pool",
-    "upconv": "up-conv",
-    "crop_concat": "crop and concat",
-    "dropout": "dropout",
-    "batch_norm": "batch norm",
-    "instance_norm": "instance norm",
-    "upsample": "up-sample",
-    "global_pool": "global average pool",
-    "linear": "linear",
-}
-
-
-def operation(layer: Layer) -> str:
-    """What the layer does, in the paper's words.
-
-    Examples
-    --------
-    >>> [operation(layer) for layer in Architecture().layers[:2]]
-    ['conv 3x3', 'ReLU']
-    """
-    size = f" {layer.kernel}x{layer.kernel}" if layer.kernel else ""
-    skip = f" {layer.skip.split('.')[0]}" if layer.skip else ""
-    mode = f" {layer.mode}" if layer.mode else ""
-    return f"{_KINDS[layer.kind]}{size}{mode}{skip}"
 
 
 def default_input_shape(architecture: Architecture) -> Shape:
@@ -72,7 +44,7 @@ def summary(architecture: Architecture, input_shape: Shape | None = None) -> str
     rows = [("input", "", _shape(shape), "")]
     for layer, output in architecture.shapes(shape):
         parameters = f"{layer.parameters:,}" if layer.parameters else ""
-        rows.append((layer.name, operation(layer), _shape(output), parameters))
+        rows.append((layer.name, layer.words, _shape(output), parameters))
     lines = [f"{a:<20} {b:<25} {c:>18} {d:>13}".rstrip() for a, b, c, d in rows]
     total = (
         f"{architecture.conv_layers} convolutional layers, {architecture.parameters:,} parameters"

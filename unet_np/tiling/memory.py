@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 from unet_np.errors import InputError
 from unet_np.network.architecture import Architecture
-from unet_np.network.layer import Layer, Shape
+from unet_np.network.kinds import Shape
+from unet_np.network.layer import Layer
 from unet_np.tiling.plan import tile_sizes
 
 
@@ -40,26 +43,22 @@ def forward_bytes(
     >>> forward_bytes(Architecture(), (572, 572)) // 2**20
     191
     """
-    rows = architecture.shapes((batch, architecture.in_channels, *tile))
-    return itemsize * max(_live_elements(architecture, rows, (batch, *tile)))
+    start = (batch, architecture.in_channels, *tile)
+    return itemsize * max(_live_elements(architecture.shapes(start), start, architecture.skips))
 
 
 def _live_elements(
-    architecture: Architecture, rows: list[tuple[Layer, Shape]], start: tuple[int, int, int]
+    rows: list[tuple[Layer, Shape]], start: Shape, skips: frozenset[str]
 ) -> list[int]:
     """Elements that exist while each layer is computed."""
-    batch, height, width = start
     waiting: dict[str, int] = {}
-    skips = {layer.skip for layer in architecture.layers}
-    previous = batch * architecture.in_channels * height * width
-    live = []
-    for layer, (_, channels, h, w) in rows:
-        size = batch * channels * h * w
-        # ReLU, dropout and normalisations at test time are done in place.
-        if layer.kind not in ("relu", "dropout", "batch_norm", "instance_norm"):
+    previous, live = math.prod(start), []
+    for layer, shape in rows:
+        size = math.prod(shape)
+        if not layer.its_kind.in_place:
             live.append(previous + size + sum(waiting.values()))
         previous = size
-        if layer.kind == "crop_concat":
+        if layer.skip:
             del waiting[layer.skip]
         if layer.name in skips:
             waiting[layer.name] = size

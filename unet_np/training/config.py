@@ -71,6 +71,7 @@ nearest valid key is 'base_channels'
     norm: str = _setting(
         "none", "before each ReLU: none (the paper), batch or instance normalisation"
     )
+    activation: str = _setting("relu", "after each 3x3 convolution: a registered kind of layer")
     dropout: float = _setting(0.5, "probability at the end of the contracting path")
     steps: int = _setting(300, "steps of one batch each")
     batch_size: int = _setting(1, "tiles of a step; the paper has 1")
@@ -178,7 +179,7 @@ nearest valid key is 'base_channels'
 
     def with_channels(self, in_channels: int, num_classes: int) -> Architecture:
         """The network for the data at hand."""
-        names = ("base_channels", "depth", "padding", "up", "norm")
+        names = ("base_channels", "depth", "padding", "up", "norm", "activation")
         sizes = {"in_channels": in_channels, "num_classes": num_classes}
         settings = {name: getattr(self, name) for name in names}
         return Architecture(**sizes | settings | dict(self.kind.options))

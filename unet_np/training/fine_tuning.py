@@ -6,6 +6,7 @@ that was trained on others are often the better start: ``unet-np train --start u
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 from unet_np import backend, pretrained
@@ -107,7 +108,7 @@ def check_same_network(start: str, given: Architecture, wanted: Architecture) ->
     ...
     unet_np.errors.InputError: start: got mine with num_classes 3, expected 2, which the data have
     """
-    ours, theirs = wanted.to_dict(), given.to_dict()
+    ours, theirs = asdict(wanted), asdict(given)
     # The task decides the classes, so it is the one to name.
     for key in sorted(theirs, key=lambda name: name != "task"):
         got = theirs[key]
