@@ -13,7 +13,8 @@ from xml.etree import ElementTree
 
 from unet_np.errors import InputError
 from unet_np.images.calibration import of_ome
-from unet_np.images.layout import Layout, equal_pages, full_pages
+from unet_np.images.full_pages import equal_pages, full_pages
+from unet_np.images.layout import Layout
 
 _ORDERS = {"XYZCT", "XYZTC", "XYCTZ", "XYCZT", "XYTCZ", "XYTZC"}
 

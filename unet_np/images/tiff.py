@@ -20,7 +20,8 @@ from unet_np.errors import InputError, require
 from unet_np.images.bounds import check_memory, check_ratio
 from unet_np.images.calibration import Calibration
 from unet_np.images.conventions import Picture, Samples, arrange, check_meaning, interpret
-from unet_np.images.layout import Layout, find_layout, orientation_of
+from unet_np.images.full_pages import orientation_of
+from unet_np.images.layout import Layout, find_layout
 from unet_np.images.ome import of_ome_xml
 from unet_np.images.tiff_checks import (
     check_chain,
