@@ -1,4 +1,4 @@
-"""Which pages of a TIFF's chain are slices: not smaller copies, thumbnails or masks, and all alike."""
+"""Which pages of a TIFF are slices: no smaller copies, thumbnails or masks, and all alike."""
 
 from __future__ import annotations
 
