@@ -98,7 +98,7 @@ def test_the_whole_way_on_a_folder_of_classes(folders, capsys):
     settings += ["--batch-size", "4", "--steps", "40", "--learning-rate", "0.03"]
     settings += ["--momentum", "0.9", "--dropout", "0", "--threads", "1", "--no-tensorboard"]
     command = ["train", "--task", "classify", "--images", folders, "--out", "run", "-q"]
-    assert main([*command, *settings, "--batch-norm"]) == 0
+    assert main([*command, *settings, "--norm", "batch"]) == 0
     images = [f"{folders}/{name}/{i}.png" for name in ("bright", "dark") for i in (0, 1)]
     assert main(["classify", *images, "--weights", "run", "-o", "out.csv"]) == 0
     with open("out.csv", encoding="utf-8") as file:

@@ -473,7 +473,7 @@ BAD_OPTIONS = [
     (["a.png", "-o", "out.tif", "--labels", "dir.tif"], "got the folder dir.tif"),
     (["a.png", "-o", "out.tif", "--averaging", "3"], "averaging: got 3, expected 1, 7 or 8"),
     (["a.png", "-o", "out.tif", "--tile", "50"], "tile: got 50, expected an input size"),
-    (["a.png", "-o", "out.tif", "--tile", "0"], "tile: got 0, expected an input size"),
+    (["a.png", "-o", "out.tif", "--tile", "0"], "tile: got 0, expected an integer >= 1"),
     (["a.png", "-o", "out.tif", "--memory", "lots"], "--memory: got 'lots', expected a size"),
     (["a.png", "-o", "out.tif", "--memory", "0"], "--memory: got '0', expected a size"),
     (["a.png", "-o", "out.tif", "--memory", "100"], "memory_budget: got 100 bytes, expected"),
