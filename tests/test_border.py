@@ -119,7 +119,16 @@ def test_a_quick_run(
     assert result["ways"]["overlap"]["largest_change"] <= 1e-5
     shown = capsys.readouterr().out
     assert all(way in shown for way in WAYS)
-    # What is trained already is not trained again.
-    digests = result["weights_sha256"]
+    # What is finished is read, and not taken for that of other settings.
+    monkeypatch.setattr(border.runner, "train_fold", None)
     assert main(arguments) == 0
-    assert json.loads(path.read_text())["weights_sha256"] == digests
+    assert capsys.readouterr().out == shown
+    assert json.loads(path.read_text()) == result
+    assert main([*arguments, "--seed", "1"]) == 2
+    assert "seed: got 1, expected 0" in capsys.readouterr().err
+    # What is trained already is not trained again.
+    monkeypatch.undo()
+    monkeypatch.setenv("UNET_NP_DATA", str(tmp_path / "none"))
+    path.unlink()
+    assert main(arguments) == 0
+    assert json.loads(path.read_text())["weights_sha256"] == result["weights_sha256"]

@@ -589,12 +589,12 @@ def test_the_card_of_a_network_gives_the_stored_scores(name):
 
 
 def test_a_result_from_before_a_setting_was_there_had_its_default():
-    from unet_np.experiments.experiment import check_same_recipe
+    from unet_np.experiments.protocol import check_same
 
     new = {"recipe": {**RECIPES["em"].config.to_dict()}, "data": {"sha256": "same"}}
     old = {"recipe": dict(new["recipe"]), "data": {"sha256": "same"}}
     del old["recipe"]["task"]
-    check_same_recipe(old, new, Path("em.json"))
+    check_same(old, new, Path("em.json"))
     new["recipe"]["task"] = "detect"
     with pytest.raises(InputError, match="task: got 'detect', expected 'segment', with which em"):
-        check_same_recipe(old, new, Path("em.json"))
+        check_same(old, new, Path("em.json"))

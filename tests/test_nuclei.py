@@ -13,13 +13,13 @@ from unet_np import data
 from unet_np.cli import main
 from unet_np.data import Dataset
 from unet_np.errors import InputError
-from unet_np.experiments import runner
-from unet_np.experiments.experiment import Places
+from unet_np.experiments import protocol, runner
 from unet_np.experiments.nuclei import pictures as nuclei_pictures
 from unet_np.experiments.nuclei import scores as scoring
 from unet_np.experiments.nuclei import study as nuclei
 from unet_np.experiments.nuclei import trials as nuclei_trials
 from unet_np.experiments.nuclei.plan import Plan, Trial, plan
+from unet_np.experiments.protocol import Places
 from unet_np.images import read_image
 from unet_np.network.unet import UNet
 
@@ -227,7 +227,7 @@ def test_a_run_end_to_end_and_again(tmp_path, monkeypatch):
     places = Places(tmp_path / "runs", tmp_path / "results", ["experiment"], said.append, False)
     monkeypatch.setattr(nuclei, "AS_THEY_ARE", nuclei.ZERO_SHOT[1:2])
     monkeypatch.setattr(nuclei, "ZERO_SHOT", nuclei.ZERO_SHOT[1:2])
-    result = nuclei.run(tiny(), places)
+    result = nuclei.Nuclei(tiny()).run(places)
     assert json.loads(places.result("nuclei").read_text()) == json.loads(json.dumps(result))
     check_result(result, counts=[1], draws=1)
     assert result["quick"]
@@ -238,10 +238,10 @@ def test_a_run_end_to_end_and_again(tmp_path, monkeypatch):
         assert np.ptp(picture) > 100
     # What is finished is not done again.
     monkeypatch.setattr(runner, "train_fold", None)
-    again = nuclei.run(tiny(), places)
+    again = nuclei.Nuclei(tiny()).run(places)
     assert again["trials"] == result["trials"]
     with pytest.raises(InputError, match=r"^seed: got 1, expected 0, with which .*trial\.json was"):
-        nuclei.run(tiny(seed=1), places)
+        nuclei.Nuclei(tiny(seed=1)).run(places)
 
 
 def check_result(result, counts, draws):
@@ -268,6 +268,17 @@ def check_result(result, counts, draws):
         assert trial["learning_rate"] == result["rates"][trial["start"] or "scratch"]
         assert len(trial["scores"]["seg_measure"]["slices"]) == len(test)
         assert len({trial["steps"], result["recipe"]["steps"]}) == 1
+
+
+def test_a_trial_of_before_is_one_with_the_border_term_everywhere(tmp_path):
+    bench = tiny_bench(tmp_path)
+    trial = Trial("", True, 1, 0, 0.01)
+    settings_ = nuclei_trials._settings(bench, trial)
+    old = {key: value for key, value in settings_.items() if key != "weight_term"}
+    path = bench.folder(f"draw-0/{trial.name}") / "trial.json"
+    protocol.write_json(path, old | {"scores": {}})
+    with pytest.raises(InputError, match=r"^weight_term: got 'background', expected 'everywhere'"):
+        nuclei_trials.run_trial(bench, trial)
 
 
 def test_the_rate_is_the_validations_best():
@@ -318,7 +329,7 @@ def test_the_images_are_those_of_the_result():
     dataset = plan().dataset()
     result = json.loads(stored.read_text())
     assert isinstance(dataset, Dataset)
-    assert result["data"]["sha256"] == runner.data_hashes(dataset)["sha256"]
+    assert result["data"]["sha256"] == protocol.data_hashes(dataset)["sha256"]
     assert result["split"] == plan().split(len(dataset)).to_dict(dataset.ids)
 
 

@@ -11,7 +11,7 @@ import torch
 
 from unet_np.cli import main
 from unet_np.data import Dataset
-from unet_np.experiments.experiment import Places
+from unet_np.experiments.protocol import Places
 from unet_np.experiments.tasks import classification, detection
 from unet_np.images import read_image
 from unet_np.tasks.heat_map import find_objects

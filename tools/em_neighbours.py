@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from unet_np import data
+from unet_np.experiments.protocol import write_json
 from unet_np.experiments.provenance import provenance
-from unet_np.experiments.runner import write_json
 from unet_np.metrics import pixel_error, rand_error
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,13 @@ from unet_np.cli._common import check_output, choose_threads, example
 from unet_np.errors import InputError
 
 NAMES = ("em", "u373", "hela", "nuclei", "detect", "classify", "border")
-TASKS = {"detect": "tasks.detection", "classify": "tasks.classification", "border": "border.study"}
+STUDIES = {
+    "nuclei": "nuclei.study",
+    "detect": "tasks.detection",
+    "classify": "tasks.classification",
+    "border": "border.study",
+}
+"""Modules of experiments that are one whole, by name; the others have folds."""
 
 _DESCRIPTION = """\
 Run an experiment of the paper on real data: train, predict and score on slices that the network
@@ -80,63 +87,21 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run it; returns the exit code."""
-    from unet_np import experiments
     from unet_np.training.interrupt import TrainingInterrupted
 
     _check(args)
     choose_threads(args.threads)
-    if args.name == "nuclei":
-        return _run_nuclei(args)
-    if args.name in TASKS:
-        return _run_task(args)
-    keys = ("steps", "base_channels", "input_size", "averaging", "seed", "learning_rate", "norm")
-    settings = {key: getattr(args, key) for key in keys}
-    if args.ablation and not args.quick:
-        given = {key: value for key, value in settings.items() if value is not None}
-        settings = experiments.REDUCED | given
-    chosen = experiments.recipe(args.name, args.quick, **settings)
     places = _places(args)
     check_output(places.result(args.name), "--results")
-    dataset = chosen.dataset()
-    folds = chosen.folds(dataset)
-    experiments.choose_folds(folds, args.fold)
-    try:
-        _run(args, chosen, dataset, folds, places)
-    except TrainingInterrupted as stop:
-        print(f"unet-np experiment: {stop}", file=sys.stderr)
-        return 130
-    return 0
-
-
-def _run_nuclei(args: argparse.Namespace) -> int:
-    from unet_np.experiments.nuclei import plan as nuclei_plan
-    from unet_np.experiments.nuclei import study as nuclei
-    from unet_np.training.interrupt import TrainingInterrupted
-
-    keys = ("steps", "base_channels", "input_size", "seed")
-    plan = nuclei_plan.plan(args.quick, **{key: getattr(args, key) for key in keys})
-    places = _places(args)
-    check_output(places.result(args.name), "--results")
-    try:
-        nuclei.run(plan, places, args.overwrite, args.draws)
-    except TrainingInterrupted as stop:
-        print(f"unet-np experiment: {stop}", file=sys.stderr)
-        return 130
-    return 0
-
-
-def _run_task(args: argparse.Namespace) -> int:
-    import importlib
-
-    from unet_np.training.interrupt import TrainingInterrupted
-
-    module = importlib.import_module(f"unet_np.experiments.{TASKS[args.name]}")
     keys = ("steps", "base_channels", "input_size", "seed", "learning_rate")
-    chosen = module.recipe(args.quick, **{key: getattr(args, key) for key in keys})
-    places = _places(args)
-    check_output(places.result(args.name), "--results")
+    settings = {key: getattr(args, key) for key in keys}
     try:
-        module.run(chosen, places, args.overwrite)
+        if args.name in STUDIES:
+            module = importlib.import_module(f"unet_np.experiments.{STUDIES[args.name]}")
+            more = {"draws": args.draws} if args.name == "nuclei" else {}
+            module.study(args.quick, **settings, **more).run(places, overwrite=args.overwrite)
+        else:
+            _run_folds(args, settings, places)
     except TrainingInterrupted as stop:
         print(f"unet-np experiment: {stop}", file=sys.stderr)
         return 130
@@ -152,7 +117,7 @@ def _check(args: argparse.Namespace) -> None:
         if args.name != "em" and given:
             raise InputError(f"{flag}: got the experiment {args.name}, expected em")
     unused = ("fold", "search", "export", "averaging", "norm", "legs")
-    for name in unused if args.name in (*TASKS, "nuclei") else ():
+    for name in unused if args.name in STUDIES else ():
         _refuse(args, name, "em, u373 or hela")
     if args.name == "nuclei":
         _refuse(args, "learning_rate", "any other")
@@ -188,25 +153,33 @@ def _places(args: argparse.Namespace) -> Any:
     return Places(args.runs, results, None, say, not args.quiet, args.legs)
 
 
-def _run(args: argparse.Namespace, chosen: Any, dataset: Any, folds: Any, places: Any) -> None:
+def _run_folds(args: argparse.Namespace, settings: dict[str, Any], places: Any) -> None:
     from unet_np import experiments
 
-    def one(default: int) -> Any:
-        return experiments.choose_folds(folds, default if args.fold is None else args.fold)[0]
+    settings |= {"averaging": args.averaging, "norm": args.norm}
+    if args.ablation and not args.quick:
+        given = {key: value for key, value in settings.items() if value is not None}
+        settings = experiments.REDUCED | given
+    chosen = experiments.recipe(args.name, args.quick, **settings)
+    dataset = chosen.dataset()
+    folds = chosen.folds(dataset)
+    some = experiments.choose_folds(folds, args.fold)
 
-    last = len(folds) - 1
+    def one(default: int) -> Any:
+        return folds[default] if args.fold is None else some[0]
+
     if args.search:
         steps = experiments.SEARCH_STEPS if args.steps is None else args.steps
         experiments.search(chosen, dataset, one(1), places, steps=steps, overwrite=args.overwrite)
     elif args.ablation:
-        experiments.ablate(chosen, dataset, one(last), places, overwrite=args.overwrite)
+        experiments.ablate(chosen, dataset, one(-1), places, overwrite=args.overwrite)
     elif args.test_slices is not None or args.export:
         if args.export:
-            experiments.export(chosen, one(last), places)
+            experiments.export(chosen, one(-1), places)
         if args.test_slices is not None:
-            experiments.draw_test_slices(chosen, one(last), places, args.test_slices or (0, 9, 19))
+            experiments.draw_test_slices(chosen, one(-1), places, args.test_slices or (0, 9, 19))
     else:
-        for fold in experiments.choose_folds(folds, args.fold):
+        for fold in some:
             places.say(f"{chosen.name}, {fold.name}")
             experiments.run_fold(chosen, dataset, fold, places, args.resume, args.overwrite)
         finished = experiments.finished_folds(chosen, folds, places)

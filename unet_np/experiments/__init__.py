@@ -5,14 +5,9 @@ A fold is trained, predicted, scored and written down by `run_fold`; the recipes
 """
 
 from unet_np.experiments.ablation import ablate
-from unet_np.experiments.experiment import (
-    Places,
-    choose_folds,
-    finished_folds,
-    run_fold,
-    summarise,
-)
+from unet_np.experiments.experiment import choose_folds, finished_folds, run_fold, summarise
 from unet_np.experiments.export import draw_test_slices, export
+from unet_np.experiments.protocol import Places
 from unet_np.experiments.recipes import ABLATIONS, RECIPES, REDUCED, Fold, Recipe, recipe
 from unet_np.experiments.search import STEPS as SEARCH_STEPS
 from unet_np.experiments.search import search

@@ -8,7 +8,7 @@ from typing import Any
 from unet_np.data import Dataset
 from unet_np.errors import TrainingError
 from unet_np.experiments import em, runner
-from unet_np.experiments.experiment import Places, check_same_recipe
+from unet_np.experiments.protocol import Places, earlier, header, write_json
 from unet_np.experiments.recipes import ABLATIONS, Fold, Recipe, changed
 from unet_np.metrics import ISBI_METRICS
 
@@ -52,22 +52,18 @@ def ablate(
     """
     path = places.result(f"{chosen.key}-ablation")
     result: dict[str, Any] = {
-        **runner.header(
-            chosen, dataset, chosen.fold_config(fold, chosen.config.out), places.command
-        ),
+        **header(chosen, dataset, chosen.fold_config(fold, chosen.config.out), places.command),
         "fold": fold.to_dict(dataset.ids),
         "note": NOTE,
         "variants": {},
     }
-    old = None if overwrite else runner.read_json(path)
-    if old is not None:
-        check_same_recipe(old, result, path)
+    old = None if overwrite else earlier(path, result)
     kept = {} if old is None else old["variants"]
     for name in variants:
         row = kept.get(name) or _variant(chosen, dataset, fold, places, name, overwrite)
         result["variants"][name] = row
         # Written after each variant, so that one that is stopped costs none of the others.
-        runner.write_json(path, result)
+        write_json(path, result)
         places.say(_line(name, row))
     places.say(f"wrote {path}")
     return result
@@ -80,7 +76,7 @@ def _variant(
     variant = changed(base, **changes)
     # Averaging is no part of the training: that variant is the full network, asked once.
     trained_as = "full" if name == "no-averaging" else name
-    folder = places.run(variant, Fold(f"ablation/{trained_as}-{fold.name}", (), (), ()))
+    folder = places.folder(base.quick, base.key, "ablation", f"{trained_as}-{fold.name}")
     config = variant.fold_config(fold, folder).to_dict()
     recorded = {key: config[key] for key in ("input_size", "base_channels", "steps", "seed")}
     row: dict[str, Any] = {"changes": changes, "settings": recorded}

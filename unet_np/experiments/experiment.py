@@ -3,61 +3,30 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from unet_np.data import Dataset
-from unet_np.errors import InputError, MissingExtraError
+from unet_np.errors import InputError
 from unet_np.experiments import cells, em, legs, pictures, runner
+from unet_np.experiments.protocol import (
+    QUICK,
+    Experiment,
+    Places,
+    Result,
+    first_change,
+    header,
+    read_json,
+    recorded,
+    weights_sha256,
+    write_json,
+)
 from unet_np.experiments.provenance import provenance
 from unet_np.experiments.recipes import Fold, Recipe
 from unet_np.training.checkpoint import RunFolder
-from unet_np.training.config import TrainConfig, recorded_settings
-from unet_np.training.logs import Report
-
-FREE = frozenset({"threads", "backend", "checkpoint_every", "tensorboard"})
-"""Settings that change no result by more than a rounding."""
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where an experiment keeps its files, and how it talks.
-
-    Attributes
-    ----------
-    runs, results : Path
-        Folders of the trainings, and of JSON files and pictures.
-    command : list of str or None
-        For the JSON files; by default the arguments of this process.
-    say : callable
-        Is given lines for people.
-    progress : bool or callable
-        As in `unet_np.training.loop.train`.
-    legs : Path or None
-        Folder of what trainings leave, stopped or not: see `unet_np.experiments.legs`.
-    """
-
-    runs: Path = Path("runs")
-    results: Path = Path("results")
-    command: list[str] | None = None
-    say: runner.Say = field(default=print, repr=False)
-    progress: bool | Report = True
-    legs: Path | None = None
-
-    def run(self, chosen: Recipe, fold: Fold) -> Path:
-        """The folder of a fold's training."""
-        return self.runs / ("quick" if chosen.quick else "") / chosen.key / fold.name
-
-    def leg(self, chosen: Recipe, fold: Fold) -> Path | None:
-        """The file of a fold's last leg."""
-        return self.legs / f"{chosen.key}-{fold.name}.safetensors" if self.legs else None
-
-    def result(self, name: str) -> Path:
-        """The path of a JSON file."""
-        return self.results / f"{name}.json"
 
 
 def choose_folds(folds: tuple[Fold, ...], number: int | None) -> tuple[Fold, ...]:
@@ -83,6 +52,49 @@ def choose_folds(folds: tuple[Fold, ...], number: int | None) -> tuple[Fold, ...
     return folds[number : number + 1]
 
 
+class FoldExperiment(Experiment):
+    """One fold: trained, predicted, thresholds chosen, scored, drawn; see `run_fold`."""
+
+    def __init__(self, chosen: Recipe, dataset: Dataset, fold: Fold) -> None:
+        super().__init__(f"{chosen.key}-{fold.name}", chosen, dataset)
+        self.fold = fold
+        self.maps: np.ndarray | None = None
+
+    def head(self, command: list[str] | None) -> Result:
+        """Settings with the slices of the fold."""
+        config = self.chosen.fold_config(self.fold, self.chosen.config.out)
+        return header(self.chosen, self.dataset, config, command)
+
+    def measure(self, places: Places, resume: bool, overwrite: bool) -> Iterator[Result]:
+        """Thresholds, scores, times and the learning curve."""
+        chosen, dataset, fold = self.chosen, self.dataset, self.fold
+        folder = places.run(chosen, fold)
+        net = _train(chosen, dataset, fold, places, resume, overwrite)
+        side, a = _predict(net, chosen, dataset, fold.validation, folder, places)
+        self.maps, b = _predict(net, chosen, dataset, fold.test, folder, places)
+        slices = len(side) + len(self.maps)
+        begun = time.perf_counter()
+        figures = _score(chosen, dataset, fold, side, self.maps)
+        yield {
+            "fold": fold.to_dict(dataset.ids),
+            **figures,
+            "time": {
+                **runner.fold_timing(folder, chosen.config.steps, a + b, slices),
+                "scoring_seconds": round(time.perf_counter() - begun, 1),
+            },
+            "curve": runner.curve(folder),
+            "legs": legs.recorded(folder),
+            "weights_sha256": weights_sha256(folder),
+        }
+
+    def draw(self, result: Result, path: Path) -> None:
+        """The learning curve, and the best and the worst slice."""
+        assert self.maps is not None
+        pictures.draw_curve(result, path.with_name(f"{path.stem}-curve.png"))
+        test, slices = self.dataset.subset(self.fold.test), f"{path.stem}-slices.png"
+        pictures.draw_best_and_worst(result, test, self.maps, path.with_name(slices))
+
+
 def run_fold(
     chosen: Recipe,
     dataset: Dataset,
@@ -101,48 +113,11 @@ def run_fold(
         `Recipe.dataset`'s.
     fold : Fold
         One of `Recipe.folds`.
-    places : Places
-        Where files go.
-    resume : bool
-        Go on with a training that is there.
-    overwrite : bool
-        Begin anew, also where a result is there.
-
-    Returns
-    -------
-    dict
-        What stands in the JSON file.
-
-    Raises
-    ------
-    InputError, TrainingError, TrainingInterrupted
-        As `unet_np.training.loop.train`; InputError too if a result was made with other settings.
+    places, resume, overwrite
+        As for `unet_np.experiments.protocol.Experiment.run`, which also says what is returned
+        and raised.
     """
-    path, folder = places.result(f"{chosen.key}-{fold.name}"), places.run(chosen, fold)
-    config = chosen.fold_config(fold, folder)
-    head = runner.header(chosen, dataset, config, places.command)
-    old = None if overwrite else earlier_result(path, head, places)
-    if old is not None:
-        return old
-    net = _train(chosen, dataset, fold, places, resume, overwrite)
-    side, a = _predict(net, chosen, dataset, fold.validation, folder, places)
-    maps, b = _predict(net, chosen, dataset, fold.test, folder, places)
-    begun = time.perf_counter()
-    result = {
-        **head,
-        "fold": fold.to_dict(dataset.ids),
-        **_score(chosen, dataset, fold, side, maps),
-    }
-    result["time"] = {
-        **runner.fold_timing(folder, config.steps, a + b, len(side) + len(maps)),
-        "scoring_seconds": round(time.perf_counter() - begun, 1),
-    }
-    result["curve"], result["legs"] = runner.curve(folder), legs.recorded(folder)
-    result["weights_sha256"] = runner.sha256(RunFolder(folder).weights.read_bytes())
-    runner.write_json(path, result)
-    places.say(f"wrote {path}")
-    _draw(result, dataset, fold, maps, path, places)
-    return result
+    return FoldExperiment(chosen, dataset, fold).run(places, resume, overwrite)
 
 
 def _train(
@@ -162,50 +137,6 @@ def _train(
             legs.keep(folder, kept)
 
 
-def earlier_result(path: Path, head: dict[str, Any], places: Places) -> dict[str, Any] | None:
-    """The result that an earlier run of the same recipe wrote, or None.
-
-    Raises
-    ------
-    InputError
-        If it was made with other settings or other data.
-    """
-    old = runner.read_json(path)
-    if old is not None:
-        check_same_recipe(old, head, path)
-        places.say(f"{path} is there already; --overwrite begins anew")
-    return old
-
-
-def check_same_recipe(old: dict[str, Any], new: dict[str, Any], path: Path) -> None:
-    """Refuse to take a result for that of other settings or other data.
-
-    Raises
-    ------
-    InputError
-        Naming the first setting that differs.
-    """
-    if (change := _first_change(old["recipe"], new["recipe"])) is not None:
-        key, before, value = change
-        raise InputError(
-            f"{key}: got {value!r}, expected {before!r}, with which {path} was made; "
-            "--overwrite or another --results begins anew"
-        )
-    if old["data"]["sha256"] != new["data"]["sha256"]:
-        raise InputError(f"data: got others than those with which {path} was made")
-
-
-def _first_change(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, Any, Any] | None:
-    """The first setting that differs, and both values."""
-    old = recorded_settings(old)
-    for key, value in new.items():
-        # A result from before a setting was there had its default.
-        before = old.get(key, getattr(TrainConfig, key, None))
-        if key not in FREE and before != value:
-            return key, before, value
-    return None
-
-
 def summarise(chosen: Recipe, results: list[dict[str, Any]], places: Places) -> dict[str, Any]:
     """Write and print the table of the folds that there are."""
     if chosen.name == "em":
@@ -215,8 +146,8 @@ def summarise(chosen: Recipe, results: list[dict[str, Any]], places: Places) -> 
         summary = cells.table(chosen.name, results)
         lines = cells.table_lines(chosen.name, summary)
     if chosen.quick:
-        lines.append("A quick run: it shows that all parts work, and its figures say nothing.")
-    runner.write_json(
+        lines.append(QUICK)
+    write_json(
         places.result(chosen.key),
         {"experiment": chosen.name, "quick": chosen.quick, **provenance(places.command)}
         | {"seed": results[-1]["seed"], "data": results[-1]["data"]}
@@ -231,11 +162,11 @@ def finished_folds(chosen: Recipe, folds: tuple[Fold, ...], places: Places) -> l
     finished = []
     for fold in folds:
         path = places.result(f"{chosen.key}-{fold.name}")
-        result = runner.read_json(path)
+        result = read_json(path)
         if result is None:
             continue
-        recipe = runner.recorded(chosen, chosen.fold_config(fold, chosen.config.out))
-        if (change := _first_change(result["recipe"], recipe)) is None:
+        recipe = recorded(chosen, chosen.fold_config(fold, chosen.config.out))
+        if (change := first_change(result["recipe"], recipe)) is None:
             finished.append(result)
         else:
             key, before, value = change
@@ -286,23 +217,3 @@ def _score(
         "one_threshold": {"threshold": single[0], "seg_measure": by_one["value"]},
         **cells.score(known[test], maps, (high, low), min_area, unknown),
     }
-
-
-def _draw(
-    result: dict[str, Any],
-    dataset: Dataset,
-    fold: Fold,
-    maps: np.ndarray,
-    path: Path,
-    places: Places,
-) -> None:
-    """The pictures of a fold, where Matplotlib is installed."""
-    try:
-        pictures.draw_curve(result, path.with_name(f"{path.stem}-curve.png"))
-        pictures.draw_best_and_worst(
-            result, dataset.subset(fold.test), maps, path.with_name(f"{path.stem}-slices.png")
-        )
-    except MissingExtraError as error:
-        places.say(f"no pictures: {error}")
-    else:
-        places.say(f"wrote {path.stem}-curve.png and {path.stem}-slices.png beside it")

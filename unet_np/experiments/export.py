@@ -13,8 +13,9 @@ from unet_np import data, pretrained
 from unet_np.data import info
 from unet_np.errors import InputError
 from unet_np.experiments import cells, em, pictures, runner
-from unet_np.experiments.experiment import Places
+from unet_np.experiments.protocol import Places, header, read_json, weights_sha256, write_json
 from unet_np.experiments.recipes import Fold, Recipe
+from unet_np.files import atomic_write
 from unet_np.network.unet import UNet
 from unet_np.training.checkpoint import RunFolder
 
@@ -49,8 +50,9 @@ def export(chosen: Recipe, fold: Fold, places: Places, folder: Path | None = Non
     if chosen.quick and folder is None:
         raise InputError("--export: got --quick, expected a full run for the package's own weights")
     result = _finished(chosen, fold, places)
-    weights = RunFolder(places.run(chosen, fold)).weights
-    if runner.sha256(weights.read_bytes()) != result["weights_sha256"]:
+    run = places.run(chosen, fold)
+    weights = RunFolder(run).weights
+    if weights_sha256(run) != result["weights_sha256"]:
         raise InputError(f"--export: got {weights}, expected the weights that were scored")
     size = 2 * result["recipe"]["parameters"]
     if size > pretrained.MAX_BYTES:
@@ -62,7 +64,7 @@ def export(chosen: Recipe, fold: Fold, places: Places, folder: Path | None = Non
     limits = cell_limits(result)
     about = {"cells": json.dumps(limits)} if limits else {}
     UNet.load(weights, backend="numpy").save(target, "float16", about)
-    with runner.atomic_write(target.with_suffix(".md")) as temporary:
+    with atomic_write(target.with_suffix(".md")) as temporary:
         temporary.write_text(model_card(chosen, result), "utf-8")
     places.say(f"wrote {target} and its card")
     return target
@@ -195,7 +197,7 @@ def draw_test_slices(
     path = places.results / f"{name}.png"
     pictures.draw_slices(some.images, maps, threshold, path)
     source = {
-        **runner.header(chosen, some, chosen.fold_config(fold, folder), places.command),
+        **header(chosen, some, chosen.fold_config(fold, folder), places.command),
         "slices": list(some.ids),
         "threshold": threshold,
         "weights_sha256": result["weights_sha256"],
@@ -203,7 +205,7 @@ def draw_test_slices(
         "membrane, in orange.",
         "share_of_membrane": [float(np.mean(one <= threshold)) for one in maps],
     }
-    runner.write_json(path.with_suffix(".json"), source)
+    write_json(path.with_suffix(".json"), source)
     places.say(f"wrote {path}")
     return path
 
@@ -215,7 +217,7 @@ def _unlabelled(chosen: Recipe) -> data.Dataset:
 
 
 def _finished(chosen: Recipe, fold: Fold, places: Places) -> dict[str, Any]:
-    result = runner.read_json(places.result(f"{chosen.key}-{fold.name}"))
+    result = read_json(places.result(f"{chosen.key}-{fold.name}"))
     if result is None:
         raise InputError(
             f"--fold: got {fold.name}, which is not finished, expected one that is; "

@@ -11,7 +11,7 @@ import numpy as np
 from unet_np.data import Dataset
 from unet_np.errors import TrainingError
 from unet_np.experiments import runner
-from unet_np.experiments.experiment import Places
+from unet_np.experiments.protocol import Places, header, write_json
 from unet_np.experiments.recipes import Fold, Recipe, changed
 from unet_np.training.checkpoint import RunFolder
 from unet_np.training.logs import read_csv
@@ -83,13 +83,13 @@ def search(
     tried = changed(chosen, schedule="constant", steps=steps)
     config = tried.fold_config(fold, chosen.config.out)
     result = {
-        **runner.header(tried, dataset, config, places.command),
+        **header(tried, dataset, config, places.command),
         "fold": fold.to_dict(dataset.ids),
         "trials": rows,
         "best": best and {key: best[key] for key in trials[0]},
     }
     path = places.result(f"search-{chosen.name}")
-    runner.write_json(path, result)
+    write_json(path, result)
     places.say(f"wrote {path}")
     return result
 
@@ -105,7 +105,7 @@ def _trial(
 ) -> dict[str, Any]:
     trial = changed(chosen, **settings, schedule="constant", steps=steps)
     name = "-".join(f"{key}-{value:g}" for key, value in settings.items()).replace("_", "-")
-    folder = places.run(chosen, Fold(f"search/{fold.name}/{name}", (), (), ()))
+    folder = places.folder(chosen.quick, chosen.key, "search", fold.name, name)
     row: dict[str, Any] = {**settings, "steps": steps, "input_size": chosen.config.tile_size}
     try:
         runner.train_fold(trial, dataset, fold, folder, not overwrite, overwrite, places.progress)

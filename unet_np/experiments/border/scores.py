@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from unet_np.experiments.protocol import rounded
+
 EDGES = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256)
 """Distances at which the bins begin; the last one ends the last bin."""
 
@@ -39,8 +41,8 @@ def scores(
     ways = {}
     for way in WAYS:
         ways[way] = {
-            "wrong": _rounded(wrong[way].mean()),
-            "wrong_by_slice": [_rounded(one.mean()) for one in wrong[way]],
+            "wrong": rounded(wrong[way].mean(), 5),
+            "wrong_by_slice": [rounded(one.mean(), 5) for one in wrong[way]],
             "wrong_by_distance": by_distance(wrong[way], cuts),
         }
         if way != "valid":
@@ -64,9 +66,9 @@ def changes(
     difference = np.abs(maps - whole)
     flipped = (maps > threshold) != (whole > threshold)
     return {
-        "largest_change": _rounded(difference.max()),
+        "largest_change": rounded(difference.max(), 5),
         "change_by_distance": by_distance(difference, distance),
-        "flipped": _rounded(flipped.mean()),
+        "flipped": rounded(flipped.mean(), 5),
         "flipped_by_distance": by_distance(flipped, distance),
     }
 
@@ -117,19 +119,11 @@ def bins(distance: np.ndarray) -> list[list[int]]:
     >>> bins(np.arange(5))
     [[0, 0], [1, 1], [2, 2], [3, 3], [4, 5]]
     """
-    return [[a, b - 1] for a, b in _ranges() if ((distance >= a) & (distance < b)).any()]
+    return [[a, b - 1] for a, b in pairwise(EDGES) if ((distance >= a) & (distance < b)).any()]
 
 
-def by_distance(values: np.ndarray, distance: np.ndarray) -> list[float]:
+def by_distance(values: np.ndarray, distance: np.ndarray) -> list[float | None]:
     """Mean of (N, H, W) values in each of the `bins`."""
     return [
-        _rounded(values[:, (distance >= a) & (distance <= b)].mean()) for a, b in bins(distance)
+        rounded(values[:, (distance >= a) & (distance <= b)].mean(), 5) for a, b in bins(distance)
     ]
-
-
-def _ranges() -> list[tuple[int, int]]:
-    return list(pairwise(EDGES))
-
-
-def _rounded(value: Any) -> float:
-    return float(f"{float(value):.5g}")

@@ -9,7 +9,7 @@ size". Scores are by distance to the cuts between such tiles, for all ways on th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,13 @@ from unet_np.data import Dataset
 from unet_np.experiments import recipes, runner
 from unet_np.experiments.border.picture import draw
 from unet_np.experiments.border.scores import WAYS, scores
-from unet_np.experiments.experiment import Places
+from unet_np.experiments.protocol import Experiment, Places, Result, header, weights_sha256
 from unet_np.experiments.recipes import Recipe, changed
 from unet_np.network.unet import UNet
 from unet_np.ops import softmax
 from unet_np.tasks.task import prepare
 from unet_np.tiling import predict_tiled
 from unet_np.tiling.plan import overlap, tile_sizes
-from unet_np.training.checkpoint import RunFolder
-
-Predict = Callable[[UNet, np.ndarray], np.ndarray]
 
 SCALE: dict[str, Any] = {"steps": 600, "input_size": 380}
 """What differs from the recipe of ``em``: the networks are compared, not brought to their best."""
@@ -41,96 +38,87 @@ NOTE = (
 )
 
 
-def recipe(quick: bool = False, **settings: Any) -> Recipe:
-    """The recipe of ``em``, with what `SCALE` and the settings change in it.
-
-    Examples
-    --------
-    >>> recipe(seed=3).config.input_size, recipe(quick=True).config.steps
-    (380, 40)
-    """
-    given = {key: value for key, value in settings.items() if value is not None}
-    return recipes.recipe("em", quick, **(given if quick else SCALE | given))
-
-
-def run(chosen: Recipe, places: Places, overwrite: bool = False) -> dict[str, Any]:
-    """Train both networks, predict the test slices in all ways, score by distance, write.
-
-    A training that was stopped goes on, and one that has ended is not begun again.
+def study(quick: bool = False, **settings: Any) -> Border:
+    """The study, with the recipe of ``em`` and what `SCALE` and the settings change in it.
 
     Parameters
     ----------
-    chosen : Recipe
-        Of `recipe`, with padding 0. The last fold is taken: trained on slices 2 to 25, tested on
-        26 to 29.
-    places : Places
-        Where files go.
-    overwrite : bool
-        Begin anew.
-
-    Returns
-    -------
-    dict
-        What stands in ``border.json``: ``ways``, each with its errors and its changes against
-        the prediction of the whole slice, by ``distance``; ``image_border``, the errors by
-        distance to the border of the slice.
-
-    Raises
-    ------
-    InputError, TrainingError, TrainingInterrupted
-        As `unet_np.training.loop.train`.
+    quick : bool
+        A run of a minute or two that only shows that all parts work.
+    **settings
+        As for `unet_np.experiments.recipes.recipe`; None is left out.
     """
-    dataset = chosen.dataset()
-    fold = chosen.folds(dataset)[-1]
-    both = {"valid": chosen, "same": changed(chosen, padding=1)}
-    folders = {name: folder(places, chosen, name) for name in both}
-    nets = {
-        name: runner.train_fold(
-            one, dataset, fold, folders[name], not overwrite, overwrite, places.progress
-        )
-        for name, one in both.items()
-    }
-    side = tile_side(nets["same"], min(dataset.shape))
-    maps = {way: predict(nets, way, dataset, fold.test, side, places) for way in WAYS}
-    thresholds = {
-        name: threshold(nets[name], way, dataset, fold.validation, side)
-        for name, way in (("valid", "valid"), ("same", "whole"))
-    }
-    truth = _labels(dataset, fold.test)
-    same = both["same"].fold_config(fold, folders["same"])
-    result = {
-        **runner.header(
-            chosen, dataset, chosen.fold_config(fold, folders["valid"]), places.command
-        ),
-        "experiment": "border",
-        "note": NOTE,
-        "same": {"padding": 1, "input_size": same.input_size, "tile": side},
-        "fold": fold.to_dict(dataset.ids),
-        "thresholds": thresholds,
-        "mean_loss_of_last_steps": {
-            name: runner.curve(path)["loss"][-1] for name, path in folders.items()
-        },
-        **scores(maps, truth, thresholds, side),
-        "seconds_per_step": {
-            name: runner.fold_timing(path, chosen.config.steps, 0, 1)["seconds_per_step"]
-            for name, path in folders.items()
-        },
-        "weights_sha256": {
-            name: runner.sha256(RunFolder(path).weights.read_bytes())
-            for name, path in folders.items()
-        },
-    }
-    path = places.result("border")
-    runner.write_json(path, result)
-    places.say(f"wrote {path}")
-    draw(result, path.with_suffix(".png"))
-    places.say(table(result))
-    return result
+    given = {key: value for key, value in settings.items() if value is not None}
+    chosen = recipes.recipe("em", quick, **(given if quick else SCALE | given))
+    return Border(chosen, chosen.dataset())
 
 
-def folder(places: Places, chosen: Recipe, name: str) -> Path:
-    """The folder of a training, ``valid`` or ``same``."""
-    return places.runs / ("quick" if chosen.quick else "") / "border" / name
+class Border(Experiment):
+    """Both networks, the test slices in all ways, scores by distance: ``border.json``.
+
+    The last fold is taken: trained on slices 2 to 25, tested on 26 to 29.
+    """
+
+    def __init__(self, chosen: Recipe, dataset: Dataset) -> None:
+        super().__init__("border", chosen, dataset)
+        self.fold = chosen.folds(dataset)[-1]
+
+    def head(self, command: list[str] | None) -> Result:
+        """Settings of the network without padding, with the slices of the fold."""
+        config = self.chosen.fold_config(self.fold, self.chosen.config.out)
+        return header(self.chosen, self.dataset, config, command) | {"experiment": "border"}
+
+    def measure(self, places: Places, resume: bool, overwrite: bool) -> Iterator[Result]:
+        """``ways``, each with its errors and its changes against the prediction of the whole slice,
+        by ``distance``; ``image_border``, the errors by distance to the border of the slice."""
+        chosen, dataset, fold = self.chosen, self.dataset, self.fold
+        both = {"valid": chosen, "same": changed(chosen, padding=1)}
+        folders = {name: places.folder(chosen.quick, "border", name) for name in both}
+        nets = {
+            name: runner.train_fold(
+                one, dataset, fold, folders[name], resume, overwrite, places.progress
+            )
+            for name, one in both.items()
+        }
+        side = tile_side(nets["same"], min(dataset.shape))
+        maps = {way: predict(nets, way, dataset, fold.test, side, places) for way in WAYS}
+        thresholds = {
+            name: threshold(nets[name], way, dataset, fold.validation, side)
+            for name, way in (("valid", "valid"), ("same", "whole"))
+        }
+        yield {
+            "note": NOTE,
+            "same": {
+                "padding": 1,
+                "input_size": both["same"].config.input_size,
+                "tile": side,
+            },
+            "fold": fold.to_dict(dataset.ids),
+            "thresholds": thresholds,
+            "mean_loss_of_last_steps": {
+                name: runner.curve(path)["loss"][-1] for name, path in folders.items()
+            },
+            **scores(maps, _labels(dataset, fold.test), thresholds, side),
+            "seconds_per_step": {
+                name: runner.fold_timing(path, chosen.config.steps, 0, 1)["seconds_per_step"]
+                for name, path in folders.items()
+            },
+            "weights_sha256": {name: weights_sha256(path) for name, path in folders.items()},
+        }
+
+    def draw(self, result: Result, path: Path) -> None:
+        """Change and error by distance."""
+        draw(result, path.with_suffix(".png"))
+
+    def table(self, result: Result) -> list[str]:
+        """The ways: wrong pixels at the tile's border, far from it, and in all."""
+        first, last = result["distance"][0][0], result["distance"][-1][0]
+        lines = [f"{'way':<10} {'wrong':>8} {f'at {first}':>8} {f'from {last}':>9} {'flipped':>9}"]
+        for way, row in result["ways"].items():
+            near, far = row["wrong_by_distance"][0], row["wrong_by_distance"][-1]
+            flipped = f"{row['flipped']:9.4%}" if "flipped" in row else ""
+            lines.append(f"{way:<10} {row['wrong']:8.3%} {near:8.3%} {far:9.3%} {flipped}".rstrip())
+        return lines
 
 
 def tile_side(net: UNet, size: int) -> int:
@@ -235,14 +223,3 @@ def threshold(net: UNet, way: str, dataset: Dataset, slices: tuple[int, ...], si
 def _labels(dataset: Dataset, slices: tuple[int, ...]) -> np.ndarray:
     assert dataset.labels is not None
     return dataset.labels[list(slices)] > 0
-
-
-def table(result: dict[str, Any]) -> str:
-    """The ways as lines of text: wrong pixels at the tile's border, far from it, and in all."""
-    first, last = result["distance"][0][0], result["distance"][-1][0]
-    lines = [f"{'way':<10} {'wrong':>8} {f'at {first}':>8} {f'from {last}':>9} {'flipped':>9}"]
-    for way, row in result["ways"].items():
-        near, far = row["wrong_by_distance"][0], row["wrong_by_distance"][-1]
-        flipped = f"{row['flipped']:9.4%}" if "flipped" in row else ""
-        lines.append(f"{way:<10} {row['wrong']:8.3%} {near:8.3%} {far:9.3%} {flipped}".rstrip())
-    return "\n".join(lines)

@@ -12,6 +12,7 @@ from unet_np import data
 from unet_np.backend import default_rng
 from unet_np.data import Dataset
 from unet_np.errors import InputError
+from unet_np.experiments.recipes import Recipe
 from unet_np.training.config import TrainConfig
 
 SPLIT_KEY = 2018
@@ -106,6 +107,10 @@ class Plan:
         few = data.load("dsb2018", download=False).subset(range(count))
         stacks = {name: getattr(few, name) for name in ("images", "labels", "instances")}
         return replace(few, **{name: stack[:, :160, :160] for name, stack in stacks.items()})
+
+    def recipe(self, config: TrainConfig) -> Recipe:
+        """For the runner of the other experiments."""
+        return Recipe("nuclei", "dsb2018", config, 1, not config.start, self.quick)
 
     def split(self, count: int) -> Split:
         """The split of a data set of so many images, the same every time.

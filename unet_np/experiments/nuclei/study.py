@@ -7,29 +7,28 @@ The paper's claim is that few annotated images are enough. Here the same network
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from unet_np import pretrained
-from unet_np.errors import InputError, MissingExtraError
-from unet_np.experiments import runner
-from unet_np.experiments.experiment import Places
-from unet_np.experiments.nuclei import pictures as nuclei_pictures
+from unet_np.errors import InputError
+from unet_np.experiments.nuclei import pictures
 from unet_np.experiments.nuclei import scores as scoring
-from unet_np.experiments.nuclei.plan import NOTES, Plan, Trial
+from unet_np.experiments.nuclei.plan import NOTES, Plan, Trial, plan
 from unet_np.experiments.nuclei.trials import (
     Bench,
-    kept,
     network,
     run_trial,
     seen_through,
     try_rate,
     weights_digest,
 )
+from unet_np.experiments.protocol import Experiment, Places, Result, kept
 
 STARTS = ("u373", "")
 ARMS = tuple((start, augment) for start in STARTS for augment in (True, False))
@@ -44,55 +43,78 @@ ZERO_SHOT = (*AS_THEY_ARE, ("u373", False, 2), ("u373", True, 2))
 METRICS = ("seg_measure", "dice", "f1")
 
 
-def run(
-    plan: Plan, places: Places, overwrite: bool = False, draws: int | None = None
-) -> dict[str, Any]:
-    """The whole experiment; what is finished is read, what was stopped goes on.
+def study(quick: bool = False, draws: int | None = None, **settings: Any) -> Nuclei:
+    """The study by `unet_np.experiments.nuclei.plan.plan`.
 
     Parameters
     ----------
-    plan : Plan
-        What to do.
-    places : Places
-        Where files go. ``nuclei.json`` and the pictures are written after each number of images.
-    overwrite : bool
-        Begin anew.
+    quick : bool
+        A run that only shows that all parts work.
     draws : int, optional
         Stop after so many of the plan's draws; the split is that of the whole plan.
+    **settings
+        Settings of `TrainConfig` in the place of the plan's; None is left out.
+    """
+    return Nuclei(plan(quick, **settings), draws)
 
-    Returns
-    -------
-    dict
-        What stands in the JSON file.
+
+class Nuclei(Experiment):
+    """The whole experiment; a trial that is finished is read, one that was stopped goes on.
+
+    ``nuclei.json`` and the pictures are written after each number of images.
 
     Raises
     ------
     InputError
-        If there are too few images, the plan has fewer draws, or finished trials are of other
-        settings.
-    TrainingError, TrainingInterrupted
-        As `unet_np.training.loop.train`.
+        If there are too few images or the plan has fewer draws.
     """
-    if draws is not None and not 1 <= draws <= plan.draws:
-        raise InputError(f"--draws: got {draws}, expected 1 to {plan.draws}")
-    dataset = plan.dataset()
-    bench = Bench(plan, dataset, places, overwrite)
-    tried = [try_rate(bench, start, rate) for start in STARTS for rate in plan.rates]
-    rates = {start: best_rate([one for one in tried if one["start"] == start]) for start in STARTS}
-    fixed = {"zero_shot": zero_shots(bench, AS_THEY_ARE), "baselines": baselines(bench)}
-    trials: list[dict[str, Any]] = []
-    result: dict[str, Any] = {}
-    for draw, count in product(range(draws or plan.draws), plan.counts):
-        for start, augment in ARMS:
-            trial = Trial(start, augment, count, draw, rates[start])
-            trials.append(run_trial(bench, trial))
-        if count == plan.counts[-1]:
-            fixed["zero_shot"] = zero_shots(bench, ZERO_SHOT)
-        result = _result(bench, tried, rates, fixed, trials)
-        runner.write_json(places.result("nuclei"), result)
-        _draw(bench, result, places)
-    places.say("\n".join(table_lines(result)))
-    return result
+
+    in_parts = True
+
+    def __init__(self, chosen: Plan, draws: int | None = None) -> None:
+        if draws is not None and not 1 <= draws <= chosen.draws:
+            raise InputError(f"--draws: got {draws}, expected 1 to {chosen.draws}")
+        super().__init__("nuclei", chosen.recipe(chosen.config), chosen.dataset())
+        self.plan, self.draws = chosen, draws or chosen.draws
+        self.bench: Bench | None = None
+
+    def head(self, command: list[str] | None) -> Result:
+        """Settings of all trials, without those that differ from trial to trial."""
+        head = super().head(command)
+        for key in ("unit_variance", "start", "augment", "learning_rate", "exclude", "validation"):
+            head["recipe"].pop(key, None)
+        return head
+
+    def measure(self, places: Places, resume: bool, overwrite: bool) -> Iterator[Result]:
+        """Learning rates, then trial by trial; ``trials`` and their ``summary``."""
+        plan = self.plan
+        bench = self.bench = Bench(plan, self.dataset, places, overwrite)
+        tried = [try_rate(bench, start, rate) for start in STARTS for rate in plan.rates]
+        rates = {start: best_rate([t for t in tried if t["start"] == start]) for start in STARTS}
+        fixed = {"zero_shot": zero_shots(bench, AS_THEY_ARE), "baselines": baselines(bench)}
+        trials: list[dict[str, Any]] = []
+        for draw, count in product(range(self.draws), plan.counts):
+            for start, augment in ARMS:
+                trials.append(run_trial(bench, Trial(start, augment, count, draw, rates[start])))
+            if count == plan.counts[-1]:
+                fixed["zero_shot"] = zero_shots(bench, ZERO_SHOT)
+            yield _figures(bench, tried, rates, fixed, trials)
+
+    def draw(self, result: Result, path: Path) -> None:
+        """SEG over the number of images, and what the networks see."""
+        assert self.bench is not None
+        pictures.draw(self.bench, result, path)
+
+    def table(self, result: Result) -> list[str]:
+        """SEG of each arm by number of images, then those without training."""
+        counts = result["summary"][0]["images"]
+        lines = ["nuclei: SEG after training on n images, mean of the draws"]
+        lines.append(f"  {'n':38}" + "".join(f"{count:8}" for count in counts))
+        for line in result["summary"]:
+            lines.append(f"  {line['name']:38}" + "".join(f"{v:8.4f}" for v in line["seg_measure"]))
+        for row in (*result["zero_shot"], *result["baselines"]):
+            lines.append(f"  {row['name']:38}{row['scores']['seg_measure']['value']:8.4f}")
+        return lines
 
 
 def best_rate(tried: Sequence[dict[str, Any]]) -> float:
@@ -123,7 +145,7 @@ def zero_shots(bench: Bench, wanted: Sequence[tuple[str, bool, int]]) -> list[di
         net = pretrained.load(name, backend="numpy")
         predict = seen_through(network(net), invert, enlarge)
         path = bench.folder(f"zero-shot/{label}") / "trial.json"
-        rows.append(kept(path, settings, bench, partial(bench.score, predict)))
+        rows.append(kept(path, settings, partial(bench.score, predict), bench.overwrite))
         bench.places.say(f"zero-shot {label}: SEG {rows[-1]['scores']['seg_measure']['value']:.4f}")
     return rows
 
@@ -187,27 +209,23 @@ def summary(trials: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return lines
 
 
-def _result(
+def _figures(
     bench: Bench,
     tried: list[dict[str, Any]],
     rates: dict[str, float],
     fixed: dict[str, Any],
     trials: list[dict[str, Any]],
 ) -> dict[str, Any]:
-    plan, dataset = bench.plan, bench.dataset
-    head = runner.header(bench.recipe(plan.config), dataset, plan.config, bench.places.command)
-    for key in ("unit_variance", "start", "augment", "learning_rate", "exclude", "validation"):
-        head["recipe"].pop(key, None)  # they differ from trial to trial
+    plan, split = bench.plan, bench.split
     return {
-        **head,
-        "split": bench.split.to_dict(dataset.ids),
+        "split": split.to_dict(bench.dataset.ids),
         "notes": NOTES.format(count=plan.search_count, validation=plan.validation),
         "rules": scoring.RULES,
         "min_area": bench.min_area,
         "nuclei": {
-            "test": bench.numbers(bench.split.test),
-            "validation": bench.numbers(bench.split.validation),
-            "draws": [bench.numbers(draw) for draw in bench.split.draws],
+            "test": bench.numbers(split.test),
+            "validation": bench.numbers(split.validation),
+            "draws": [bench.numbers(draw) for draw in split.draws],
         },
         "search": tried,
         "rates": {start or "scratch": rate for start, rate in rates.items()},
@@ -216,24 +234,3 @@ def _result(
         **fixed,
         "trials": trials,
     }
-
-
-def _draw(bench: Bench, result: dict[str, Any], places: Places) -> None:
-    try:
-        nuclei_pictures.draw(bench, result, places.result("nuclei"))
-    except MissingExtraError as error:
-        places.say(f"no pictures: {error}")
-
-
-def table_lines(result: dict[str, Any]) -> list[str]:
-    """The table as text: SEG of each arm by number of images, then those without training."""
-    counts = result["summary"][0]["images"]
-    lines = ["nuclei: SEG after training on n images, mean of the draws"]
-    lines.append(f"  {'n':38}" + "".join(f"{count:8}" for count in counts))
-    for line in result["summary"]:
-        lines.append(f"  {line['name']:38}" + "".join(f"{v:8.4f}" for v in line["seg_measure"]))
-    for row in (*result["zero_shot"], *result["baselines"]):
-        lines.append(f"  {row['name']:38}{row['scores']['seg_measure']['value']:8.4f}")
-    if result["quick"]:
-        lines.append("A quick run: it shows that all parts work, and its figures say nothing.")
-    return lines

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,16 @@ import numpy as np
 import scipy.ndimage
 
 from unet_np.data import Dataset
-from unet_np.errors import InputError, TrainingError
+from unet_np.errors import TrainingError
 from unet_np.experiments import runner
 from unet_np.experiments.cells import smallest_area
-from unet_np.experiments.experiment import Places
 from unet_np.experiments.nuclei import scores as scoring
 from unet_np.experiments.nuclei.plan import Plan, Split, Trial
-from unet_np.experiments.recipes import Fold, Recipe
+from unet_np.experiments.protocol import Places, kept, sha256, weights_sha256
+from unet_np.experiments.recipes import Fold
 from unet_np.files.weights import read_weights
 from unet_np.network.unet import UNet
 from unet_np.tasks.segmentation import segment
-from unet_np.training.checkpoint import RunFolder
-from unet_np.training.config import TrainConfig
 from unet_np.training.fine_tuning import weights_file
 
 Predict = Callable[[np.ndarray], np.ndarray]
@@ -81,11 +80,7 @@ class Bench:
 
     def folder(self, name: str) -> Path:
         """Of a run."""
-        return self.places.run(self.recipe(self.plan.config), Fold(name, (), (), ()))
-
-    def recipe(self, config: TrainConfig) -> Recipe:
-        """For the runner of the other experiments."""
-        return Recipe("nuclei", "dsb2018", config, 1, not config.start, self.plan.quick)
+        return self.places.folder(self.plan.quick, "nuclei", *name.split("/"))
 
     def train(self, trial: Trial, folder: Path) -> UNet:
         """The trained network; a training that was stopped goes on."""
@@ -96,10 +91,10 @@ class Bench:
         config = self.plan.config.replace(
             start=trial.start, augment=trial.augment, learning_rate=trial.rate
         )
+        chosen, resume = self.plan.recipe(config), not self.overwrite
         return runner.train_fold(
-            self.recipe(config), self.dataset, fold, folder, not self.overwrite, self.overwrite,
-            self.places.progress,
-        )  # fmt: skip
+            chosen, self.dataset, fold, folder, resume, self.overwrite, self.places.progress
+        )
 
 
 def network(net: UNet) -> Predict:
@@ -144,7 +139,8 @@ def run_trial(bench: Bench, trial: Trial) -> dict[str, Any]:
     """
     folder = bench.folder(f"draw-{trial.draw}/{trial.name}")
     settings = _settings(bench, trial)
-    return kept(folder / "trial.json", settings, bench, lambda: _trial(bench, trial, folder))
+    make = partial(_trial, bench, trial, folder)
+    return kept(folder / "trial.json", settings, make, bench.overwrite)
 
 
 def _trial(bench: Bench, trial: Trial, folder: Path) -> dict[str, Any]:
@@ -155,7 +151,7 @@ def _trial(bench: Bench, trial: Trial, folder: Path) -> dict[str, Any]:
         **result,
         "training_seconds": round(runner.training_seconds(folder), 1),
         "curve": runner.curve(folder),
-        "weights_sha256": runner.sha256(RunFolder(folder).weights.read_bytes()),
+        "weights_sha256": weights_sha256(folder),
     }
 
 
@@ -175,31 +171,7 @@ def try_rate(bench: Bench, start: str, rate: float) -> dict[str, Any]:
         bench.places.say(f"rate {rate:g}, {start or 'scratch'}: validation SEG {seg:.4f}")
         return {"threshold": threshold, "validation_seg": seg, "curve": runner.curve(folder)}
 
-    return kept(folder / "trial.json", _settings(bench, trial), bench, measure)
-
-
-def kept(
-    path: Path, settings: dict[str, Any], bench: Bench, make: Callable[[], dict[str, Any]]
-) -> dict[str, Any]:
-    """What a file holds, or else what is made and written there.
-
-    Raises
-    ------
-    InputError
-        If the file was made with other settings.
-    """
-    old = runner.read_json(path)
-    if old is not None and not bench.overwrite:
-        for key, value in settings.items():
-            if old.get(key) != value:
-                raise InputError(
-                    f"{key}: got {value!r}, expected {old.get(key)!r}, with which {path} was "
-                    "made; --overwrite or another --runs begins anew"
-                )
-        return dict(old)
-    result = settings | make()
-    runner.write_json(path, result)
-    return result
+    return kept(folder / "trial.json", _settings(bench, trial), measure, bench.overwrite)
 
 
 def _settings(bench: Bench, trial: Trial) -> dict[str, Any]:
@@ -216,6 +188,7 @@ def _settings(bench: Bench, trial: Trial) -> dict[str, Any]:
         "input_size": config.tile_size,
         "base_channels": config.base_channels,
         "seed": config.seed,
+        "weight_term": config.weight_term,
         "training": [ids[i] for i in bench.split.draws[trial.draw][: trial.images]],
     }
 
@@ -223,7 +196,7 @@ def _settings(bench: Bench, trial: Trial) -> dict[str, Any]:
 def weights_digest(start: str) -> str:
     """SHA-256 of the weights that a training begins from, whatever else their file says."""
     arrays, _ = read_weights(weights_file(start))
-    return runner.sha256(b"".join(arrays[name].tobytes() for name in sorted(arrays)))
+    return sha256(b"".join(arrays[name].tobytes() for name in sorted(arrays)))
 
 
 def _figures(result: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ answers for all pixels at once. All are asked the same pixels.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +22,14 @@ from unet_np import data
 from unet_np.backend import STREAMS, default_rng, thread_count
 from unet_np.data import Dataset
 from unet_np.experiments import runner
-from unet_np.experiments.experiment import Places, earlier_result
 from unet_np.experiments.pictures import BLUE, ORANGE, grey, montage, paint
+from unet_np.experiments.protocol import Experiment, Places, Result, rounded, weights_sha256
 from unet_np.experiments.recipes import Fold, Recipe, em_fold, ranges
-from unet_np.experiments.tasks.detection import curve
 from unet_np.images import normalise, write_png
+from unet_np.network.unet import UNet
 from unet_np.ops import weighted_cross_entropy
 from unet_np.tasks.classification import classify_points
 from unet_np.tasks.segmentation import segment
-from unet_np.training.checkpoint import RunFolder
 from unet_np.training.config import TrainConfig
 from unet_np.training.loop import train
 from unet_np.windows import crop_window
@@ -47,13 +46,20 @@ RULES = (
 )
 
 
-def recipe(quick: bool = False, **settings: Any) -> Recipe:
-    """The settings of the patch network; the U-Net beside it has `unet_config`'s.
+def study(quick: bool = False, **settings: Any) -> Classification:
+    """All three, with these settings of the patch network; the U-Net has `unet_config`'s.
+
+    Parameters
+    ----------
+    quick : bool
+        Seconds, to see that all parts work.
+    **settings
+        Of `TrainConfig`, in the place of these; None leaves them.
 
     Examples
     --------
-    >>> recipe().config.tile_size, recipe(steps=7).config.steps
-    (69, 7)
+    >>> study(quick=True, steps=7).chosen.config.steps
+    7
     """
     config = TrainConfig(
         task="classify",
@@ -76,7 +82,8 @@ def recipe(quick: bool = False, **settings: Any) -> Recipe:
         config = config.replace(base_channels=4, depth=1, input_size=17, steps=12, warmup=2)
         config = config.replace(validate_every=6, checkpoint_every=6, batch_size=4)
     given = {key: value for key, value in settings.items() if value is not None}
-    return Recipe("classify", "isbi2012", config.replace(**given), 1, False, quick)
+    chosen = Recipe("classify", "isbi2012", config.replace(**given), 1, False, quick)
+    return Classification(chosen, *dataset_and_fold(quick))
 
 
 def unet_config(chosen: Recipe) -> TrainConfig:
@@ -88,41 +95,6 @@ def unet_config(chosen: Recipe) -> TrainConfig:
     return config.replace(input_size=size)
 
 
-def run(chosen: Recipe, places: Places, overwrite: bool = False) -> dict[str, Any]:
-    """Train both networks and the line, ask all of them; what is finished is read.
-
-    Parameters
-    ----------
-    chosen : Recipe
-        Of `recipe`.
-    places : Places
-        Where files go: ``classify.json`` and ``classify.png``.
-    overwrite : bool
-        Begin anew.
-
-    Returns
-    -------
-    dict
-        What stands in the JSON file.
-
-    Raises
-    ------
-    InputError, TrainingError, TrainingInterrupted
-        As `unet_np.training.loop.train`; InputError too if a result was made with other settings.
-    """
-    path = places.result("classify")
-    dataset, fold = dataset_and_fold(chosen.quick)
-    head = runner.header(chosen, dataset, chosen.config, places.command)
-    result = None if overwrite else earlier_result(path, head, places)
-    if result is None:
-        result = {**head, "fold": fold.to_dict(dataset.ids), "rules": RULES}
-        result |= _measure(chosen, dataset, fold, places, overwrite)
-        runner.write_json(path, result)
-        places.say(f"wrote {path}")
-    places.say("\n".join(table_lines(result)))
-    return result
-
-
 def dataset_and_fold(quick: bool) -> tuple[Dataset, Fold]:
     """The EM stack and its fold 2; in a quick run synthetic slices."""
     if quick:
@@ -132,63 +104,89 @@ def dataset_and_fold(quick: bool) -> tuple[Dataset, Fold]:
     return data.load("isbi2012"), em_fold(2, np.arange(26), np.arange(26, 30))
 
 
-def _measure(
-    chosen: Recipe, dataset: Dataset, fold: Fold, places: Places, overwrite: bool
-) -> dict[str, Any]:
-    count, size = (60 if chosen.quick else 1000), chosen.config.tile_size
-    side = draw_points(dataset, fold.validation, count, 1)
-    asked = draw_points(dataset, fold.test, count, 2)
-    pixels = dataset.shape[0] * dataset.shape[1]
-    answers: dict[str, tuple[np.ndarray, np.ndarray, dict[str, Any]]] = {}
+class Classification(Experiment):
+    """Two networks and the line, all of them asked the same pixels: ``classify.json``."""
 
-    folder = places.runs / ("quick" if chosen.quick else "") / "classify"
-    held_out = {"exclude": ranges(fold.test), "validation": ranges(fold.validation)}
-    config = chosen.config.replace(out=str(folder / "patches"), **held_out)
-    net = train(config, not overwrite, overwrite, places.progress, dataset=dataset).net
-    places.say("the patch network is trained")
-    begun = time.perf_counter()
-    guide = [classify_points(net, dataset.images[i], p, size)[:, 1] for i, p in side]
-    found = [classify_points(net, dataset.images[i], p, size)[:, 1] for i, p in asked]
-    each = (time.perf_counter() - begun) / (count * (len(side) + len(asked)))
-    facts = _facts(folder / "patches", net.architecture.parameters, each * pixels)
-    answers["patches"] = np.concatenate(guide), np.concatenate(found), facts
-    map_ = sliding_window(net, dataset, fold.test[0], size, chosen.quick)
+    def __init__(self, chosen: Recipe, dataset: Dataset, fold: Fold) -> None:
+        super().__init__("classify", chosen, dataset)
+        self.fold = fold
+        self.seen: tuple[tuple[slice, slice, np.ndarray], np.ndarray] | None = None
 
-    settings = unet_config(chosen).replace(out=str(folder / "unet"), **held_out)
-    net = train(settings, not overwrite, overwrite, places.progress, dataset=dataset).net
-    places.say("the U-Net is trained")
-    begun = time.perf_counter()
-    maps = {i: segment(net, dataset.images[i]).probabilities[1] for i, _ in (*side, *asked)}
-    each = (time.perf_counter() - begun) / len(maps)
-    facts = _facts(folder / "unet", net.architecture.parameters, each)
-    guide, found = ([maps[i][tuple(p.T)] for i, p in part] for part in (side, asked))
-    answers["unet"] = np.concatenate(guide), np.concatenate(found), facts
+    def measure(self, places: Places, resume: bool, overwrite: bool) -> Iterator[Result]:
+        """``scores`` of all three, with the facts of each."""
+        chosen, dataset, fold = self.chosen, self.dataset, self.fold
+        count, size = (60 if chosen.quick else 1000), chosen.config.tile_size
+        side = draw_points(dataset, fold.validation, count, 1)
+        asked = draw_points(dataset, fold.test, count, 2)
+        pixels = dataset.shape[0] * dataset.shape[1]
+        folder = places.folder(chosen.quick, "classify")
+        held_out = {"exclude": ranges(fold.test), "validation": ranges(fold.validation)}
+        answers: dict[str, tuple[np.ndarray, np.ndarray, dict[str, Any]]] = {}
 
-    answers["linear"] = _linear(dataset, fold, (side, asked), size, chosen)
-    real = [_labels(dataset, part) for part in (side, asked)]
-    scores = {
-        name: facts | score(real[0], guide, real[1], found)
-        for name, (guide, found, facts) in answers.items()
-    }
-    draw(dataset, fold.test[0], map_, maps[fold.test[0]], places.result("classify"))
-    return {
-        "points": {"validation": len(real[0]), "test": len(real[1])},
-        "share_of_cells": float(f"{real[1].mean():.6g}"),
-        "unet_recipe": {
-            key: value for key, value in settings.resolved().to_dict().items() if key != "out"
-        },
-        "scores": scores,
-    }
+        def trained(name: str, config: TrainConfig) -> UNet:
+            config = config.replace(out=str(folder / name), **held_out)
+            net = train(config, resume, overwrite, places.progress, dataset=dataset).net
+            places.say(f"{name}: trained")
+            return net
+
+        net = trained("patches", chosen.config)
+        begun = time.perf_counter()
+        guide = [classify_points(net, dataset.images[i], p, size)[:, 1] for i, p in side]
+        found = [classify_points(net, dataset.images[i], p, size)[:, 1] for i, p in asked]
+        each = (time.perf_counter() - begun) / (count * (len(side) + len(asked)))
+        facts = _facts(folder / "patches", net.architecture.parameters, each * pixels)
+        answers["patches"] = np.concatenate(guide), np.concatenate(found), facts
+        window = sliding_window(net, dataset, fold.test[0], size, chosen.quick)
+
+        net = trained("unet", unet_config(chosen))
+        begun = time.perf_counter()
+        maps = {i: segment(net, dataset.images[i]).probabilities[1] for i, _ in (*side, *asked)}
+        each = (time.perf_counter() - begun) / len(maps)
+        facts = _facts(folder / "unet", net.architecture.parameters, each)
+        guide, found = ([maps[i][tuple(p.T)] for i, p in part] for part in (side, asked))
+        answers["unet"] = np.concatenate(guide), np.concatenate(found), facts
+        self.seen = window, maps[fold.test[0]]
+
+        answers["linear"] = _linear(dataset, fold, (side, asked), size, chosen)
+        real = [_labels(dataset, part) for part in (side, asked)]
+        settings = unet_config(chosen).replace(**held_out).resolved().to_dict()
+        settings.pop("out")
+        yield {
+            "fold": fold.to_dict(dataset.ids),
+            "rules": RULES,
+            "points": {"validation": len(real[0]), "test": len(real[1])},
+            "share_of_cells": rounded(real[1].mean()),
+            "unet_recipe": settings,
+            "scores": {
+                name: facts | score(real[0], guide, real[1], found)
+                for name, (guide, found, facts) in answers.items()
+            },
+        }
+
+    def draw(self, result: Result, path: Path) -> None:
+        """A part of a test slice as both networks see it."""
+        assert self.seen is not None
+        draw(self.dataset, self.fold.test[0], *self.seen, path.with_suffix(".png"))
+
+    def table(self, result: Result) -> list[str]:
+        """What the three are worth, and what they cost."""
+        lines = [
+            "classify: area under the ROC curve, balanced accuracy, accuracy, seconds for an image"
+        ]
+        keys = ("auc", "balanced_accuracy", "accuracy", "seconds_per_image")
+        for name, found in result["scores"].items():
+            lines.append(f"  {name:12}" + "".join(f"{found[key]:>12.4g}" for key in keys))
+        return lines
 
 
 def _facts(folder: Path, parameters: int, seconds: float) -> dict[str, Any]:
     return {
         "parameters": parameters,
         "training_seconds": round(runner.training_seconds(folder), 1),
-        "seconds_per_image": float(f"{seconds:.3g}"),
+        "seconds_per_image": rounded(seconds, 3),
         "threads": thread_count(),
-        "curve": curve(folder) if (folder / "metrics.csv").exists() else {},
-        "weights_sha256": runner.sha256(RunFolder(folder).weights.read_bytes()),
+        "curve": runner.validations(folder),
+        "weights_sha256": weights_sha256(folder),
     }
 
 
@@ -242,10 +240,10 @@ def score(
     thresholds = np.unique(np.round(guide, 3))
     best = max(thresholds, key=lambda t: balanced_accuracy(known, guide >= t))
     return {
-        "auc": float(f"{auc(labels, found):.6g}"),
+        "auc": rounded(auc(labels, found)),
         "threshold": float(best),
-        "balanced_accuracy": float(f"{balanced_accuracy(labels, found >= best):.6g}"),
-        "accuracy": float(f"{(labels == (found >= best)).mean():.6g}"),
+        "balanced_accuracy": rounded(balanced_accuracy(labels, found >= best)),
+        "accuracy": rounded((labels == (found >= best)).mean()),
     }
 
 
@@ -300,7 +298,7 @@ def _linear(
     facts = {
         "parameters": len(weights),
         "training_seconds": round(training, 1),
-        "seconds_per_image": float(f"{each * pixels:.3g}"),
+        "seconds_per_image": rounded(each * pixels, 3),
         "threads": thread_count(),
         "penalty": penalty,
         "patches": len(labels),
@@ -386,16 +384,3 @@ def draw(
     shown = [picture, real]
     shown += [paint(picture, one <= 0.5, ORANGE, 0.7) for one in (map_, probability[rows, columns])]
     write_png(path.with_suffix(".png"), montage([shown]))
-
-
-def table_lines(result: dict[str, Any]) -> list[str]:
-    """The table as text."""
-    lines = [
-        "classify: area under the ROC curve, balanced accuracy, accuracy, seconds for an image"
-    ]
-    keys = ("auc", "balanced_accuracy", "accuracy", "seconds_per_image")
-    for name, found in result["scores"].items():
-        lines.append(f"  {name:12}" + "".join(f"{found[key]:>12.4g}" for key in keys))
-    if result["quick"]:
-        lines.append("A quick run: it shows that all parts work, and its figures say nothing.")
-    return lines

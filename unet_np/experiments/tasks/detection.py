@@ -9,7 +9,7 @@ alone; another learns from the frames with masks only.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,19 +21,24 @@ from unet_np.backend import thread_count
 from unet_np.data import Dataset
 from unet_np.errors import InputError
 from unet_np.experiments import runner
-from unet_np.experiments.experiment import Places, earlier_result
 from unet_np.experiments.nuclei import plan as nuclei_plan
 from unet_np.experiments.nuclei import scores as nuclei_scores
 from unet_np.experiments.pictures import montage
+from unet_np.experiments.protocol import (
+    Experiment,
+    Places,
+    Result,
+    data_hashes,
+    rounded,
+    weights_sha256,
+)
 from unet_np.experiments.recipes import Recipe
 from unet_np.images import write_png
 from unet_np.metrics import PointScores, box_iou, match_points, score_points
 from unet_np.network.unet import UNet
 from unet_np.tasks.detection import all_object_ids, detect, overlay
 from unet_np.tasks.heat_map import Detections, Objects, find_objects, typical_size
-from unet_np.training.checkpoint import RunFolder
 from unet_np.training.config import TrainConfig
-from unet_np.training.logs import read_csv
 from unet_np.training.loop import train
 
 THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(4, 19))
@@ -72,8 +77,8 @@ class Part:
     baseline: Callable[[np.ndarray], np.ndarray] | None = None
 
 
-def recipe(quick: bool = False, **settings: Any) -> Recipe:
-    """The settings of every training here.
+def study(quick: bool = False, **settings: Any) -> Detection:
+    """All parts, with these settings of every training.
 
     Parameters
     ----------
@@ -84,8 +89,8 @@ def recipe(quick: bool = False, **settings: Any) -> Recipe:
 
     Examples
     --------
-    >>> recipe().config.task, recipe(steps=7).config.steps
-    ('detect', 7)
+    >>> study(quick=True, steps=7).chosen.config.steps
+    7
     """
     config = TrainConfig(
         task="detect",
@@ -108,83 +113,76 @@ def recipe(quick: bool = False, **settings: Any) -> Recipe:
         config = config.replace(base_channels=4, depth=2, input_size=64, steps=12, warmup=2)
         config = config.replace(validate_every=6, checkpoint_every=6)
     given = {key: value for key, value in settings.items() if value is not None}
-    return Recipe("detect", "hela", config.replace(**given), 1, unit_variance=False, quick=quick)
+    chosen = Recipe("detect", "hela", config.replace(**given), 1, unit_variance=False, quick=quick)
+    return Detection(chosen, quick_parts() if quick else all_parts())
 
 
-def run(chosen: Recipe, places: Places, overwrite: bool = False) -> dict[str, Any]:
-    """All parts; what is finished is read, what was stopped goes on.
+class Detection(Experiment):
+    """Each part trained, its threshold chosen, tested: ``detect.json``, and a picture for each."""
 
-    Parameters
-    ----------
-    chosen : Recipe
-        Of `recipe`.
-    places : Places
-        Where files go: ``detect.json``, and a picture for each part.
-    overwrite : bool
-        Begin anew.
+    def __init__(self, chosen: Recipe, parts: Sequence[Part]) -> None:
+        super().__init__("detect", chosen, parts[0].side)
+        self.parts = parts
+        self.found: dict[str, list[Detections]] = {}
 
-    Returns
-    -------
-    dict
-        What stands in the JSON file.
-
-    Raises
-    ------
-    InputError, TrainingError, TrainingInterrupted
-        As `unet_np.training.loop.train`; InputError too if a result was made with other settings.
-    """
-    path = places.result("detect")
-    parts = quick_parts() if chosen.quick else all_parts()
-    head = runner.header(chosen, parts[0].side, chosen.config, places.command)
-    result = None if overwrite else earlier_result(path, head, places)
-    if result is None:
-        result = {**head, "rules": RULES, "parts": {}}
-        for part in parts:
+    def measure(self, places: Places, resume: bool, overwrite: bool) -> Iterator[Result]:
+        """``parts``, by name."""
+        parts = {}
+        for part in self.parts:
             places.say(f"detect, {part.name}: {len(part.side)} images to learn from")
-            result["parts"][part.name] = run_part(chosen, part, places, overwrite)
-        runner.write_json(path, result)
-        places.say(f"wrote {path}")
-    places.say("\n".join(table_lines(result)))
-    return result
+            parts[part.name] = self._measure(part, places, resume, overwrite)
+        yield {"rules": RULES, "parts": parts}
 
+    def _measure(self, part: Part, places: Places, resume: bool, overwrite: bool) -> Result:
+        chosen, own = self.chosen, part.side.subset(part.validation)
+        folder = places.folder(chosen.quick, "detect", part.name)
+        validation = ",".join(str(i) for i in part.validation)
+        config = chosen.config.replace(data=part.side.name, validation=validation, out=str(folder))
+        net = train(config, resume, overwrite, places.progress, dataset=part.side).net
+        radius = radius_of(part)
+        threshold = best_threshold(own, find(net, own, min(THRESHOLDS)), radius)
+        begun = time.perf_counter()
+        found = self.found[part.name] = find(net, part.test, threshold)
+        seconds = time.perf_counter() - begun
+        baseline = None
+        if part.baseline is not None:
+            points = [as_detections(part.baseline(image)) for image in part.test.images]
+            baseline = scores(part.test, points, radius, part.factor, boxes=False)
+        return {
+            "data": data_hashes(part.test),
+            "factor": part.factor,
+            "training": [i for k, i in enumerate(part.side.ids) if k not in part.validation],
+            "validation": [part.side.ids[i] for i in part.validation],
+            "test": list(part.test.ids),
+            "typical_size": [side * part.factor for side in typical(part.side)],
+            "radius": radius * part.factor,
+            "threshold": threshold,
+            "scores": scores(part.test, found, radius, part.factor),
+            "baseline": baseline,
+            "curve": runner.validations(folder),
+            "time": {
+                "training_seconds": runner.training_seconds(folder),
+                "seconds_per_image": seconds / len(part.test),
+                "threads": thread_count(),
+            },
+            "weights_sha256": weights_sha256(folder),
+        }
 
-def run_part(chosen: Recipe, part: Part, places: Places, overwrite: bool = False) -> dict[str, Any]:
-    """Train, choose the threshold, test and draw one part."""
-    folder = places.runs / ("quick" if chosen.quick else "") / "detect" / part.name
-    validation = ",".join(str(i) for i in part.validation)
-    config = chosen.config.replace(data=part.side.name, validation=validation, out=str(folder))
-    net = train(config, not overwrite, overwrite, places.progress, dataset=part.side).net
-    own = part.side.subset(part.validation)
-    radius = radius_of(part)
-    guide = find(net, own, min(THRESHOLDS))
-    threshold = best_threshold(own, guide, radius)
-    begun = time.perf_counter()
-    found = find(net, part.test, threshold)
-    seconds = time.perf_counter() - begun
-    draw(part, found, places.result(f"detect-{part.name}").with_suffix(".png"))
-    result: dict[str, Any] = {
-        "data": runner.data_hashes(part.test),
-        "factor": part.factor,
-        "training": [i for k, i in enumerate(part.side.ids) if k not in part.validation],
-        "validation": [part.side.ids[i] for i in part.validation],
-        "test": list(part.test.ids),
-        "typical_size": [side * part.factor for side in typical(part.side)],
-        "radius": radius * part.factor,
-        "threshold": threshold,
-        "scores": scores(part.test, found, radius, part.factor),
-        "baseline": None,
-        "curve": curve(folder),
-        "time": {
-            "training_seconds": runner.training_seconds(folder),
-            "seconds_per_image": seconds / len(part.test),
-            "threads": thread_count(),
-        },
-        "weights_sha256": runner.sha256(RunFolder(folder).weights.read_bytes()),
-    }
-    if part.baseline is not None:
-        points = [as_detections(part.baseline(image)) for image in part.test.images]
-        result["baseline"] = scores(part.test, points, radius, part.factor, boxes=False)
-    return result
+    def draw(self, result: Result, path: Path) -> None:
+        """The best image and the worst of each part."""
+        for part in self.parts:
+            draw(part, self.found[part.name], path.with_name(f"detect-{part.name}.png"))
+
+    def table(self, result: Result) -> list[str]:
+        """Scores of the networks and of what needs none."""
+        lines = ["detect: precision, recall, F1, mean distance in pixels, overlap of boxes"]
+        keys = ("precision", "recall", "f1", "distance", "overlap")
+        for name, part in result["parts"].items():
+            for what, found in (("", part["scores"]), (" (no network)", part["baseline"])):
+                if found is not None:
+                    texts = ["-" if found.get(k) is None else f"{found[k]:.3f}" for k in keys]
+                    lines.append(f"  {name + what:24}" + "".join(f"{text:>10}" for text in texts))
+        return lines
 
 
 def find(net: UNet, dataset: Dataset, threshold: float) -> list[Detections]:
@@ -233,13 +231,13 @@ def scores(
     total = score_points([one.centres for one in real], centres, radius)
     result = as_dict(total, factor)
     result["f1_images"] = [
-        _number(score_points([a.centres], [b], radius).f1)
+        rounded(score_points([a.centres], [b], radius).f1)
         for a, b in zip(real, centres, strict=True)
     ]
     if boxes:
         overlaps = np.concatenate([overlap(a, b, radius) for a, b in zip(real, found, strict=True)])
         result["boxes"] = len(overlaps)
-        result["overlap"] = _number(overlaps.mean()) if len(overlaps) else None
+        result["overlap"] = rounded(overlaps.mean()) if len(overlaps) else None
     return result
 
 
@@ -257,37 +255,17 @@ def as_dict(total: PointScores, factor: int) -> dict[str, Any]:
         "found": total.found,
         "spurious": total.spurious,
         "missed": total.missed,
-        "precision": _number(total.precision),
-        "recall": _number(total.recall),
-        "f1": _number(total.f1),
-        "distance": _number(total.distance * factor),
+        "precision": rounded(total.precision),
+        "recall": rounded(total.recall),
+        "f1": rounded(total.f1),
+        "distance": rounded(total.distance * factor),
     }
-
-
-def _number(value: float) -> float | None:
-    return float(f"{value:.6g}") if np.isfinite(value) else None
 
 
 def as_detections(points: np.ndarray) -> Detections:
     """Points of a method that has neither scores nor boxes."""
     points = np.asarray(points, np.float64).reshape(-1, 2)
     return Detections(points, np.ones(len(points)), np.zeros((len(points), 4)))
-
-
-def curve(folder: Path) -> dict[str, list[float]]:
-    """Each validation of a run, with the mean loss of the steps before it."""
-    rows = read_csv(RunFolder(folder).metrics)
-    names = ("step", "loss", "validation_loss", "validation_f1", "validation_error")
-    result: dict[str, list[float]] = {name: [] for name in names if name in rows[-1]}
-    losses = []
-    for row in rows:
-        losses.append(row["loss"])
-        if "validation_loss" in row:
-            row = row | {"loss": float(np.mean(losses))}
-            losses = []
-            for name, values in result.items():
-                values.append(float(f"{row[name]:.6g}"))
-    return result
 
 
 def draw(part: Part, found: Sequence[Detections], path: Path) -> None:
@@ -390,17 +368,3 @@ def grid_like(dataset: Dataset) -> Callable[[np.ndarray], np.ndarray]:
 def otsu_points(image: np.ndarray) -> np.ndarray:
     """Middles of the boxes of bright components, at Otsu's threshold; no network."""
     return find_objects(nuclei_scores.otsu_nuclei(image, 8)).centres
-
-
-def table_lines(result: dict[str, Any]) -> list[str]:
-    """The table as text."""
-    lines = ["detect: precision, recall, F1, mean distance in pixels, overlap of boxes"]
-    for name, part in result["parts"].items():
-        for what, found in (("", part["scores"]), (" (no network)", part["baseline"])):
-            if found is not None:
-                keys = ("precision", "recall", "f1", "distance", "overlap")
-                texts = ["-" if found.get(k) is None else f"{found[k]:.3f}" for k in keys]
-                lines.append(f"  {name + what:24}" + "".join(f"{text:>10}" for text in texts))
-    if result["quick"]:
-        lines.append("A quick run: it shows that all parts work, and its figures say nothing.")
-    return lines
