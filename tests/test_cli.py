@@ -282,6 +282,13 @@ def test_cells_begin_and_end_where_flags_or_the_file_say(weights):
         net.save("told.safetensors", metadata={"cells": json.dumps(about | {"min_area": least})})
         assert limits_of("told.safetensors").max() == found
     assert np.array_equal(limits_of("told.safetensors", "--min-area", "1"), expected)
+    eroded = grown_instances(map_, float(flags[1]), float(flags[3]), erosion=1)[0]
+    assert not np.array_equal(eroded, expected)
+    assert np.array_equal(
+        limits_of("told.safetensors", "--erosion", "1", "--min-area", "1"), eroded
+    )
+    net.save("told.safetensors", metadata={"cells": json.dumps(about | {"erosion": 1.0})})
+    assert np.array_equal(limits_of("told.safetensors"), eroded)
 
 
 @pytest.mark.parametrize(
@@ -291,6 +298,11 @@ def test_cells_begin_and_end_where_flags_or_the_file_say(weights):
         (["--min-area", "9"], "--min-area: got 9 without --instances, expected both"),
         (["--instances", "--seeds", "2"], "--seeds: got 2.0, expected a probability, 0 to 1"),
         (["--instances", "--threshold", "nan"], "got nan, expected a probability"),
+        (["--erosion", "2"], "--erosion: got 2.0 without --instances, expected both"),
+        (
+            ["--instances", "--erosion", "-1"],
+            "--erosion: got -1.0, expected a number of pixels >= 0",
+        ),
         (
             ["--instances", "--seeds", "0.3", "--threshold", "0.6"],
             "--seeds: got 0.3, expected at least the threshold, 0.6",

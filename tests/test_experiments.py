@@ -22,6 +22,7 @@ from unet_np.experiments import (
     experiment,
     finished_folds,
     pictures,
+    protocol,
     recipe,
     run_fold,
     runner,
@@ -33,6 +34,7 @@ from unet_np.experiments.recipes import changed, ranges
 from unet_np.images import read_image
 from unet_np.network.unet import UNet
 
+ROOT = Path(__file__).resolve().parent.parent
 TINY = {"base_channels": 2, "steps": 4, "input_size": 68, "averaging": 1}
 
 
@@ -598,3 +600,81 @@ def test_a_result_from_before_a_setting_was_there_had_its_default():
     new["recipe"]["task"] = "detect"
     with pytest.raises(InputError, match="task: got 'detect', expected 'segment', with which em"):
         check_same(old, new, Path("em.json"))
+
+
+# The fixed rule
+
+
+def test_weighted_thresholds_undo_the_class_weights():
+    """A network that learns with w_c gives p' for p; the threshold is where p is what is asked."""
+    rng = np.random.default_rng(0)
+    for probability in rng.random(20):
+        pair = tuple(rng.uniform(0.1, 5, 2))
+        learned = cells.weighted(probability, pair)
+        odds = pair[1] / pair[0] * probability / (1 - probability)
+        assert learned == pytest.approx(odds / (1 + odds))
+        # The minimum of the weighted cross entropy of a pixel that is cell with that probability.
+        guesses = np.linspace(0.001, 0.999, 9999)
+        background, cell = pair
+        loss = -cell * probability * np.log(guesses)
+        loss -= background * (1 - probability) * np.log(1 - guesses)
+        assert guesses[loss.argmin()] == pytest.approx(learned, abs=1e-3)
+
+
+def test_the_narrowest_cell():
+    some = np.zeros((2, 40, 60), np.int32)
+    some[0, 5:16, 10:50] = 1
+    some[0, 20:35, 5:30] = 2
+    some[1, 10:31, 10:31] = 7
+    some[1, 0:3, 40:60] = 8  # cut by the edge: nobody knows how wide it is
+    assert cells.narrowest(some) == 6
+    assert cells.narrowest(some[1:]) == 11
+    assert cells.narrowest(np.zeros((1, 5, 5), int)) == 0
+    limits, erosion = cells.fixed_rule(some, (1.0, 1.0))
+    assert limits == (cells.SEEDS, 0.5)
+    assert erosion == 6 * cells.EROSION
+
+
+def test_a_fold_with_normalisation_is_scored_by_the_fixed_rule(places):
+    chosen = recipe("u373", quick=True, norm="instance", **TINY)
+    dataset = chosen.dataset()
+    fold = chosen.folds(dataset)[0]
+    result = run_fold(chosen, dataset, fold, places)
+    written = json.loads(places.result("u373-norm-01-to-02").read_text())
+    assert written["recipe"]["norm"] == "instance"
+    pair = result["class_weights"]
+    high, low = (result["thresholds"][key] for key in ("seg_measure", "iou"))
+    assert low == pytest.approx(pair["cell"] / (pair["cell"] + pair["background"]))
+    own = dataset.instances[[*fold.training, *fold.validation]]
+    assert result["erosion"] == cells.EROSION * cells.narrowest(own)
+    compared = result["rules_compared"]
+    assert len(compared) == 5
+    fixed = compared["fixed"]
+    assert (fixed["seeds"], fixed["threshold"]) == (high, low)
+    assert fixed["test"] == result["scores"]["seg_measure"]["value"]
+    assert fixed["test_cells"] == result["cells"]
+    best = compared["two thresholds, chosen"]["validation"]
+    assert best >= compared["one threshold, chosen"]["validation"]
+    summary = summarise(chosen, [result], places)
+    assert places.result("u373-norm").exists()
+    assert summary["folds"] == ["01-to-02"]
+    # The paper's network has files of its own.
+    assert not places.result("u373-01-to-02").exists()
+    plain = recipe("u373", quick=True, **TINY)
+    assert finished_folds(plain, plain.folds(dataset), places) == []
+
+
+def test_norms_of_an_experiment():
+    assert recipe("hela", norm="none").config == recipe("hela").config == RECIPES["hela"].config
+    assert recipe("hela").config.weight_term == "everywhere"
+    assert recipe("hela", norm="instance").config.weight_term == "background"
+    assert recipe("u373", norm="instance", steps=7).config.steps == 7
+    with pytest.raises(InputError, match=r"^norm: got 'batch', expected none or instance$"):
+        recipe("hela", norm="batch")
+    for name in ("em", "u373", "hela"):
+        result = json.loads((ROOT / "results" / f"{name}.json").read_text())
+        first = json.loads((ROOT / "results" / f"{name}-{result['folds'][0]}.json").read_text())
+        chosen = RECIPES[name]
+        new = protocol.recorded(chosen, chosen.config)
+        kept = {key: new[key] for key in new if key not in ("data", "exclude", "validation")}
+        assert protocol.first_change(first["recipe"], kept) is None

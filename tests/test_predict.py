@@ -167,6 +167,31 @@ def test_grown_cells_fill_what_their_seeds_reach(seed):
     assert np.array_equal(one[probability > high], seeds[probability > high])
 
 
+def test_erosion_cuts_the_neck_between_two_seeds():
+    """Two discs joined by a bridge three pixels wide, as where the line between cells has a gap."""
+    y, x = np.mgrid[:41, :81]
+    left, right = np.hypot(y - 20, x - 22) < 15, np.hypot(y - 20, x - 58) < 15
+    probability = np.where(left | right | (abs(y - 20) < 2) & (x > 22) & (x < 58), 0.97, 0.2)
+    assert len(grown_instances(probability, 0.9, 0.5)[1]) == 1
+    ids, cells = grown_instances(probability, 0.9, 0.5, erosion=3)
+    assert len(cells) == 2
+    # All that was above the threshold is given back, the bridge in two halves.
+    assert np.array_equal(ids > 0, probability > 0.5)
+    assert len(np.unique(ids[left])) == len(np.unique(ids[right])) == 1
+    assert len(grown_instances(probability, 0.9, 0.5, erosion=20)[1]) == 0
+    # A cell at the edge is not eroded from there, and an image full of cell not at all.
+    assert grown_instances(np.full((5, 90), 0.97), 0.9, 0.5, erosion=4)[1][0].area == 450
+    edge = np.where(y < 4, 0.97, 0.1)
+    assert len(grown_instances(edge, 0.9, 0.5, erosion=3)[1]) == 1
+    # Small seeds are left out before they are eroded.
+    assert len(grown_instances(probability, 0.9, 0.5, erosion=12, min_area=600)[1]) == 2
+
+
+def test_a_negative_erosion_is_one_line():
+    with pytest.raises(InputError, match=r"^erosion: got -1, expected a number of pixels >= 0$"):
+        grown_instances(np.zeros((3, 4)), 0.5, 0.5, erosion=-1)
+
+
 @pytest.mark.parametrize(
     ("probability", "limits", "message"),
     [

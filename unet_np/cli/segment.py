@@ -42,8 +42,9 @@ A stack gives stacks. With --instances also:
   OUT-instances.tif, OUT-cells.csv   the connected parts of class 1, numbered and measured
 A part is where class 1 is the most probable one. With --seeds 0.9 --threshold 0.6 it begins where
 the probability is above 0.9 and grows, up to the next, to where it is above 0.6, so that cells that
-touch are told apart, and holes are filled. Weights such as those of u373 and hela have such numbers
-in their file, and the fewest pixels that begin a cell. Their scores are with --averaging 7.
+touch are told apart, and holes are filled; --erosion 5 takes 5 pixels off where it begins. Weights
+such as those of u373 and hela have such numbers in their file, and the fewest pixels that begin a
+cell. Their scores are with --averaging 7.
 Without -o, OUT is NAME-probabilities for the image NAME, in the current folder."""
 
 _EXAMPLE = """
@@ -88,6 +89,7 @@ def add_parser(subparsers: Any) -> None:
     )
     add("--seeds", type=float, metavar="X", help="with --instances: where cells begin")
     add("--threshold", type=float, metavar="X", help="with --instances: where they end")
+    add("--erosion", type=float, metavar="N", help="with --instances: pixels off seeds, cuts necks")
     add(
         "--averaging",
         type=int,
@@ -154,25 +156,26 @@ def choose_weights(weights: Path | None, model: str | None) -> Path:
     return weights
 
 
-def cell_limits(args: argparse.Namespace) -> tuple[tuple[float, float] | None, int]:
+def cell_limits(args: argparse.Namespace) -> tuple[dict[str, float] | None, int]:
     """What makes a cell: by the flags, by the file of the weights, or nothing but its class.
 
     Returns
     -------
-    limits : (float, float) or None
-        Where cells begin and end.
+    limits : dict or None
+        Where cells begin and end and how far seeds are eroded, as for
+        `unet_np.tasks.segmentation.grown_instances`.
     min_area : int
         Fewest pixels.
 
     Raises
     ------
     InputError
-        For numbers that are none of 0 to 1, seeds below the threshold, areas below 1, and flags
-        without --instances.
+        For numbers that are none of 0 to 1, seeds below the threshold, areas below 1, a negative
+        erosion, and flags without --instances.
     """
     from unet_np.files.weights import read_metadata
 
-    given = {name: getattr(args, name) for name in ("seeds", "threshold", "min_area")}
+    given = {name: getattr(args, name) for name in ("seeds", "threshold", "erosion", "min_area")}
     given = {name: value for name, value in given.items() if value is not None}
     if not args.instances:
         for name, value in given.items():
@@ -193,7 +196,10 @@ def cell_limits(args: argparse.Namespace) -> tuple[tuple[float, float] | None, i
             raise InputError(f"--{name}: got {value}, expected a probability, 0 to 1")
     if seeds < threshold:
         raise InputError(f"--seeds: got {seeds}, expected at least the threshold, {threshold}")
-    return (seeds, threshold), min_area
+    erosion = values.get("erosion", 0.0)
+    if not erosion >= 0:
+        raise InputError(f"--erosion: got {erosion}, expected a number of pixels >= 0")
+    return {"seeds": seeds, "threshold": threshold, "erosion": erosion}, min_area
 
 
 def plan_outputs(images: Sequence[Path], out: str | None, labels: Path | None) -> list[Outputs]:
@@ -273,14 +279,14 @@ def _segment_file(
 
 
 def find_instances(
-    result: Segmentation, limits: tuple[float, float] | None, min_area: int
+    result: Segmentation, limits: dict[str, float] | None, min_area: int
 ) -> tuple[np.ndarray, list[Cell]]:
     """The cells of one slice, numbered and measured, by `cell_limits`."""
     from unet_np.tasks.segmentation import grown_instances, instances
 
     if limits is None:
         return instances(result.labels, min_area=min_area)
-    return grown_instances(result.probabilities[1], *limits, min_area=min_area)
+    return grown_instances(result.probabilities[1], min_area=min_area, **limits)
 
 
 def _write(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import scipy.ndimage
 
 from unet_np.metrics import dice, evaluate, iou, match_objects, seg_measure
 from unet_np.paper import TABLE_2
@@ -19,6 +20,24 @@ TWO = tuple((high, low) for high in THRESHOLDS for low in THRESHOLDS if low <= h
 BORDER = 50
 """Pixels along the border that are outside of the field of interest: the E of both data sets in
 the challenge's "Naming and file content conventions"."""
+
+SEEDS = 0.7
+"""Probability above which a cell begins by the fixed rule, freed of the class weights."""
+
+EROSION = 1 / 2
+"""What seeds lose by the fixed rule, in the radius of the largest disc in the narrowest cell."""
+
+FIXED_RULES = (
+    "A fixed rule; no score of the fold tunes it. The class weights w_c multiply a cell's odds, "
+    "so its probability is 0.5 where the map is w_cell / (w_cell + w_background). A cell begins as "
+    f"a 4-connected component of the pixels above {SEEDS}, counted likewise. It loses half of "
+    "the radius of the largest disc that fits into the narrowest annotated cell of the training "
+    "sequence, which cuts what joins it to another, and grows, one pixel at a time, to where its "
+    "probability is 0.5. Holes in it are filled. Small objects: a component of fewer pixels than "
+    "half the smallest annotated cell is left out before it is eroded. Field of interest: a cell "
+    f"that lies wholly within {BORDER} pixels of the border is left out."
+)
+"""How the instances of a frame are made where the network has a normalisation."""
 
 RULES = (
     "A cell begins as a 4-connected component of the pixels whose probability is above a high "
@@ -46,8 +65,9 @@ def find_cells(
     min_area: int,
     border: int = BORDER,
     low: float | None = None,
+    erosion: float = 0,
 ) -> np.ndarray:
-    """The numbered cells of one frame, by the rules of `RULES`.
+    """The numbered cells of one frame, by the rules of `RULES` or `FIXED_RULES`.
 
     Parameters
     ----------
@@ -61,6 +81,8 @@ def find_cells(
         Width in pixels of what is outside of the field of interest.
     low : float, optional
         Cells grow above it; by default they stay as they begin.
+    erosion : float
+        Pixels that they lose before they grow.
 
     Returns
     -------
@@ -81,7 +103,7 @@ def find_cells(
     [1, 1, 2, 2, 2]
     """
     low = threshold if low is None else low
-    numbers, _ = grown_instances(probability, threshold, low, min_area=min_area)
+    numbers, _ = grown_instances(probability, threshold, low, min_area=min_area, erosion=erosion)
     height, width = numbers.shape
     inside = numbers[border : height - border, border : width - border]
     # A frame too small to have a field of interest keeps all its cells.
@@ -108,6 +130,77 @@ def smallest_area(cells: np.ndarray) -> int:
     areas = np.concatenate([np.bincount(one.ravel())[1:] for one in cells])
     areas = areas[areas > 0]
     return max(1, int(areas.min()) // 2) if areas.size else 1
+
+
+def narrowest(cells: np.ndarray) -> float:
+    """The radius, in pixels, of the largest disc that fits into each cell: the least of all.
+
+    Parameters
+    ----------
+    cells : numpy.ndarray
+        (N, H, W), numbered. Cells that are cut by the image's edge do not count.
+
+    Examples
+    --------
+    >>> cells = np.zeros((1, 9, 12), int)
+    >>> cells[0, 1:4, 1:10], cells[0, 5:8, 0:4] = 1, 2
+    >>> narrowest(cells)
+    2.0
+    """
+    radii = []
+    for one in cells:
+        edge = set(np.unique(np.r_[one[0], one[-1], one[:, 0], one[:, -1]]))
+        for number, box in enumerate(scipy.ndimage.find_objects(one), 1):
+            if box is None or number in edge:
+                continue
+            mask = np.pad(one[box] == number, 1)
+            radii.append(float(scipy.ndimage.distance_transform_edt(mask).max()))
+    return min(radii, default=0.0)
+
+
+def weighted(probability: float, class_weights: tuple[float, float]) -> float:
+    """What a network learns to give where the cells' probability is that, with w_c in its loss.
+
+    w_c multiplies the odds: p' / (1 - p') = (w_cell / w_background) p / (1 - p).
+
+    Parameters
+    ----------
+    probability : float
+        0 to 1.
+    class_weights : (float, float)
+        w_c of background and of cells.
+
+    Examples
+    --------
+    >>> weighted(0.5, (0.5, 4.5)), weighted(0.3, (1, 1))
+    (0.9, 0.3)
+    """
+    background, cell = class_weights
+    return cell * probability / (cell * probability + background * (1 - probability))
+
+
+def fixed_rule(
+    cells: np.ndarray, class_weights: tuple[float, float]
+) -> tuple[tuple[float, float], float]:
+    """High and low threshold and the erosion of `FIXED_RULES`.
+
+    Parameters
+    ----------
+    cells : numpy.ndarray
+        (N, H, W), numbered, of the training side.
+    class_weights : (float, float)
+        w_c of background and of cells in the training.
+
+    Examples
+    --------
+    >>> cells = np.zeros((1, 12, 20), int)
+    >>> cells[0, 1:10, 1:18] = 1
+    >>> limits, erosion = fixed_rule(cells, (0.5, 4.5))
+    >>> [round(limit, 3) for limit in limits], round(erosion, 3)
+    ([0.955, 0.9], 2.5)
+    """
+    limits = weighted(SEEDS, class_weights), weighted(0.5, class_weights)
+    return limits, EROSION * narrowest(cells)
 
 
 def choose_thresholds(
@@ -144,6 +237,7 @@ def score(
     thresholds: tuple[float, float],
     min_area: int,
     unknown: np.ndarray | None = None,
+    erosion: float = 0,
 ) -> dict[str, Any]:
     """SEG, IoU and Dice of a test sequence.
 
@@ -160,6 +254,8 @@ def score(
     unknown : numpy.ndarray, optional
         (N, H, W), bool: pixels of cells that nobody outlined. IoU and Dice leave them out; SEG asks
         about outlined cells alone.
+    erosion : float
+        As in `find_cells`.
 
     Returns
     -------
@@ -175,7 +271,9 @@ def score(
     (1.0, 2)
     """
     high, low = thresholds
-    found = np.stack([find_cells(one, high, min_area, low=low) for one in probabilities])
+    found = np.stack(
+        [find_cells(p, high, min_area, low=low, erosion=erosion) for p in probabilities]
+    )
     scores: dict[str, Any] = dict(evaluate(cells, found, "seg_measure"))
     mask = (cells > 0).astype(np.uint8)
     known = np.ones(mask.shape, bool) if unknown is None else ~unknown

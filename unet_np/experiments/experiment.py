@@ -26,6 +26,7 @@ from unet_np.experiments.protocol import (
 )
 from unet_np.experiments.provenance import provenance
 from unet_np.experiments.recipes import Fold, Recipe
+from unet_np.training import samples
 from unet_np.training.checkpoint import RunFolder
 
 
@@ -206,6 +207,8 @@ def _score(
     known = dataset.instances
     unknown = None if dataset.unknown is None else dataset.unknown[test]
     min_area = cells.smallest_area(known[[*fold.training, *fold.validation]])
+    if chosen.config.norm != "none":
+        return _score_by_fixed_rule(chosen, dataset, fold, side, maps)
     high, low = cells.choose_thresholds(known[validation], side, min_area)
     single = cells.choose_thresholds(known[validation], side, min_area, cells.ONE)
     by_one = cells.score(known[test], maps, single, min_area)["scores"]["seg_measure"]
@@ -216,4 +219,52 @@ def _score(
         "rules": cells.RULES,
         "one_threshold": {"threshold": single[0], "seg_measure": by_one["value"]},
         **cells.score(known[test], maps, (high, low), min_area, unknown),
+    }
+
+
+def _score_by_fixed_rule(
+    chosen: Recipe, dataset: Dataset, fold: Fold, side: np.ndarray, maps: np.ndarray
+) -> dict[str, Any]:
+    """Cells by `cells.FIXED_RULES`, and what the rules that are tuned on validation frames give."""
+    test, validation, known = list(fold.test), list(fold.validation), dataset.instances
+    assert known is not None
+    unknown = None if dataset.unknown is None else dataset.unknown[test]
+    own = known[[*fold.training, *fold.validation]]
+    min_area = cells.smallest_area(own)
+    pair = samples.class_weights(chosen.fold_config(fold, "unused"), dataset)
+    limits, erosion = cells.fixed_rule(own, pair)
+    rules = {
+        "fixed": (limits, erosion),
+        "fixed, seeds not eroded": (limits, 0.0),
+        "fixed, one threshold": ((limits[1], limits[1]), 0.0),
+        "one threshold, chosen": (
+            cells.choose_thresholds(known[validation], side, min_area, cells.ONE),
+            0.0,
+        ),
+        "two thresholds, chosen": (cells.choose_thresholds(known[validation], side, min_area), 0.0),
+    }
+    compared = {}
+    for name, (pair_, eroded) in rules.items():
+        seg = [
+            cells.score(known[frames], some, pair_, min_area, erosion=eroded)
+            for frames, some in ((validation, side), (test, maps))
+        ]
+        compared[name] = {
+            "seeds": pair_[0],
+            "threshold": pair_[1],
+            "erosion": eroded,
+            "validation": seg[0]["scores"]["seg_measure"]["value"],
+            "test": seg[1]["scores"]["seg_measure"]["value"],
+            "test_cells": seg[1]["cells"],
+        }
+    high, low = limits
+    return {
+        "thresholds": {"seg_measure": high, "iou": low, "dice": low},
+        "erosion": erosion,
+        "min_area": min_area,
+        "class_weights": {"background": pair[0], "cell": pair[1]},
+        "field_of_interest_border": cells.BORDER,
+        "rules": cells.FIXED_RULES,
+        "rules_compared": compared,
+        **cells.score(known[test], maps, limits, min_area, unknown, erosion),
     }

@@ -82,11 +82,12 @@ def cell_limits(result: dict[str, Any]) -> dict[str, float]:
     if result["experiment"] == "em":
         return {}
     thresholds = result["thresholds"]
-    return {
+    limits = {
         "seeds": thresholds["seg_measure"],
         "threshold": thresholds["iou"],
         "min_area": result["min_area"],
     }
+    return limits | ({"erosion": result["erosion"]} if "erosion" in result else {})
 
 
 def model_card(chosen: Recipe, result: dict[str, Any]) -> str:

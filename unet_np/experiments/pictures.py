@@ -172,7 +172,8 @@ def _segmentation(
         return [overlay, em_errors(image, test.labels[number], probability, warping)]
     assert test.instances is not None
     low = result["thresholds"]["iou"]
-    found = find_cells(probability, threshold, result["min_area"], low=low)
+    erosion = result.get("erosion", 0)
+    found = find_cells(probability, threshold, result["min_area"], low=low, erosion=erosion)
     return [
         paint(grey(image), outlines(found, 2), ORANGE),
         cell_errors(image, test.instances[number], found),

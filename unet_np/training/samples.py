@@ -20,10 +20,12 @@ from unet_np.errors import InputError
 from unet_np.images import normalise
 from unet_np.network.architecture import Architecture
 from unet_np.tasks import Task
-from unet_np.tasks.task import Arrays
+from unet_np.tasks.segmentation import cells_of
+from unet_np.tasks.task import Arrays, known_pixels
 from unet_np.training.config import TrainConfig, parse_slices
 from unet_np.training.logs import TRAINING_COLUMNS
 from unet_np.training.touching import with_touching_cells
+from unet_np.weighting.eq2 import balancing_weights
 
 
 @dataclass(frozen=True)
@@ -192,11 +194,8 @@ def prepare(config: TrainConfig, dataset: Dataset, xp: ModuleType) -> Samples:
     dataset = kind.dataset(dataset)
     assert dataset.labels is not None
     training, validation = split(config, dataset)
-    own = dataset.subset(training)
-    task = kind.of(own, config)
-    if config.touching:
-        rng = default_rng(np, (config.seed, STREAMS["touching"]))
-        own = with_touching_cells(own, config.touching, rng)
+    own = training_set(config, dataset)
+    task = kind.of(dataset.subset(training), config)
     classes = max(int(dataset.labels.max()) + 1, 2)
     return Samples(
         config,
@@ -209,6 +208,43 @@ def prepare(config: TrainConfig, dataset: Dataset, xp: ModuleType) -> Samples:
         _checksum(dataset, kind.learns_from),
         task.class_names(dataset),
     )
+
+
+def training_set(config: TrainConfig, dataset: Dataset) -> Dataset:
+    """The slices that a training learns from, and copies of them with touching cells.
+
+    Raises
+    ------
+    InputError
+        As `split`, and as `with_touching_cells`.
+    """
+    own = dataset.subset(split(config, dataset)[0])
+    if not config.touching:
+        return own
+    rng = default_rng(np, (config.seed, STREAMS["touching"]))
+    return with_touching_cells(own, config.touching, rng)
+
+
+def class_weights(config: TrainConfig, dataset: Dataset) -> tuple[float, float]:
+    """w_c of background and of cells that a training balances by; 1 and 1 where it does not.
+
+    Raises
+    ------
+    InputError
+        As `training_set`.
+
+    Examples
+    --------
+    >>> from unet_np.data import load
+    >>> some = load("synthetic-cells", count=3, size=128)
+    >>> background, cell = class_weights(TrainConfig(), some)
+    >>> cell < 1 < background
+    True
+    """
+    own = training_set(config, dataset)
+    if not config.weight_map or config.weight_variant != "paper":
+        return 1.0, 1.0
+    return balancing_weights(cells_of(own)[known_pixels(own) > 0])
 
 
 def check_augmentation(settings: dict[str, Any]) -> None:
