@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
+import itertools
 import re
 from pathlib import Path
 from types import ModuleType
@@ -121,6 +123,22 @@ def test_exercises_have_a_check_and_an_executed_hidden_solution(path: Path) -> N
         assert "No answer yet" in check.outputs[0].text
         assert "assert " in solution.source, f"{solution.id}: a solution asserts that it is right"
         assert cells.index(solution) == cells.index(check) + 1
+
+
+@every_notebook
+def test_no_cell_that_is_seen_gives_an_answer_away(path: Path) -> None:
+    cells = code_cells(path)
+    for cell in cells:
+        if "checker" in tags(cell):
+            assert "remove-cell" in tags(cell)
+        elif "hide-cell" not in tags(cell):
+            assert not re.search(r"\bdef check_|\bcheck\(", cell.source), cell.id
+    for checker, check in itertools.pairwise(cells):
+        if "checker" in tags(checker):
+            assert re.fullmatch(r"check_\w+\(\.\.\.\)", check.source), check.id
+            for call in ast.walk(ast.parse(checker.source)):
+                if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "check":
+                    assert not isinstance(call.args[1], ast.Constant | ast.List), checker.id
 
 
 @every_notebook

@@ -1,8 +1,9 @@
 """A Sphinx extension: the page of solutions, gathered from the chapters' notebooks.
 
 The directive ``solutions`` lists every notebook of the table of contents that has exercises:
-each exercise by its number, name and difficulty, and the hidden cell that solves it. It reads the
-notebooks when the book is built, so that the page cannot disagree with them.
+each exercise by its number, name and difficulty, its question, and the hidden cell that solves it,
+whose first comment may say why. It reads the notebooks when the book is built, so that the page
+cannot disagree with them.
 """
 
 from __future__ import annotations
@@ -16,19 +17,22 @@ from typing import Any
 
 import yaml
 from docutils import nodes
+from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 EXERCISE = re.compile(r"^\*\*(\d+)\. (.+?) \((\w+)\)\.\*\*", re.MULTILINE)
+# A solution may begin with a comment that says why.
+REASON = re.compile(r"\A# Why: (.+(?:\n# .+)*)\n+")
 
 
 @dataclass(frozen=True)
 class Chapter:
-    """A notebook with exercises: ``exercises`` are (number, name, difficulty, solution)."""
+    """A notebook with exercises: (number, name, difficulty, question, reason, solution)."""
 
     name: str
     title: str
-    exercises: tuple[tuple[str, str, str, str], ...]
+    exercises: tuple[tuple[str, str, str, str, str, str], ...]
 
 
 def chapters(root: Path) -> Iterator[Chapter]:
@@ -51,9 +55,11 @@ def read_chapter(name: str, notebook: dict[str, Any]) -> Chapter:
             if title == name and (heading := re.search(r"^# (.+)", text, re.MULTILINE)):
                 title = heading[1]
             if exercise := EXERCISE.search(text):
-                waiting = exercise.groups()
+                waiting = (*exercise.groups(), text[exercise.end() :].strip())
         elif waiting and "hide-cell" in cell["metadata"].get("tags", []):
-            found.append((*waiting, text))
+            reason = REASON.match(text)
+            why = re.sub(r"\n# ", " ", reason[1]) if reason else ""
+            found.append((*waiting, why, REASON.sub("", text)))
             waiting = None
     return Chapter(name, title, tuple(found))
 
@@ -81,11 +87,19 @@ class Solutions(SphinxDirective):
         address = self.env.app.builder.get_relative_uri(self.env.docname, chapter.name)
         link = nodes.reference("", "the exercises", refuri=f"{address}#exercises", internal=True)
         section += nodes.paragraph("", "To ", link, nodes.Text("."))
-        for number, name, difficulty, solution in chapter.exercises:
+        for number, name, difficulty, question, reason, solution in chapter.exercises:
             words = nodes.strong(text=f"{number}. {name}")
             section += nodes.paragraph("", "", words, nodes.Text(f" ({difficulty})"))
+            section += self._parsed(question)
+            section += self._parsed(reason)
             section += nodes.literal_block(solution, solution, language="python")
         return section
+
+    def _parsed(self, text: str) -> list[nodes.Node]:
+        """Markdown of a chapter, with its formulas and references."""
+        parent = nodes.container()
+        self.state.nested_parse(StringList(text.splitlines(), source=""), 0, parent)
+        return list(parent.children)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

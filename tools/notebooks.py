@@ -29,6 +29,8 @@ METADATA = {
 }
 # The metadata of a cell that the book reads; all else is an editor's.
 CELL_KEYS = ("tags", "mystnb", "slideshow")
+# What an exercise is checked with tells its answer: Jupyter and Colab fold it, pages leave it out.
+FOLDED = {"jupyter": {"source_hidden": True}, "cellView": "form"}
 INSTALL = """# Where the package is not installed, as on Colab, this installs it.
 import importlib.util
 
@@ -44,6 +46,8 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     notebook.nbformat_minor = 5
     for cell in notebook.cells:
         kept = {key: cell.metadata[key] for key in CELL_KEYS if cell.metadata.get(key)}
+        if "checker" in kept.get("tags", []):
+            kept |= FOLDED
         cell.metadata = nbformat.from_dict(kept)
         if cell.cell_type == "code":
             cell.outputs = joined(cell.outputs)
