@@ -101,14 +101,6 @@ def test_begin_refuses_a_folder_that_holds_a_run(tmp_path):
     assert list((tmp_path / "run").iterdir()) == []
 
 
-def test_begin_removes_what_a_killed_process_left(tmp_path):
-    for name in (".checkpoint-abc.safetensors", ".weights-abc.safetensors", ".tmppfY5Lw"):
-        (tmp_path / name).write_bytes(b"half")
-    (tmp_path / "mine.txt").write_text("kept")
-    RunFolder(tmp_path).begin(1000, resume=True, overwrite=False)
-    assert [file.name for file in tmp_path.iterdir()] == ["mine.txt"]
-
-
 def test_begin_refuses_a_place_that_is_no_folder(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="expected a folder that can be written to"):

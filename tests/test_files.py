@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
 import stat
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from unet_np.errors import InputError
-from unet_np.files import atomic_write
+from unet_np.files import atomic, atomic_write, temporary_folder
 
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has other modes and links")
 
@@ -126,3 +131,116 @@ def test_a_file_where_a_folder_should_be(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"^path: got .*a.txt, expected a place that can be"):
         write(tmp_path / "file" / "a.txt", "")
+
+
+def test_names_of_any_length_that_the_system_takes(tmp_path: Path) -> None:
+    path = tmp_path / ("n" * 251 + ".txt")
+    write(path, "long")
+    assert path.read_text() == "long"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@posix
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from unet_np.files import atomic_write\n"
+        "with atomic_write(sys.argv[1]) as temporary:\n"
+        "    temporary.touch(); (temporary.parent / '.tmpabcdef').touch()\n"
+        "    os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code, tmp_path / "a.txt"], check=False)
+    (left,) = tmp_path.iterdir()
+    assert {file.name for file in left.iterdir()} == {"a.txt", ".tmpabcdef"}
+    host = left.name.split("-")[2]
+    kept = {
+        ".checkpoint-notes",
+        ".config-backup",
+        ".probe-data",
+        ".tmpabcdef",
+        ".weights-of-my-diet",
+        ".unet-np-mine",
+        f".unet-np-{host}-{os.getpid()}-{'0' * 16}",  # of a process that lives
+        f".unet-np-{'0' * 12}-{left.name.split('-')[3]}-{'0' * 16}",  # of another machine
+        left.name + "-copy",
+    }
+    for name in kept:
+        (tmp_path / name).mkdir()
+    (tmp_path / left.name.replace(left.name[-16:], "f" * 16)).write_text("a file")
+    kept |= {left.name.replace(left.name[-16:], "f" * 16), "b.txt"}
+    write(tmp_path / "b.txt", "")
+    assert {file.name for file in tmp_path.iterdir()} == kept
+
+
+@posix
+def test_links_to_folders_of_others_are_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "a").write_text("")
+    folder = tmp_path / "out"
+    folder.mkdir()
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], stdout=-1)
+    name = f".unet-np-{atomic._machine()}-{int(dead.stdout)}-{'0' * 16}"
+    (folder / name).symlink_to(tmp_path / "precious")
+    write(folder / "a.txt", "")
+    assert (tmp_path / "precious" / "a").exists()
+
+
+def test_an_interrupt_while_a_folder_is_removed_leaves_nothing_in_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(atomic.shutil, "rmtree", interrupted)
+        with pytest.raises(KeyboardInterrupt), temporary_folder(tmp_path):
+            pass
+    assert len(list(tmp_path.iterdir())) == 1
+    atomic._remove_unfinished()
+    assert list(tmp_path.iterdir()) == []
+    atomic._unfinished.clear()
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space"), OSError("5 requested and 3 written")])
+def test_errors_name_the_file(tmp_path: Path, error: OSError) -> None:
+    path = tmp_path / "a.txt"
+    expected = pytest.raises(OSError, match=r"No space|3 written; is the disk full\?")
+    with expected as caught, atomic_write(path):
+        raise error
+    assert caught.value.filename == str(path)
+
+
+def test_errors_of_other_files_keep_their_names(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as caught, atomic_write(tmp_path / "a.txt"):
+        (tmp_path / "missing").read_text()
+    assert caught.value.filename == str(tmp_path / "missing")
+
+
+@posix
+@pytest.mark.parametrize("number", [signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)])
+def test_signals_that_end_a_command_leave_nothing(tmp_path: Path, number: int) -> None:
+    """A command that is in the middle of its write, and of a library's within it."""
+    code = (
+        "import sys, time; from pathlib import Path; from unet_np import cli\n"
+        "from unet_np.files import atomic_write\n"
+        "class Command:\n"
+        "    def run(args):\n"
+        "        with atomic_write(sys.argv[1]) as temporary:\n"
+        "            (temporary.parent / '.tmpabcdef').write_text('its own')\n"
+        "            Path(sys.argv[1] + '.begun').touch(); time.sleep(60)\n"
+        "parser = cli._parser\n"
+        "cli._parser = lambda command: (parser(command)[0], Command)\n"
+        "sys.exit(cli.main(['summary']))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, tmp_path / "a"], stderr=subprocess.PIPE, text=True
+    )
+    begun = time.monotonic()
+    while not (tmp_path / "a.begun").exists():
+        assert time.monotonic() - begun < 60
+        time.sleep(0.02)
+    assert len(list(tmp_path.iterdir())) == 2
+    process.send_signal(number)
+    _, text = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert re.fullmatch(r"unet-np summary: ended by SIG(TERM|HUP)\n", text)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.begun"]

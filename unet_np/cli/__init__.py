@@ -4,7 +4,7 @@ Each command is a module of this package with ``add_parser(subparsers)`` and ``r
 Only the module of the command that is run is imported.
 
 Exit codes: 0 all is well; 1 it failed while running; 2 something in the input is wrong; 130
-stopped with Ctrl-C.
+stopped with Ctrl-C; 129 or 143 ended by SIGHUP or SIGTERM.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from unet_np.cli._process import Ended, ended_by_signals, usable_streams
 from unet_np.cli._remarks import printed_remarks
 
 PROGRAM = "unet-np"
@@ -66,6 +67,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Taken out first, so that it may stand anywhere on the line.
     debug = "--debug" in arguments or os.environ.get("UNET_NP_DEBUG", "") not in ("", "0")
     arguments = [argument for argument in arguments if argument != "--debug"]
+    with usable_streams(), ended_by_signals():
+        return _main(arguments, debug)
+
+
+def _main(arguments: list[str], debug: bool) -> int:
     name = PROGRAM
     try:
         parser, module = _parser(next((a for a in arguments if a in COMMANDS), None))
@@ -75,14 +81,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         name = f"{PROGRAM} {args.command}"
         with printed_remarks(getattr(args, "quiet", False)):
             code = int(module.run(args))
-        # A closed pipe shows here, where it can be caught, and not when Python ends.
+        # A closed pipe or a full disk shows here, where it can be caught, not when Python ends.
         sys.stdout.flush()
         return code
     except SystemExit as stop:
         return int(stop.code or 0)
+    except Ended as stop:
+        print(f"{name}: {stop}", file=sys.stderr)
+        return stop.code
     except BrokenPipeError:
-        # The reader, such as `head`, has seen enough. Python flushes again at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader, such as `head`, has seen enough.
         return 0
     except KeyboardInterrupt:
         print(f"\n{name}: interrupted", file=sys.stderr)
@@ -106,7 +114,8 @@ def _explain(error: Exception) -> tuple[int, str]:
     if isinstance(error, MemoryError):
         return FAILED, f"out of memory ({error}); a smaller --memory or --tile may help"
     if isinstance(error, OSError):
-        return FAILED, str(error)
+        named = error.filename is not None and error.strerror
+        return FAILED, f"{os.fsdecode(error.filename)}: {error.strerror}" if named else str(error)
     return FAILED, f"{type(error).__name__}: {error} (--debug shows where)"
 
 

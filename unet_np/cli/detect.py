@@ -176,12 +176,8 @@ def _write(
     from unet_np.images import write_png
     from unet_np.tasks.detection import overlay, table_rows
 
-    try:
-        with ExitStack() as stack:
-            place = stack.enter_context(atomic_write(table))
-            place.write_text(csv_text(table_rows(found)), encoding="ascii", newline="")
-            for page, objects, picture in zip(slices, found, pictures, strict=False):
-                write_png(stack.enter_context(atomic_write(picture)), overlay(page, objects))
-    except OSError as error:
-        reason = error.strerror or f"{error}; is the disk full?"
-        raise OSError(f"{table} could not be written ({reason})") from error
+    with ExitStack() as stack:
+        place = stack.enter_context(atomic_write(table))
+        place.write_text(csv_text(table_rows(found)), encoding="ascii", newline="")
+        for page, objects, picture in zip(slices, found, pictures, strict=False):
+            write_png(stack.enter_context(atomic_write(picture)), overlay(page, objects))

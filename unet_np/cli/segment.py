@@ -308,23 +308,18 @@ def _write(
     axes = slices + ("C" if several else "") + "YX"
     known = image.calibration
     paths = _written(files, args.instances)
-    try:
-        with ExitStack() as stack:
-            temporary = [stack.enter_context(atomic_write(path)) for path in paths]
-            write_tiff(
-                temporary[0], maps if several else maps[..., 0, :, :], axes=axes, calibration=known
-            )
-            write_tiff(temporary[1], labels, axes=axes.replace("C", ""), calibration=known)
-            if args.instances:
-                ids = np.stack([page for page, _ in cells]).reshape(labels.shape)
-                # uint16 holds 65535 cells; float32 is exact up to 16 million.
-                ids = ids if ids.max() < 2**16 else ids.astype(np.float32)
-                write_tiff(temporary[2], ids, axes=axes.replace("C", ""), calibration=known)
-                _write_table([found for _, found in cells], temporary[3])
-    except OSError as error:
-        # NumPy's own message on a full disk is a count of numbers and names no file.
-        reason = error.strerror or f"{error}; is the disk full?"
-        raise OSError(f"{paths[0]} could not be written ({reason})") from error
+    with ExitStack() as stack:
+        temporary = [stack.enter_context(atomic_write(path)) for path in paths]
+        write_tiff(
+            temporary[0], maps if several else maps[..., 0, :, :], axes=axes, calibration=known
+        )
+        write_tiff(temporary[1], labels, axes=axes.replace("C", ""), calibration=known)
+        if args.instances:
+            ids = np.stack([page for page, _ in cells]).reshape(labels.shape)
+            # uint16 holds 65535 cells; float32 is exact up to 16 million.
+            ids = ids if ids.max() < 2**16 else ids.astype(np.float32)
+            write_tiff(temporary[2], ids, axes=axes.replace("C", ""), calibration=known)
+            _write_table([found for _, found in cells], temporary[3])
     if not args.quiet:
         print("wrote " + ", ".join(str(path) for path in paths))
 

@@ -2,8 +2,10 @@
 
 from unet_np.files.atomic import (
     atomic_write,
+    temporary_folder,
 )
 
 __all__ = [
     "atomic_write",
+    "temporary_folder",
 ]

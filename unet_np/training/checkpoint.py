@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 
 from unet_np.backend import Array, array_module, asarray, to_numpy
 from unet_np.errors import InputError, TrainingError, require
-from unet_np.files import atomic_write
+from unet_np.files import atomic_write, temporary_folder
 
 # One key alone: the order of several is not the same in every file that safetensors writes.
 _KEY = "unet-np checkpoint 1"
@@ -97,7 +96,6 @@ class RunFolder:
             )
         try:
             Path(self.path).mkdir(parents=True, exist_ok=True)
-            self._clean_leftovers()
         except OSError as error:
             raise self._unwritable(error) from None
         there = sum(p.stat().st_size for p in (self.checkpoint, self.weights) if p.exists())
@@ -108,13 +106,6 @@ class RunFolder:
                 self.classes.unlink(missing_ok=True)
             self._remove_run()
 
-    def _clean_leftovers(self) -> None:
-        """Remove what a killed process left half-written."""
-        # The last is a name of the safetensors library's own.
-        for pattern in (".checkpoint-*", ".weights-*", ".config-*", ".probe-*", ".tmp??????"):
-            for left in Path(self.path).glob(pattern):
-                left.unlink(missing_ok=True)
-
     def _remove_run(self) -> None:
         # The checkpoint goes first: without it, nothing is left to be resumed by mistake.
         for file in (self.checkpoint, self.weights, self.metrics, self.times, self.config):
@@ -124,7 +115,10 @@ class RunFolder:
 
     def _probe(self, size: int) -> None:
         try:
-            with tempfile.NamedTemporaryFile(prefix=".probe-", dir=self.path) as file:
+            with (
+                temporary_folder(Path(self.path)) as folder,
+                open(folder / "probe", "wb") as file,
+            ):
                 if hasattr(os, "posix_fallocate"):
                     os.posix_fallocate(file.fileno(), 0, size)
                 else:
@@ -166,6 +160,7 @@ def save_checkpoint(
 
     Examples
     --------
+    >>> import tempfile
     >>> import numpy as np
     >>> path = tempfile.mkdtemp() + "/checkpoint.safetensors"
     >>> save_checkpoint(path, {"w": np.ones(2)}, {"w": np.zeros(2)}, {"step": 7})
