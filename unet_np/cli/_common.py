@@ -19,6 +19,41 @@ if TYPE_CHECKING:
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _DELAY = 2  # seconds
+_FILES = frozenset(
+    [
+        ".tif",
+        ".tiff",
+        ".btf",
+        ".png",
+        ".jpg",
+        ".jpeg",
+        ".gif",
+        ".bmp",
+        ".webp",
+        ".npy",
+        ".npz",
+        ".h5",
+        ".hdf5",
+        ".zarr",
+        ".nii",
+        ".gz",
+        ".zip",
+        ".csv",
+        ".tsv",
+        ".txt",
+        ".json",
+        ".xml",
+        ".xlsx",
+        ".xls",
+        ".pdf",
+        ".svg",
+        ".toml",
+        ".safetensors",
+        ".onnx",
+        ".pt",
+    ]
+)
+"""Endings that mean a file and no folder."""
 
 
 def example(text: str) -> dict[str, Any]:
@@ -71,18 +106,50 @@ def check_output(path: Path, argument: str) -> None:
 
 
 def listed(paths: Sequence[Path]) -> list[Path]:
-    """The images, with those of each folder in its place.
+    """The images, with those of each folder in its place, and without earlier results of them.
 
     Raises
     ------
     InputError
         If a folder has no images.
     """
-    from unet_np.data.own.names import list_images
+    from unet_np.data.own.names import list_images, without_results
 
-    return [
-        file for path in paths for file in (list_images(path, "image") if path.is_dir() else [path])
-    ]
+    return without_results(
+        [
+            file
+            for path in paths
+            for file in (list_images(path, "image") if path.is_dir() else [path])
+        ]
+    )
+
+
+def output_file(out: str | None, ending: str, images: int) -> Path | None:
+    """The one file that ``--out`` names; None where it names a folder, or nothing.
+
+    A name with the ending of a file is one, unless it ends in a slash or the folder is there; a
+    folder's name may have dots.
+
+    Raises
+    ------
+    InputError
+        If it names a file of another kind, or one for several images.
+
+    Examples
+    --------
+    >>> output_file("out.tif", ".tif", 1), output_file("results_v1.2", ".tif", 1)
+    (PosixPath('out.tif'), None)
+    """
+    suffix = Path(out or "").suffix.lower()
+    if not out or suffix not in _FILES or out[-1] == "/" or Path(out).is_dir():
+        return None
+    if images > 1:
+        raise InputError(f"--out: got {out} for {images} images, expected a folder, as in {out}/")
+    if suffix.replace("tiff", "tif") != ending:
+        raise InputError(
+            f"--out: got {out}, expected a name that ends in {ending}, or a folder, as in {out}/"
+        )
+    return Path(out)
 
 
 def check_outputs(paths: Iterable[Path], inputs: Iterable[Path]) -> None:
@@ -121,13 +188,20 @@ def load_network(path: Path, backend: str | None) -> Any:
         As `UNet.load`.
     """
     from unet_np.network.unet import UNet
+    from unet_np.pretrained import available
+    from unet_np.pretrained import path as path_of
 
     if (path / "weights.safetensors").is_file():
         path = path / "weights.safetensors"
     try:
         return UNet.load(path, backend=backend)
     except InputError as error:
-        text = str(error)
+        text, name = str(error), path.name
+        if not path.exists() and len(path.parts) == 1 and name in available():
+            raise InputError(
+                f"weights: got no file at {name}, expected one; the network {name} that comes "
+                f"along is --model {name} of unet-np segment, or {path_of(name)}"
+            ) from None
         if not text.startswith("weights: ") or str(path) in text:
             raise
         raise InputError(f"weights: {path}: {text.removeprefix('weights: ')}") from None

@@ -55,7 +55,7 @@ class Printer(logging.Handler):
 @contextmanager
 def printed_remarks(quiet: bool) -> Iterator[None]:
     """Print the remarks on files on stderr while a command runs."""
-    logger = logging.getLogger("unet_np.images")
+    logger = logging.getLogger("unet_np")
     handler = logging.NullHandler() if quiet else Printer()
     logger.addHandler(handler)
     try:

@@ -100,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
                     f"{count} patch{'es' * (count > 1)}"
                 )
     with atomic_write(args.out) as temporary:
-        temporary.write_text(csv_text(rows), encoding="utf-8", newline="")
+        temporary.write_text(csv_text(rows), "utf-8", "backslashreplace", newline="")
     if not args.quiet:
         print(f"wrote {args.out}")
     return 0
@@ -145,5 +145,9 @@ def class_names(net: Any, folder: Path) -> list[str]:
     """
     count, file = net.architecture.num_classes, folder / "classes.txt"
     # One a line, whose end is nothing but a line feed: names may hold what splitlines ends at.
-    names = file.read_text("utf-8").removesuffix("\n").split("\n") if file.is_file() else []
+    names = (
+        file.read_text("utf-8", "surrogateescape").removesuffix("\n").split("\n")
+        if file.is_file()
+        else []
+    )
     return names if len(names) == count else [str(number) for number in range(count)]

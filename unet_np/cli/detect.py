@@ -18,6 +18,7 @@ from unet_np.cli._common import (
     listed,
     load_network,
     open_for,
+    output_file,
     progress_bar,
 )
 from unet_np.errors import InputError
@@ -122,14 +123,10 @@ def plan_outputs(images: Sequence[Path], out: str | None) -> list[Outputs]:
     >>> [str(o.table) for o in plan_outputs([Path("a.png"), Path("b.png")], "found")]
     ['found/a-objects.csv', 'found/b-objects.csv']
     """
-    file = out if out and Path(out).suffix and not Path(out).is_dir() and out[-1] != "/" else None
-    if file and len(images) > 1:
-        raise InputError(f"--out: got {out} for {len(images)} images, expected a folder")
-    if file and Path(file).suffix.lower() != ".csv":
-        raise InputError(f"--out: got {out}, expected a name that ends in .csv, or a folder")
+    file = output_file(out, ".csv", len(images))
     planned = []
     for image in images:
-        table = Path(file) if file else Path(out or ".", f"{image.stem}-objects.csv")
+        table = file or Path(out or ".", f"{image.stem}-objects.csv")
         planned.append(Outputs(table, table.with_name(f"{table.stem}-overlay.png")))
     return planned
 

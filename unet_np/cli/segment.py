@@ -19,6 +19,7 @@ from unet_np.cli._common import (
     listed,
     load_network,
     open_for,
+    output_file,
     progress_bar,
 )
 from unet_np.errors import InputError
@@ -217,20 +218,17 @@ def plan_outputs(images: Sequence[Path], out: str | None, labels: Path | None) -
     >>> [str(o.probabilities) for o in plan_outputs([Path("a.png"), Path("b.png")], "maps", None)]
     ['maps/a-probabilities.tif', 'maps/b-probabilities.tif']
     """
-    file = out if out and Path(out).suffix and not Path(out).is_dir() and out[-1] != "/" else None
-    if file and len(images) > 1:
-        raise InputError(f"--out: got {out} for {len(images)} images, expected a folder")
+    file = output_file(out, ".tif", len(images))
     if labels and len(images) > 1:
         raise InputError(f"--labels: got {labels} for {len(images)} images, expected none")
-    for name, path in (("--out", file), ("--labels", labels)):
-        if path and Path(path).suffix.lower() not in (".tif", ".tiff"):
-            raise InputError(f"{name}: got {path}, expected a name that ends in .tif")
+    if labels and labels.suffix.lower() not in (".tif", ".tiff"):
+        raise InputError(f"--labels: got {labels}, expected a name that ends in .tif")
     planned = []
     for image in images:
         folder, stem = Path(out or "."), image.stem
         probabilities = folder / f"{stem}-probabilities.tif"
         if file:
-            probabilities = Path(file)
+            probabilities = file
             folder, stem = probabilities.parent, probabilities.stem
         planned.append(
             Outputs(

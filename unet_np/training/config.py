@@ -242,14 +242,10 @@ nearest valid key is 'base_channels'
         """
         values = {key: value for key, value in self.to_dict().items() if value is not None}
         table = values.pop("augmentation")
-        lines = [
-            f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()
-        ]
+        lines = [f"{key} = {_toml(value)}" for key, value in values.items()]
         if table:
             lines += ["", "[augmentation]"]
-            lines += [
-                f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in table.items()
-            ]
+            lines += [f"{key} = {_toml(value)}" for key, value in table.items()]
         return "\n".join(lines) + "\n"
 
     @classmethod
@@ -284,6 +280,7 @@ nearest valid key is 'base_channels'
             ) from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise InputError(f"config: got {path}, expected a TOML file ({error})") from None
+        values = {key: _as_named(value) for key, value in values.items()}
         return cls.from_dict({**values, **changes}, f"config {path}")
 
     def replace(self, **changes: Any) -> TrainConfig:
@@ -332,6 +329,20 @@ def parse_slices(text: str, name: str = "slices") -> tuple[int, ...]:
             raise InputError(f"{name}: got {text!r}, expected slices such as 0-9,12, or none")
         chosen.update(range(int(numbers[0]), int(numbers[1]) + 1))
     return tuple(sorted(chosen))
+
+
+# A name that is no UTF-8 holds lone surrogates, which no TOML file may; its private characters may.
+_TO_PRIVATE = {0xDC00 + byte: 0x10DC00 + byte for byte in range(128, 256)}
+_FROM_PRIVATE = {private: lone for lone, private in _TO_PRIVATE.items()}
+
+
+def _toml(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False).translate(_TO_PRIVATE)
+    return "".join(f"\\U{ord(c):08X}" if ord(c) in _FROM_PRIVATE else c for c in text)
+
+
+def _as_named(value: Any) -> Any:
+    return value.translate(_FROM_PRIVATE) if isinstance(value, str) else value
 
 
 def _types() -> dict[str, Any]:

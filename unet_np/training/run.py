@@ -139,7 +139,9 @@ class Run:
             temporary.write_text(config.to_toml(), "utf-8")
         if samples.class_names:
             with atomic_write(folder.classes) as temporary:
-                temporary.write_text("\n".join(samples.class_names) + "\n", "utf-8")
+                temporary.write_text(
+                    "\n".join(samples.class_names) + "\n", "utf-8", "surrogateescape"
+                )
         return run
 
     @property

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from unet_np.data import Dataset
-from unet_np.data.own.names import list_images
+from unet_np.data.own.names import list_images, without_results
 from unet_np.data.own.pages import outside, read_pages, stack_pages, to_channels
 from unet_np.errors import InputError
 from unet_np.images import PathLike
@@ -62,7 +62,9 @@ def read_classes(folder: PathLike, colour: str = "auto", axes: str = "auto") -> 
     found = []
     for number, one in enumerate(classes):
         pages = [
-            page for file in list_images(one, "images") for page in read_pages(file, "images", axes)
+            page
+            for file in without_results(list_images(one, "images"))
+            for page in read_pages(file, "images", axes)
         ]
         for place, (name, image) in enumerate(pages):
             # Sorted by this share, images of all classes alternate.

@@ -2,15 +2,18 @@
 
 One rule for both. Files of one name go together first; of the rest, those of one name without the
 ending; without one known word, such as ``_mask``, at its end or else at its beginning; and without
-any such word, upper case and leading zeros. Where no name has a partner so, the numbers in the
-names decide, as in ``t000.tif`` and ``man_seg000.tif``. What then is left is an error that names
-the nearest file.
+any such word, upper case, leading zeros and the ending of another image, as in ``a.jpg_mask.png``.
+A letter with its accent is the same whether it is stored as one character or as two, as on a Mac.
+Where no name has a partner so, the numbers in the names decide, as in ``t000.tif`` and
+``man_seg000.tif``. What then is left is an error that names the nearest file.
 """
 
 from __future__ import annotations
 
 import difflib
+import logging
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
@@ -20,6 +23,16 @@ from unet_np.errors import InputError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 """Endings of the files that are read."""
+
+RESULTS = ("probabilities", "labels", "instances", "objects-overlay")
+"""What ``unet-np segment`` and ``detect`` add to the name of an image, in that of a picture."""
+
+_LOGGER = logging.getLogger(__name__)
+_NO_IMAGES = frozenset(
+    ".txt .md .csv .tsv .json .xml .xlsx .ini .db .toml .yml .yaml .log .pdf .py".split()  # noqa: SIM905
+)
+_INNER_ENDING = re.compile(r"\.(png|jpe?g|tiff?)(?![^\W_])", re.IGNORECASE)
+_RESULT = re.compile(rf"(.+?)-({'|'.join(RESULTS)})(-\d+)?", re.DOTALL)
 
 _MASK_WORDS = (
     "masks?|labels?|gt|groundtruth|truth|seg|segmentations?|annotated|annotations?|instances?|"
@@ -33,6 +46,9 @@ _FIRST_WORD = re.compile(rf"^({_KNOWN_WORD.pattern})[\W_]+(?=.)", re.IGNORECASE)
 
 def list_images(folder: Path, argument: str) -> list[Path]:
     """The images of a folder by name; hidden files and files of other kinds are left out.
+
+    A remark tells of files that may be images and are not read: those with another ending, without
+    one, and links that lead nowhere. Of texts and tables there is none.
 
     Parameters
     ----------
@@ -58,13 +74,69 @@ def list_images(folder: Path, argument: str) -> list[Path]:
     visible = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     found = [path for path in visible if path.suffix.lower() in SUFFIXES and path.is_file()]
     if found:
+        _tell_left_out(folder, [path for path in visible if path not in set(found)])
         return found
-    kinds = Counter("folders" if path.is_dir() else path.suffix or "other" for path in visible)
+    kinds = Counter(map(_kind, visible))
     holds = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(4)) or "nothing"
     raise InputError(
         f"{argument}: got the folder {folder}, expected images in it ({', '.join(SUFFIXES)}); "
         f"it holds {holds}"
     )
+
+
+def _kind(path: Path) -> str:
+    """What a file of a folder is, for messages that count them."""
+    if path.is_dir():
+        return "folders"
+    if path.is_symlink() and not path.exists():
+        return "links that lead nowhere"
+    return path.suffix.lower() or "without an ending"
+
+
+def _tell_left_out(folder: Path, others: Sequence[Path]) -> None:
+    kinds: dict[str, list[str]] = {}
+    for path in others:
+        kind = _kind(path)
+        if kind == "folders" or path.suffix.lower() in _NO_IMAGES or path.name == "Thumbs.db":
+            continue
+        kinds.setdefault("no regular files" if kind in SUFFIXES else kind, []).append(path.name)
+    if kinds:
+        counted = ", ".join(
+            f"{len(names)} {kind} ({names[0]}{', ...' * (len(names) > 1)})"
+            for kind, names in kinds.items()
+        )
+        _LOGGER.warning("%s: %s", folder, f"left out: {counted}; read are {', '.join(SUFFIXES)}")
+
+
+def without_results(paths: Sequence[Path]) -> list[Path]:
+    """Images without what ``unet-np segment`` and ``detect`` made of them, if both are there.
+
+    A remark tells of them.
+
+    Parameters
+    ----------
+    paths : sequence of pathlib.Path
+        A result is a TIFF or PNG file with the name of another one of these and a word of
+        `RESULTS`, such as ``a-labels.tif`` for ``a.png``.
+
+    Examples
+    --------
+    >>> paths = [Path("a.png"), Path("a-labels.tif"), Path("b-labels.tif")]
+    >>> [path.name for path in without_results(paths)]
+    ['a.png', 'b-labels.tif']
+    """
+    stems = {_composed(path.stem) for path in paths}
+    results = [path for path in paths if _is_result(path, stems)]
+    if results:
+        more = f" and {len(results) - 1} more" * (len(results) > 1)
+        remark = f"left out, with the name of a result of an image beside it{more}"
+        _LOGGER.warning("%s: %s", results[0], remark)
+    return [path for path in paths if path not in set(results)]
+
+
+def _is_result(path: Path, stems: set[str]) -> bool:
+    match = _RESULT.fullmatch(_composed(path.stem))
+    return match is not None and path.suffix in (".tif", ".png") and match[1] in stems
 
 
 def pair_names(images: Sequence[Path], masks: Sequence[Path]) -> list[tuple[Path, Path]]:
@@ -255,13 +327,17 @@ def _singles(paths: Sequence[Path], key_of: Callable[[Path], Hashable]) -> dict[
     return {key_of(path): path for path in paths if counts[key_of(path)] == 1}
 
 
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
 def _name(path: Path) -> str:
-    return path.name
+    return _composed(path.name)
 
 
 def _stem(path: Path) -> str:
-    # OME writes two endings.
-    return re.sub(r"\.ome$", "", path.stem, flags=re.IGNORECASE)
+    # OME writes two endings, and results of x.ome.tif are x.ome-labels.tif.
+    return re.sub(r"\.ome(?![^\W_])", "", _composed(path.stem), count=1, flags=re.IGNORECASE)
 
 
 def _without_one_word(path: Path) -> str:
@@ -271,7 +347,8 @@ def _without_one_word(path: Path) -> str:
 
 def _all_words(path: Path) -> list[str]:
     # Zeros lead where a number begins, and not behind the point of 0.05.
-    stem = re.sub(r"(?<!\d[.,])(?<!\d)0+(?=\d)", "", _stem(path).lower())
+    stem = _INNER_ENDING.sub("", _stem(path).lower())
+    stem = re.sub(r"(?<!\d[.,])(?<!\d)0+(?=\d)", "", stem)
     return [word for word in re.split(r"[\W_]+", stem) if word]
 
 

@@ -9,7 +9,13 @@ import numpy as np
 
 from unet_np.data import Dataset
 from unet_np.data.own.masks import as_numbers, read_meaning
-from unet_np.data.own.names import in_order, list_images, pair_names, split_folder
+from unet_np.data.own.names import (
+    in_order,
+    list_images,
+    pair_names,
+    split_folder,
+    without_results,
+)
 from unet_np.data.own.pages import Pages, outside, read_pages, stack_pages, to_channels
 from unet_np.errors import InputError
 from unet_np.images import PathLike
@@ -96,7 +102,7 @@ def _pages(images: Path, masks: Path, axes: str) -> tuple[Pages, Pages]:
     both = [
         [
             page
-            for file in (in_order(list_images(path, name)) if is_dir else [path])
+            for file in (_listed(path, name) if is_dir else [path])
             for page in read_pages(file, name, axes if name == "images" else "auto")
         ]
         for path, name, is_dir in zip((images, masks), ("images", "masks"), folders, strict=True)
@@ -105,9 +111,14 @@ def _pages(images: Path, masks: Path, axes: str) -> tuple[Pages, Pages]:
     return both[0], both[1]
 
 
+def _listed(folder: Path, argument: str) -> list[Path]:
+    found = list_images(folder, argument)
+    return in_order(without_results(found) if argument == "images" else found)
+
+
 def _list_both(images: Path, masks: Path) -> tuple[list[Path], list[Path]]:
     if images.resolve() != masks.resolve():
-        return list_images(images, "images"), list_images(masks, "masks")
+        return without_results(list_images(images, "images")), list_images(masks, "masks")
     found, marked = split_folder(list_images(images, "images"))
     if not marked or not found:
         raise InputError(
