@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
+import sys
 import tomllib
 import unicodedata
 from pathlib import Path
@@ -175,6 +177,27 @@ def latin(plate):
         with open(folder + b"/gef\xe4\xdf%d.png" % number, "wb") as file:
             file.write(Path("one.png").read_bytes())
     return plate
+
+
+def test_every_image_is_segmented_whatever_its_name(latin):
+    # As a terminal of UTF-8 has it: what cannot be encoded is an error.
+    environment = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
+    command = [
+        "-m",
+        "unet_np",
+        "segment",
+        "latin",
+        "-o",
+        "out",
+        "--weights",
+        "net.safetensors",
+        "--threads",
+        "1",
+    ]
+    done = subprocess.run([sys.executable, *command], env=environment, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert len(names_in("out")) == 4
+    assert rb"gef\udce4\udcdf0-labels.tif" in done.stdout
 
 
 def test_a_run_of_such_names_is_written_and_resumed(latin):
