@@ -22,8 +22,7 @@ from PIL import Image
 
 from unet_np import Architecture
 from unet_np.files import atomic_write
-from unet_np.files.weights import read_metadata
-from unet_np.pretrained import available, path
+from unet_np.pretrained import available, load, path
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -47,8 +46,8 @@ def table(architecture: Architecture) -> dict[str, Any]:
 
 def weights_script(name: str) -> str:
     """The network of that name: its table, and its file of weights as base64."""
-    about = json.loads(read_metadata(path(name))["unet_np"])
-    value = {"table": table(Architecture(**about["architecture"])), "weights": _base64(path(name))}
+    architecture = load(name, backend="numpy").architecture
+    value = {"table": table(architecture), "weights": _base64(path(name))}
     return _script(f"weights/{name}", value)
 
 

@@ -8,13 +8,16 @@
   "use strict";
 
   const LIVE = ["kernels", "engine", "worker", "cells", "files", "session", "figure", "page"].map((name) => `live/${name}`);
+  const EXPERIMENTS = [...LIVE, "live/experiments"];
   const NEEDED = {
     "tile-calculator": ["geometry", "tile-calculator"],
     "weight-explorer": ["weights", "weight-explorer"],
     "deformation-explorer": ["deformation", "deformation-explorer"],
     "figure-1": ["geometry", "maps/about", "figure-1"],
     live: LIVE,
-    "live-experiment": [...LIVE, "live/experiments"],
+    "live-blur": EXPERIMENTS,
+    "live-hide": EXPERIMENTS,
+    "live-turn": EXPERIMENTS,
   };
   const base = document.currentScript.src.replace(/[^/]*$/, "");
   const requested = new Set();

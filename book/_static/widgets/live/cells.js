@@ -78,9 +78,26 @@
     });
   }
 
+  // Without the pixels that are no further than `radius` from one outside; the edge does not erode.
+  function eroded(mask, height, width, radius) {
+    const left = Uint8Array.from(mask);
+    const reach = Math.floor(radius);
+    mask.forEach((inside, at) => {
+      let border = false;
+      if (!inside) forNeighbours(at, height, width, (next) => (border = border || mask[next]));
+      if (!border) return;
+      const [y, x] = [Math.floor(at / width), at % width];
+      for (let v = Math.max(y - reach, 0); v <= Math.min(y + reach, height - 1); v++)
+        for (let u = Math.max(x - reach, 0); u <= Math.min(x + reach, width - 1); u++)
+          if ((v - y) ** 2 + (u - x) ** 2 <= radius ** 2) left[v * width + u] = 0;
+    });
+    return left;
+  }
+
   // A cell begins as a part above `seeds` and grows to where the probability is not above `threshold`.
-  function grownInstances(probability, height, width, { seeds, threshold, min_area: minArea = 1 }) {
-    const { ids, count } = instances(probability.map((p) => p > seeds), height, width, minArea);
+  function grownInstances(probability, height, width, { seeds, threshold, min_area: minArea = 1, erosion = 0 }) {
+    let { ids, count } = instances(probability.map((p) => p > seeds), height, width, minArea);
+    if (erosion) ({ ids, count } = instances(eroded(ids.map((id) => id > 0), height, width, erosion), height, width));
     grow(ids, probability.map((p) => p > threshold), height, width);
     fillHoles(ids, count, width);
     return { ids, count };

@@ -14,15 +14,20 @@
 
     // float16 to float32. Subnormal numbers are counted in steps of 2 ** -24.
     function fromHalf(bits) {
-      const [exponent, fraction] = [(bits >> 10) & 31, bits & 1023];
+      const exponent = (bits >> 10) & 31;
+      const fraction = bits & 1023;
       const size = exponent ? (1 + fraction / 1024) * 2 ** (exponent - 15) : fraction * 2 ** -24;
       return bits & 32768 ? -size : size;
     }
 
-    const READERS = {
-      F16: (buffer) => Float32Array.from(new Uint16Array(buffer), fromHalf),
-      F32: (buffer) => new Float32Array(buffer),
-    };
+    function fromHalves(buffer) {
+      const halves = new Uint16Array(buffer);
+      const values = new Float32Array(halves.length);
+      for (let i = 0; i < values.length; i++) values[i] = fromHalf(halves[i]);
+      return values;
+    }
+
+    const READERS = { F16: fromHalves, F32: (buffer) => new Float32Array(buffer) };
 
     // A safetensors file: its arrays as float32, and the metadata of its header.
     function readWeights(buffer) {
@@ -61,7 +66,7 @@
     const same = (layer, from) => ({ ...from, inPlace: true });
 
     // out = in convolved, four channels and one stretch of the cache at a time.
-    function convolve(machine, side, from, to, { weights, bias }) {
+    function convolve(machine, side, from, to, { packed: { weights, bias } }) {
       const conv = side === 3 ? machine.conv3 : machine.conv1;
       const fits = CACHE / from.channels - (side - 1) * from.stride;
       const { MULTIPLE, STRETCH } = kernels;
@@ -176,18 +181,21 @@
       if (unknown) throw new Error(`${unknown.name}: got a layer of kind ${unknown.kind} (padding ${unknown.padding}), expected one of ${Object.keys(KINDS).join(", ")} without padding`);
       let used = 0;
       const place = (values) => {
-        machine.grow(used + values.length);
-        machine.heap.set(values, used);
+        const at = used;
         used += values.length;
-        return used - values.length;
+        return { at, values };
       };
       const layers = table.layers.map((layer) => {
         const { parameters } = KINDS[layer.kind];
-        if (!parameters) return layer;
         const own = (what) => arrays[`${layer.name}.${what}`];
-        const { weights, bias } = parameters(layer, { weight: own("weight"), bias: own("bias") });
-        return { ...layer, weights: place(weights), bias: place(bias) };
+        const packed = parameters && parameters(layer, { weight: own("weight"), bias: own("bias") });
+        return { ...layer, packed: packed && { weights: place(packed.weights), bias: place(packed.bias) } };
       });
+      machine.grow(used);
+      for (const { packed } of layers)
+        for (const { at, values } of Object.values(packed || {})) machine.heap.set(values, at);
+      for (const layer of layers)
+        if (layer.packed) layer.packed = { weights: layer.packed.weights.at, bias: layer.packed.bias.at };
       const made = { ...table, layers, machine, maps: null };
       const start = used;
 

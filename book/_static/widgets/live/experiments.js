@@ -1,11 +1,12 @@
 // Three experiments on the tile that was chosen last: blur it, hide a part, turn it. In a page, one line:
 //
-//     <div data-widget="live-experiment" data-change="blur">On the web page ...</div>
+//     <div data-widget="live-blur">On the book's web page the tile can be blurred here.</div>
 (function () {
   "use strict";
 
   const { element, slider, field, define, live } = window.unetWidgets;
   const { session, figure } = live;
+  const MOST = 444; // pixels of the tile's side: two passes are kept at once
   const percent = (share) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
 
   const CHANGES = {
@@ -110,13 +111,14 @@
     );
   }
 
-  function mount(place) {
-    const { button, control, amount, words } = CHANGES[place.dataset.change];
+  function mount(place, change) {
+    const { button, control, amount, words } = CHANGES[change];
     const state = { amount };
     const result = element("div");
     const status = element("p", { role: "status", class: "unet-note" });
     const error = element("p", { role: "alert", class: "live-error", hidden: true });
     const run = element("button", { type: "button", click: compare }, button);
+    const progress = element("progress", { max: 1, value: 0, "aria-label": "Progress of the experiment" });
     const stop = element("button", { type: "button", disabled: true, click: session.stop }, "Stop");
 
     async function compare() {
@@ -125,8 +127,8 @@
       try {
         await session.alone(async () => {
           if (!session.image) await session.useSample("em");
-          const found = await session.ask({ do: "compare", place: session.place(), change: place.dataset.change, amount: state.amount });
-          show(found);
+          const command = { do: "compare", place: session.place(MOST), change, amount: state.amount };
+          show(await session.ask(command, (_, { share }) => (progress.value = share)));
         });
       } catch (problem) {
         if (problem.message === "stopped") return void (status.textContent = "Stopped.");
@@ -155,12 +157,13 @@
     session.changed.addEventListener("busy", () => {
       run.disabled = session.busy;
       stop.disabled = !session.busy;
+      progress.value = 0;
     });
     place.append(
-      element("div", { class: "unet-controls" }, control((value) => (state.amount = value)), run, stop),
+      element("div", { class: "unet-controls" }, control((value) => (state.amount = value)), run, stop, progress),
       error, status, result
     );
   }
 
-  define("live-experiment", mount);
+  for (const change of Object.keys(CHANGES)) define(`live-${change}`, (place) => mount(place, change));
 })();

@@ -5,7 +5,7 @@
   "use strict";
 
   const LIMIT = 2048 ** 2; // pixels that are computed here
-  const MOST = 2 ** 27; // pixels of a file from which a part can be cut
+  const MOST = 2 ** 26; // pixels of a file from which a part can be cut
   const SIDE = 2048;
 
   const fail = (line) => {
@@ -20,23 +20,14 @@
 
   // ---- grey values
 
-  // Halves to the even neighbour, as NumPy rounds.
-  function rounded(value) {
-    const low = Math.floor(value);
-    if (value - low !== 0.5) return Math.round(value);
-    return low % 2 ? low + 1 : low;
-  }
-
-  // One row of samples to grey: ITU-R BT.601 for colour, the first sample of grey and alpha.
-  function greyRow(samples, perPixel, integer, out, start, from, to) {
+  // One row of samples to grey, ITU-R BT.601 for colour; what is not red, green or blue is left out.
+  function greyRow(samples, perPixel, out, start, from, to) {
     for (let x = from; x < to; x++) {
       const i = x * perPixel;
-      let value = samples[i];
-      if (perPixel > 2) {
-        value = 0.299 * samples[i] + 0.587 * samples[i + 1] + 0.114 * samples[i + 2];
-        if (integer) value = rounded(value);
-      }
-      out[start + x - from] = value;
+      const green = perPixel > 2 ? samples[i + 1] : samples[i];
+      // Differences, so that equal channels give their own value.
+      const more = perPixel > 2 ? 0.299 * (samples[i] - green) + 0.114 * (samples[i + 2] - green) : 0;
+      out[start + x - from] = green + more;
     }
   }
 
@@ -56,19 +47,18 @@
   // ---- PNG and JPEG
 
   async function byBrowser(file, size, cut) {
-    const { left, top, width, height } = windowOf(size, cut);
-    const how = { colorSpaceConversion: "none", premultiplyAlpha: "none", imageOrientation: "none" };
-    const bitmap = await createImageBitmap(file, left, top, width, height, how).catch(() => fail("is truncated or damaged"));
+    windowOf(size, cut);
+    const how = { colorSpaceConversion: "none", premultiplyAlpha: "none", imageOrientation: "from-image" };
+    const bitmap = await createImageBitmap(file, how).catch(() => fail("is truncated or damaged"));
+    const { left, top, width, height } = windowOf(bitmap, cut); // of the turned image
     const canvas = new OffscreenCanvas(width, height);
     const context = canvas.getContext("2d", { willReadFrequently: true, alpha: false });
-    context.drawImage(bitmap, 0, 0);
+    context.drawImage(bitmap, -left, -top);
     bitmap.close();
     const { data } = context.getImageData(0, 0, width, height);
     const values = new Float32Array(width * height);
-    let colour = false;
-    for (let i = 0; i < data.length && !colour; i += 4) colour = data[i] !== data[i + 1] || data[i] !== data[i + 2];
-    greyRow(data, 4, true, values, 0, 0, colour ? values.length : 0);
-    if (!colour) values.forEach((_, i) => (values[i] = data[4 * i]));
+    greyRow(data, 4, values, 0, 0, values.length);
+    const colour = data.some((value, i) => i % 4 < 2 && value !== data[i + 1]);
     return { values, width, height, colour, bits: 8 };
   }
 
@@ -105,7 +95,7 @@
       above = line;
       if (y < window.top || y >= window.top + window.height) continue;
       for (let i = 0; i < row.length; i++) row[i] = (line[2 * i] << 8) | line[2 * i + 1];
-      greyRow(row, samples, true, values, (y - window.top) * window.width, window.left, window.left + window.width);
+      greyRow(row, samples, values, (y - window.top) * window.width, window.left, window.left + window.width);
     }
     return { values, width: window.width, height: window.height, colour: samples > 2, bits: 16 };
   }
@@ -206,8 +196,13 @@
     format.read = SAMPLES[`${format.kind}/${format.bits}`];
     if (!UNPACK[format.compression]) fail(`is ${COMPRESSIONS[format.compression] || "compressed by method " + format.compression}, expected uncompressed, deflate, LZW or PackBits`);
     if (!format.read || (tags[258] || []).some((bits) => bits !== format.bits)) fail(`has samples of ${format.bits} bits (format ${format.kind}), expected integers of 8, 16 or 32 bits or floats of 32`);
-    if (one(262, 1) === 3) fail("has a palette, expected grey values or RGB");
-    if (samples > 4 || one(262, 1) > 3) fail(`has ${samples} samples of photometric kind ${one(262, 1)}, expected grey values or RGB`);
+    const photometric = one(262, 1);
+    if (photometric === 3) fail("has a palette, expected grey values or RGB");
+    if (photometric > 3) fail(`has colours of photometric kind ${photometric}, expected grey values or RGB`);
+    // Alpha is left out; samples of no name are channels.
+    const channels = samples - (tags[338] || []).filter((kind) => kind > 0).length;
+    if (channels !== 1 && channels !== 3) fail(`has ${channels} channels, expected one, or red, green and blue`);
+    format.inverted = photometric === 0 && format.kind === 1;
     if (samples > 1 && one(284, 1) === 2) fail("has its colours in separate planes, expected them pixel by pixel");
     if (format.predictor > 2) fail("is predicted in floating point (predictor 3), expected predictor 1 or 2");
     format.blockWidth = format.tiled ? one(322) : format.width;
@@ -235,21 +230,36 @@
           const row = tiffRow(block, y - top, format, little);
           const from = Math.max(window.left - left, 0);
           const to = Math.min(right - left, blockWidth);
-          greyRow(row, samples, format.kind < 3, values, (y - window.top) * window.width + left + from - window.left, from, to);
+          greyRow(row, samples, values, (y - window.top) * window.width + left + from - window.left, from, to);
         }
       }
-    return { values, width: window.width, height: window.height, colour: samples > 2, bits: format.bits };
+    const image = { values, width: window.width, height: window.height, colour: samples > 2, bits: format.bits };
+    return oriented(image, (tags[274] || [1])[0]);
   }
 
-  function tiffRow(block, y, { blockWidth, samples, bits, kind, predictor, read: [size, read] }, little) {
+  // Turned and mirrored as the file says, 1 to 8, and as viewers show it.
+  function oriented(image, orientation) {
+    const swapped = orientation >= 5 && orientation <= 8;
+    const [right, down] = [[2, 3, 6, 7], [3, 4, 7, 8]].map((those) => those.includes(orientation));
+    if (!swapped && !right && !down) return image;
+    const [width, height] = swapped ? [image.height, image.width] : [image.width, image.height];
+    const values = image.values.map((_, i) => {
+      const [y, x] = [Math.floor(i / width), i % width];
+      const [v, u] = [down ? height - 1 - y : y, right ? width - 1 - x : x];
+      return image.values[swapped ? u * image.width + v : v * image.width + u];
+    });
+    return { ...image, values, width, height };
+  }
+
+  function tiffRow(block, y, { blockWidth, samples, bits, kind, predictor, inverted, read: [size, read] }, little) {
     const length = blockWidth * samples;
     const view = new DataView(block.buffer, block.byteOffset, block.length);
     const row = new Float64Array(length);
     for (let i = 0; i < length; i++) row[i] = read(view, (y * length + i) * size, little);
     if (predictor === 2)
-      for (let i = samples; i < length; i++) {
-        row[i] = wrapped(row[i] + row[i - samples], 2 ** bits, kind === 2);
-      }
+      for (let i = samples; i < length; i++) row[i] = wrapped(row[i] + row[i - samples], 2 ** bits, kind === 2);
+    // In what counts from white, values are those that a viewer shows.
+    if (inverted) for (let i = 0; i < length; i++) row[i] = 2 ** bits - 1 - row[i];
     return row;
   }
 

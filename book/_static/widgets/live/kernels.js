@@ -16,7 +16,7 @@
 
   function kernels() {
     const STRETCH = 4080; // the longest, in pixels; a multiple of what the inner loops take at once
-    const MULTIPLE = 24;
+    const MULTIPLE = 8;
 
     // ---- in JavaScript: a row of sums for each of the four channels, which stay in the nearest cache
 
@@ -50,7 +50,7 @@
         }
       }
 
-      function convolution(rows, add) {
+      function byRows(rows, add) {
         const taps = rows * rows;
         return (...bytes) => {
           const [from, plane, , stride, weights, bias, out, outPlane, end] = bytes.map((n) => n >>> 2);
@@ -63,10 +63,10 @@
         };
       }
 
-      return { conv1: convolution(1, addPixels), conv3: convolution(3, addRow) };
+      return { conv1: byRows(1, addPixels), conv3: byRows(3, addRow) };
     }
 
-    // ---- in WebAssembly: the sums of four channels by 8 or 12 pixels stay in registers
+    // ---- in WebAssembly: the sums of four channels by eight pixels stay in registers
 
     // Chapter 5 of the WebAssembly specification: numbers, vectors of things, sections.
     function number(value) {
@@ -101,16 +101,14 @@
       return [0x41, ...bytes];
     }
 
-    function convolution(side, fused) {
-      const vectors = fused ? 3 : 2; // without the fused instruction three would not fit the registers
+    function convolution(side) {
+      const vectors = 2; // of four pixels; with more, the sums do not fit the registers
       const [IN, PLANE, CHANNELS, STRIDE, WEIGHTS, BIAS, OUT, OUT_PLANE, END] = Array(9).keys();
       const [channel, weight, target, row, factor, pixels] = [9, 10, 11, 12, 15, 16]; // 3 rows
       const sum = (k, v) => pixels + vectors * (k + 1) + v;
 
       const multiplyAdd = (x, w, total) =>
-        fused
-          ? [...get(x), ...get(w), ...get(total), ...simd(0x105), ...set(total)]
-          : [...get(total), ...get(x), ...get(w), ...simd(0xe6), ...simd(0xe4), ...set(total)];
+        [...get(total), ...get(x), ...get(w), ...simd(0xe6), ...simd(0xe4), ...set(total)];
       const tap = (dy, dx) => [
         ...times(vectors, (v) => [...load(row + dy, 4 * dx + 16 * v), ...set(pixels + v)]),
         ...times(4, (k) => [
@@ -143,7 +141,7 @@
     }
 
     // The module: two functions on a memory that it is given.
-    function wasm(fused) {
+    function wasm() {
       const type = [0x60, ...list(Array(9).fill(I32)), ...list([])];
       return new Uint8Array([
         0, 0x61, 0x73, 0x6d, 1, 0, 0, 0,
@@ -151,16 +149,14 @@
         ...section(2, list([[...name("env"), ...name("memory"), 2, 0, 1]])),
         ...section(3, list([0, 0])),
         ...section(7, list([[...name("conv1"), 0, 0], [...name("conv3"), 0, 1]])),
-        ...section(10, list([convolution(1, fused), convolution(3, fused)])),
+        ...section(10, list([convolution(1), convolution(3)])),
       ]);
     }
 
-    // What this browser can run, the fastest first. "fused" multiplies and adds in one instruction.
+    // What this browser can run, the fastest first.
     function available() {
-      const can = (fused) => typeof WebAssembly === "object" && WebAssembly.validate(wasm(fused));
-      return ["fused", "simd", "javascript"].filter(
-        (kind) => kind === "javascript" || can(kind === "fused")
-      );
+      const simd = typeof WebAssembly === "object" && WebAssembly.validate(wasm());
+      return simd ? ["simd", "javascript"] : ["javascript"];
     }
 
     // Memory that grows, and the two convolutions on it. Views of the memory end when it grows.
@@ -178,7 +174,7 @@
       }
       const PAGE = 65536;
       const memory = new WebAssembly.Memory({ initial: 1 });
-      const instance = new WebAssembly.Instance(new WebAssembly.Module(wasm(kind === "fused")), { env: { memory } });
+      const instance = new WebAssembly.Instance(new WebAssembly.Module(wasm()), { env: { memory } });
       const made = { kind, heap: new Float32Array(memory.buffer), ...instance.exports };
       made.grow = (floats) => {
         if (floats <= made.heap.length) return;

@@ -15,6 +15,7 @@
       script.src = `${base}live/${name}.js`;
       script.onerror = () => reject(new Error(`${name}.js could not be loaded; is the book's whole folder there?`));
       script.onload = () => {
+        script.remove();
         resolve(loaded[name]);
         delete loaded[name];
       };
@@ -22,7 +23,13 @@
     });
   }
 
-  const bytesOf = (base64) => Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0)).buffer;
+  // A loop: `Uint8Array.from` would first make a list of four million letters.
+  function bytesOf(base64) {
+    const text = atob(base64);
+    const bytes = new Uint8Array(text.length);
+    for (let i = 0; i < bytes.length; i++) bytes[i] = text.charCodeAt(i);
+    return bytes.buffer;
+  }
 
   // ---- the worker
 
@@ -80,10 +87,11 @@
 
   const tell = (what) => session.changed.dispatchEvent(new Event(what));
 
-  async function useNetwork(name) {
+  // `engine` is one of `kernels().available()`; by default the fastest.
+  async function useNetwork(name, engine) {
     if (session.network && session.network.name === name) return;
     const { table, weights } = await load(`weights/${name}`);
-    const { kind, metadata } = await ask({ do: "network", table, buffer: bytesOf(weights) });
+    const { kind, metadata } = await ask({ do: "network", table, buffer: bytesOf(weights), kind: engine });
     const limits = metadata.cells ? JSON.parse(metadata.cells) : null;
     session.network = { name, table, limits, kind };
     if (session.image) forget();
@@ -108,11 +116,11 @@
     tell("image");
   }
 
-  async function useSample(name) {
+  async function useSample(name, engine) {
     const { picture, ...about } = await load(`samples/${name}`);
     const file = new File([bytesOf(picture)], `${name}.png`, { type: "image/png" });
     const image = await live.files.read(file);
-    await useNetwork(name);
+    await useNetwork(name, engine);
     await useImage({ ...image, ...about, name });
   }
 
@@ -130,15 +138,15 @@
   }
 
   // The input tile whose output is centred on the chosen pixel, as far as the pooling's grid allows.
-  function place() {
+  function place(most = Infinity) {
     const { table } = session.network;
     const { tileFor } = engine();
     const along = (size, at) => {
-      const tile = Math.min(session.tile, tileFor(table, size));
+      const tile = Math.min(session.tile, most, tileFor(table, size));
       const output = tile - table.margin;
       const step = table.size_step;
-      const most = step * Math.ceil(Math.max(size - output, 0) / step);
-      const start = Math.min(Math.max(step * Math.round((at - output / 2) / step), 0), most);
+      const last = step * Math.ceil(Math.max(size - output, 0) / step);
+      const start = Math.min(Math.max(step * Math.round((at - output / 2) / step), 0), last);
       return [start - table.margin / 2, tile];
     };
     const [top, height] = along(session.image.height, session.point[0]);
@@ -147,7 +155,7 @@
   }
 
   let own = null;
-  const engine = () => (own = own || live.engine(live.kernels()));
+  const engine = () => (own = own || live.engine(live.kernels())); // for sizes and receptive fields
 
   Object.assign(session, { load, useNetwork, forget, useImage, useSample, alone, place, engine });
   live.session = session;

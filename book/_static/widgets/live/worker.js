@@ -165,13 +165,29 @@
       turn,
     };
 
-    // Size of the difference of two maps, as a share of the first.
-    function difference(a, b) {
+    // Where (y, x) of a map lies in the map of a tile that was turned so often: first place, steps.
+    function turnedPlaces({ height, width, stride }, quarters) {
+      return [
+        [0, stride, 1],
+        [(height - 1) * stride, 1, -stride],
+        [(height - 1) * stride + width - 1, -stride, -1],
+        [width - 1, -1, stride],
+      ][quarters];
+    }
+
+    // Size of a map's difference from what it was, as a share of that; without a copy of the map.
+    function difference(before, map, quarters) {
+      const { heap } = net.machine;
+      const [height, width] = quarters % 2 ? [map.width, map.height] : [map.height, map.width];
+      const [first, down, across] = turnedPlaces(map, quarters);
       let [apart, all] = [0, 0];
-      for (let i = 0; i < a.length; i++) {
-        apart += (a[i] - b[i]) ** 2;
-        all += a[i] ** 2;
-      }
+      for (let c = 0, i = 0; c < map.channels; c++)
+        for (let y = 0; y < height; y++)
+          for (let x = 0; x < width; x++, i++) {
+            const now = heap[map.at + c * map.plane + first + y * down + x * across];
+            apart += (before[i] - now) ** 2;
+            all += before[i] ** 2;
+          }
       return all ? Math.sqrt(apart / all) : 0;
     }
 
@@ -232,19 +248,27 @@
           total: map.channels, height: map.height, width: map.width,
         };
       },
-      async compare({ place, change, amount }) {
+      async compare({ id, place, change, amount }) {
         watched = null;
         const tile = { values: cutTile(place), height: place.height, width: place.width };
         const changed = CHANGES[change](tile, amount);
-        const back = (map, values) => turn({ ...map, values }, change === "turn" ? 4 - amount : 0);
+        const quarters = change === "turn" ? amount : 0;
         const before = {};
-        const keep = ({ name }, map) => (before[name] = net.values(map));
-        const first = foreground(await forward(tile.values, tile.height, tile.width, keep));
         const boxes = [];
-        const compare = ({ name }, map) =>
-          boxes.push({ name, change: difference(before[name], back(map, net.values(map)).values) });
+        const count = 2 * net.layers.filter(isBox).length + 2; // the input's are boxes too
+        const tell = () => scope.postMessage({ id, event: "progress", share: (Object.keys(before).length + boxes.length) / count });
+        const keep = ({ name }, map) => {
+          before[name] = net.values(map);
+          tell();
+        };
+        const first = foreground(await forward(tile.values, tile.height, tile.width, keep));
+        const compare = ({ name }, map) => {
+          boxes.push({ name, change: difference(before[name], map, quarters) });
+          tell();
+        };
         const map = await forward(changed.values, changed.height, changed.width, compare);
-        const { values: after, height, width } = back({ height: map.height, width: map.width }, foreground(map));
+        const answer = { values: foreground(map), height: map.height, width: map.width };
+        const { values: after, height, width } = turn(answer, (4 - quarters) % 4);
         return { before: first, after, height, width, boxes, tile: changed };
       },
     };
