@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -237,6 +238,66 @@ def test_classes_of_such_names(tmp_path, monkeypatch):
     line = ["classify", f"classes/{names[0]}", "--weights", "run", "-o", "classes.csv", "-q"]
     assert main(line) == 0
     assert r"gr\udcfcn" in Path("classes.csv").read_text("utf-8")
+
+
+# Runs that move
+
+
+@pytest.fixture
+def run(plate):
+    """A run of one step in begun/runs/one, with its images and masks in begun."""
+    for number in range(3):
+        write_png(plate / "begun" / "images" / f"a{number}.png", image(number))
+        write_png(plate / "begun" / "masks" / f"a{number}.png", image(number) > 128)
+    os.chdir(plate / "begun")
+    line = "train --images images --masks masks --steps 1 --out runs/one -q"
+    assert main([*line.split(), *SMALL]) == 0
+    os.chdir(plate)
+    return plate
+
+
+def resume(out, *arguments):
+    return main(["train", "--resume", "--out", out, "--steps", "3", "-q", *arguments])
+
+
+def weights(folder):
+    return (Path(folder) / "weights.safetensors").read_bytes()
+
+
+def test_a_run_goes_on_wherever_it_and_its_images_are(run):
+    shutil.copytree("begun", "alone")
+    os.chdir("alone")
+    assert resume("runs/one") == 0
+    os.chdir("..")
+    shutil.copytree("begun", "moved")
+    assert resume("moved/runs/one") == 0
+    shutil.copytree("begun/runs/one", "elsewhere")
+    shutil.move("begun", "data")
+    (run / "data" / "images" / "a0.png").rename(run / "data" / "images" / "A0.PNG")
+    assert resume("elsewhere", "--images", "data/images", "--masks", "data/masks") == 0
+    assert weights("moved/runs/one") == weights("elsewhere") == weights("alone/runs/one")
+    # From then on, they are known to be there.
+    assert TrainConfig.from_toml("elsewhere/config.toml").images == "data/images"
+    assert main(["train", "--resume", "--out", "elsewhere", "--steps", "4", "-q"]) == 0
+
+
+@pytest.mark.parametrize("place", ["images", "masks"])
+def test_other_images_are_no_reason_to_go_on(run, place, capsys):
+    before = weights("begun/runs/one")
+    shutil.copytree("begun", "moved")
+    changed = image(7) if place == "images" else image(7) > 128
+    write_png(run / "moved" / place / "a1.png", changed)
+    places = ["--images", "moved/images", "--masks", "moved/masks"]
+    assert resume("begun/runs/one", *places) == 2
+    assert "data: got other images or labels than those the run" in capsys.readouterr().err
+    assert weights("begun/runs/one") == before
+
+
+def test_images_that_are_gone_are_asked_for(run, capsys):
+    shutil.move("begun/runs/one", "one")
+    assert resume("one") == 2
+    error = capsys.readouterr().err
+    assert "images: got images, which is not there, expected --images with the place" in error
 
 
 # Weights

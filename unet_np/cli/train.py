@@ -123,6 +123,28 @@ def remarks(config: TrainConfig, dataset: Dataset) -> list[str]:
     return found
 
 
+def _where_they_are(config: TrainConfig, stored: Path, given: set[str]) -> TrainConfig:
+    """Settings of a run that may have moved, and its images with it.
+
+    Their place is as seen from the folder in which the run was begun. If they are not there, but
+    beside where the run is now, as they were then, they are taken from there.
+    """
+    begun, now = Path(TrainConfig.from_toml(stored).out), stored.parent
+    folder = None if begun.is_absolute() else Path(*now.absolute().parts[: -len(begun.parts)])
+    changes = {}
+    for name in ("images", "masks"):
+        place = getattr(config, name)
+        if not place or name in given or Path(place).exists():
+            continue
+        if folder is None or folder / begun != now.absolute() or not (folder / place).exists():
+            raise InputError(
+                f"{name}: got {place}, which is not there, expected --{name} with the place where "
+                "they are now"
+            )
+        changes[name] = str(folder / place)
+    return config.replace(**changes)
+
+
 def settings(args: argparse.Namespace) -> TrainConfig:
     """The settings from the TOML file, or the run to resume, and the flags."""
     names = {entry.name for entry in fields(TrainConfig)}
@@ -131,7 +153,8 @@ def settings(args: argparse.Namespace) -> TrainConfig:
         return TrainConfig.from_toml(args.config, **flags)
     stored = Path(flags.get("out", TrainConfig.out), "config.toml")
     if args.resume and stored.exists():
-        return TrainConfig.from_toml(stored, **{"out": str(stored.parent), **flags})
+        given = {"out": str(stored.parent), **flags}
+        return _where_they_are(TrainConfig.from_toml(stored, **given), stored, set(flags))
     if args.resume and not set(flags) - {"out", "threads", "backend"}:
         # Nothing says what to train: a mistyped folder would begin the paper's network instead.
         raise InputError(f"--resume: got {stored.parent}, which holds no run, expected one")

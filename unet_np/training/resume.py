@@ -8,8 +8,11 @@ from unet_np.errors import InputError
 from unet_np.training.config import TrainConfig, recorded_settings
 from unet_np.weighting.eq2 import DEFAULTS
 
-MAY_CHANGE = ("steps", "checkpoint_every", "out", "tensorboard")
-"""Settings that a resumed run may have of its own; the other ones would change its steps."""
+MAY_CHANGE = ("steps", "checkpoint_every", "out", "tensorboard", "images", "masks")
+"""Settings that a resumed run may have of its own; the other ones would change its steps.
+
+Images and masks may lie elsewhere: what they hold is compared.
+"""
 
 
 def check_same(state: dict[str, Any], config: TrainConfig, checksum: int, library: str) -> None:
