@@ -678,3 +678,15 @@ def test_norms_of_an_experiment():
         new = protocol.recorded(chosen, chosen.config)
         kept = {key: new[key] for key in new if key not in ("data", "exclude", "validation")}
         assert protocol.first_change(first["recipe"], kept) is None
+
+
+def test_em_thresholds_with_normalisation_come_of_training_slices_too(places):
+    chosen = recipe("em", quick=True, norm="instance", **TINY)
+    dataset = chosen.dataset()
+    fold = chosen.folds(dataset)[2]
+    result = run_fold(chosen, dataset, fold, places)
+    expected = [dataset.ids[i] for i in (*fold.validation, *fold.training[::3])]
+    assert result["threshold_slices"] == expected
+    assert not set(expected) & set(result["fold"]["test"])
+    kept = {p.stem for p in (places.runs / "quick/em-norm/fold-2").glob("predictions/*/*.npz")}
+    assert kept == {name.replace("/", "-") for name in (*expected, *result["fold"]["test"])}
