@@ -228,7 +228,7 @@ def test_a_network_of_the_package_by_name(tmp_path, capsys):
         ([], "--onnx: got neither --onnx nor --torch, expected at least one of them"),
         (["--onnx", "m.pb"], "--onnx: got m.pb, expected a name that ends in .onnx"),
         (["--torch", "file"], "--torch: got the file file, expected the name of a folder"),
-        (["--torch", "run"], "--torch: got run, which is the input, expected another"),
+        (["--torch", "run"], "--torch: got run/weights.safetensors, which is an input, expe"),
         (["--onnx", "file/m.onnx"], "--onnx: got file/m.onnx, expected a place that can be wri"),
         (["--onnx", "a.onnx", "--model", "em"], "--model: got em with --weights, expected one"),
     ],

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unet_np.errors import InputError, require
+from unet_np.files.ours import check_ours
 
 if TYPE_CHECKING:
     from unet_np.images import ImageFile
@@ -152,8 +153,21 @@ def output_file(out: str | None, ending: str, images: int) -> Path | None:
     return Path(out)
 
 
-def check_outputs(paths: Iterable[Path], inputs: Iterable[Path]) -> None:
-    """Refuse outputs that fall on an input or on each other, or cannot be written.
+def check_outputs(
+    paths: Sequence[Path], inputs: Iterable[Path], overwrite: bool, argument: str = "--out"
+) -> None:
+    """Refuse outputs before any work is done: that cannot be written, or would replace files.
+
+    They are an input, each other, or there already and not written by this program.
+
+    Parameters
+    ----------
+    paths, inputs : sequences of Path
+        What will be written, and what is read.
+    overwrite : bool
+        Whether files of others may be replaced; inputs never are.
+    argument : str
+        The flag that names the outputs.
 
     Raises
     ------
@@ -164,11 +178,19 @@ def check_outputs(paths: Iterable[Path], inputs: Iterable[Path]) -> None:
     seen: set[Path] = set()
     for path in paths:
         if path.resolve() in taken:
-            raise InputError(f"--out: got {path}, which is an input, expected another file")
+            raise InputError(f"{argument}: got {path}, which is an input, expected another file")
         if path.resolve() in seen:
-            raise InputError(f"--out: {path} would be written twice; expected other names")
+            raise InputError(f"{argument}: {path} would be written twice; expected other names")
         seen.add(path.resolve())
-        check_output(path, "--out")
+        check_output(path, argument)
+    check_ours(paths, overwrite, argument)
+
+
+def add_overwrite(parser: argparse.ArgumentParser) -> None:
+    """The option that gives up files of others."""
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace files that unet-np did not write, too"
+    )
 
 
 def choose_threads(threads: int | None) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from unet_np.cli._common import (
     add_axes,
+    add_overwrite,
     check_outputs,
     choose_threads,
     example,
@@ -53,6 +54,7 @@ def add_parser(subparsers: Any) -> None:
         help="default: classes.csv",
     )
     add_axes(parser)
+    add_overwrite(parser)
     add("--patch", type=int, metavar="N", help="side of a patch (default: that of the training)")
     add("--stride", type=int, metavar="N", help="from patch to patch (default: the patch)")
     add("--threads", type=int, metavar="N", help="default: all cores")
@@ -69,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     if args.out.suffix.lower() != ".csv":
         raise InputError(f"--out: got {args.out}, expected a name that ends in .csv")
     args.images = listed(args.images)
-    check_outputs([args.out], (*args.images, args.weights))
+    check_outputs([args.out], (*args.images, args.weights), args.overwrite)
     choose_threads(args.threads)
 
     from unet_np.files import atomic_write

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from unet_np.cli._common import check_output, example, progress_bar
+from unet_np.cli._common import add_overwrite, check_outputs, example, progress_bar
 from unet_np.errors import InputError
 
 _EXAMPLE = """
@@ -42,6 +42,7 @@ def add_parser(subparsers: Any) -> None:
             action.add_argument(
                 "--preview", type=Path, metavar="FILE", help="a PNG of its first image and labels"
             )
+            add_overwrite(action)
         elif what:
             action.add_argument("names", nargs=what, metavar="NAME", help="default: all")
 
@@ -115,7 +116,7 @@ def _show(args: argparse.Namespace) -> int:
     if args.preview is not None:
         if args.preview.suffix.lower() != ".png":
             raise InputError(f"--preview: got {args.preview}, expected a name that ends in .png")
-        check_output(args.preview, "--preview")
+        check_outputs([args.preview], (), args.overwrite, "--preview")
     for title, text in (
         (args.name, entry.title),
         ("images", entry.shape),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from unet_np.cli._common import (
     add_axes,
+    add_overwrite,
     bytes_of,
     check_outputs,
     choose_threads,
@@ -75,6 +76,7 @@ def add_parser(subparsers: Any) -> None:
     )
     add("--no-overlay", action="store_true", help="write the table only")
     add_axes(parser)
+    add_overwrite(parser)
     add("--tile", type=int, metavar="N", help="input size of a tile (default: what fits --memory)")
     add("--memory", default="1G", metavar="SIZE", help="for feature maps (default %(default)s)")
     add("--threads", type=int, metavar="N", help="default: all cores")
@@ -102,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
         make_tiling(net.architecture, image.pages[0].shape[:2], **options)
         pictures = [] if args.no_overlay else files.pictures(len(image.pages), image.stacked)
         written += [files.table, *pictures]
-    check_outputs(written, (*args.images, args.weights))
+    check_outputs(written, (*args.images, args.weights), args.overwrite)
     for path, files in zip(args.images, outputs, strict=True):
         _detect_file(net, path, files, args, options)
     return 0

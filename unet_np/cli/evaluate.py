@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unet_np.cli._common import add_axes, check_output, example
+from unet_np.cli._common import add_axes, add_overwrite, check_outputs, example
 from unet_np.errors import InputError
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ def add_parser(subparsers: Any) -> None:
     add("--threshold", nargs="+", type=float, metavar="X", help="one, or several to choose from")
     add("--per-slice", action="store_true", help="print the scores of each slice too")
     add("--json", type=Path, metavar="FILE", help="write the scores, with where they come from")
+    add_overwrite(parser)
     add("-q", "--quiet", action="store_true", help="print nothing")
     parser.epilog = "metrics: " + ", ".join(METRIC_NAMES) + "\n\n" + str(parser.epilog)
 
@@ -97,9 +98,7 @@ def _check(args: argparse.Namespace) -> None:
     from unet_np.metrics.scoring import OVERLAPS
 
     if args.json:
-        check_output(args.json, "--json")
-        if args.json.resolve() in (args.prediction.resolve(), args.labels.resolve()):
-            raise InputError(f"--json: got {args.json}, which is an input, expected another file")
+        check_outputs([args.json], (args.prediction, args.labels), args.overwrite, "--json")
     if args.classes:
         other = next((name for name in args.metrics or () if name not in OVERLAPS), None)
         if other is not None or args.threshold is not None:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from unet_np.cli._common import check_output, example, load_network
+from unet_np.cli._common import add_overwrite, check_outputs, example, load_network
 from unet_np.cli.segment import choose_weights
 from unet_np.errors import InputError
 
@@ -39,6 +39,7 @@ def add_parser(subparsers: Any) -> None:
     add("--model", metavar="NAME", help="without --weights: em (default), u373 or hela")
     add("--onnx", type=Path, metavar="FILE", help="write this ONNX file")
     add("--torch", type=Path, metavar="FOLDER", help="write this folder, or NAME.safetensors")
+    add_overwrite(parser)
     add("-q", "--quiet", action="store_true", help="print errors only")
 
 
@@ -66,21 +67,19 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_paths(args: argparse.Namespace, weights: Path) -> None:
+    from unet_np.export.torch_folder import torch_files
+
+    # A run's own folder holds a file of that name.
+    inputs = (weights, weights / "weights.safetensors")
     if args.onnx is not None:
         if args.onnx.suffix.lower() != ".onnx":
             raise InputError(f"--onnx: got {args.onnx}, expected a name that ends in .onnx")
-        check_output(args.onnx, "--onnx")
+        check_outputs([args.onnx], inputs, args.overwrite, "--onnx")
     if args.torch is not None:
         file = args.torch
-        if file.suffix != ".safetensors":
-            if file.is_file():
-                raise InputError(f"--torch: got the file {file}, expected the name of a folder")
-            file = file / "weights.safetensors"
-        # A run's own folder holds a file of that name.
-        used = (weights.resolve(), (weights / "weights.safetensors").resolve())
-        if file.resolve() in used:
-            raise InputError(f"--torch: got {args.torch}, which is the input, expected another")
-        check_output(file, "--torch")
+        if file.suffix != ".safetensors" and file.is_file():
+            raise InputError(f"--torch: got the file {file}, expected the name of a folder")
+        check_outputs(torch_files(file), inputs, args.overwrite, "--torch")
 
 
 def _say(args: argparse.Namespace, text: str) -> None:

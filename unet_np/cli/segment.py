@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from unet_np.cli._common import (
     add_axes,
+    add_overwrite,
     bytes_of,
     check_outputs,
     choose_threads,
@@ -99,6 +100,7 @@ def add_parser(subparsers: Any) -> None:
         help="average over N = 7 or 8 rotated and mirrored versions (default 1: none)",
     )
     add_axes(parser)
+    add_overwrite(parser)
     add("--tile", type=int, metavar="N", help="input size of a tile (default: what fits --memory)")
     add("--memory", default="1G", metavar="SIZE", help="for feature maps (default %(default)s)")
     add("--threads", type=int, metavar="N", help="default: all cores")
@@ -112,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
     args.images = listed(args.images)
     outputs = plan_outputs(args.images, args.out, args.labels)
     paths = [path for files in outputs for path in _written(files, args.instances)]
-    check_outputs(paths, (*args.images, args.weights))
+    check_outputs(paths, (*args.images, args.weights), args.overwrite)
     memory = bytes_of(args.memory)
     args.limits, args.min_area = cell_limits(args)
     choose_threads(args.threads)

@@ -13,6 +13,7 @@ from unet_np.data import Dataset
 from unet_np.errors import require
 from unet_np.experiments.cells import find_cells
 from unet_np.files import atomic_write
+from unet_np.files.ours import PRODUCER
 from unet_np.images import write_png
 from unet_np.metrics import Outcome, outcome_map, warping_map
 
@@ -212,7 +213,7 @@ def draw_curve(result: dict[str, Any], path: Path) -> None:
     handles = [*axes.get_legend_handles_labels()[0], *right.get_legend_handles_labels()[0]]
     axes.legend(handles=handles, fontsize=7, frameon=False)
     with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=150)
+        figure.savefig(temporary, dpi=150, metadata={"Software": PRODUCER})
 
 
 def _unit(colour: tuple[int, int, int]) -> tuple[float, ...]:

@@ -23,6 +23,7 @@ from unet_np.errors import InputError, MissingExtraError
 from unet_np.experiments.provenance import provenance
 from unet_np.experiments.recipes import Fold, Recipe
 from unet_np.files import atomic_write
+from unet_np.files.ours import check_ours
 from unet_np.training.checkpoint import RunFolder
 from unet_np.training.config import TrainConfig, recorded_settings
 from unet_np.training.logs import Report
@@ -139,6 +140,8 @@ class Experiment:
         if not overwrite and not self.in_parts:
             result = earlier(path, head)
         if result is None:
+            if not path.exists():
+                check_ours(pictures(path), overwrite, "--results")
             for figures in self.measure(places, resume, overwrite):
                 result = head | figures
                 write_json(path, result)
@@ -314,6 +317,18 @@ def read_json(path: Path) -> Result | None:
     except (ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
     raise InputError(f"result: got {path} with {reason}, expected a result of an experiment")
+
+
+def pictures(path: Path) -> list[Path]:
+    """What may be drawn beside a result.
+
+    Examples
+    --------
+    >>> pictures(Path("em.json"))[1].name
+    'em-curve.png'
+    """
+    kinds = ("", "-curve", "-slices", "-images", "-compared")
+    return [path.with_name(f"{path.stem}{kind}.png") for kind in kinds]
 
 
 def rounded(value: Any, digits: int = 6) -> float | None:

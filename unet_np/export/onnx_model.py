@@ -16,6 +16,7 @@ import numpy as np
 from unet_np import backend
 from unet_np.errors import require
 from unet_np.files import atomic_write
+from unet_np.files.ours import PRODUCER
 from unet_np.network.layer import Layer
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def to_onnx(net: UNet) -> Any:
             [helper.make_tensor_value_info("logits", kind, logits)],
             graph.tensors,
         ),
-        producer_name="unet-np",
+        producer_name=PRODUCER,
         opset_imports=[helper.make_opsetid("", OPSET)],
         # The oldest that knows the operators: newer ones are refused by older runtimes.
         ir_version=8,

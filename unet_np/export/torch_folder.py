@@ -7,9 +7,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unet_np.errors import require
 from unet_np.export.torch_model import torch_options, torch_state
 from unet_np.files import atomic_write
+from unet_np.files.ours import PRODUCER
+from unet_np.files.weights import write_weights
 
 if TYPE_CHECKING:
     from unet_np.network.unet import UNet
@@ -54,19 +55,29 @@ def save_torch(net: UNet, path: str | os.PathLike[str]) -> list[Path]:
     >>> [file.name for file in save_torch(UNet(base_channels=2, depth=1), tempfile.mkdtemp())]
     ['weights.safetensors', 'torch_unet.py', 'weights.txt']
     """
-    safetensors = require("safetensors.numpy", "io")
-    weights = Path(path)
-    if weights.suffix != ".safetensors":
-        weights = weights / "weights.safetensors"
-    files = [weights, weights.with_name("torch_unet.py"), weights.with_suffix(".txt")]
-    usage = _usage(net, weights.name)
+    files = torch_files(path)
+    usage = _usage(net, files[0].name)
     source = Path(__file__).with_name("torch_unet.py").read_text("utf-8")
     with ExitStack() as stack:
         temporary = [stack.enter_context(atomic_write(file)) for file in files]
-        safetensors.save_file(torch_state(net), temporary[0], {"format": "pt"})
+        write_weights(temporary[0], torch_state(net), {"format": "pt", "producer": PRODUCER})
         temporary[1].write_text(source, "utf-8")
         temporary[2].write_text(usage, "utf-8")
     return files
+
+
+def torch_files(path: str | os.PathLike[str]) -> list[Path]:
+    """The files that `save_torch` writes.
+
+    Examples
+    --------
+    >>> [file.as_posix() for file in torch_files("model/a.safetensors")]
+    ['model/a.safetensors', 'model/torch_unet.py', 'model/a.txt']
+    """
+    weights = Path(path)
+    if weights.suffix != ".safetensors":
+        weights = weights / "weights.safetensors"
+    return [weights, weights.with_name("torch_unet.py"), weights.with_suffix(".txt")]
 
 
 def _usage(net: UNet, weights: str) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 
 from unet_np.errors import InputError, require
 from unet_np.files import atomic_write
+from unet_np.files.ours import PRODUCER
 from unet_np.images.calibration import Calibration, for_imagej
 from unet_np.images.grey import check_finite
 
@@ -96,6 +97,7 @@ def write_tiff(
             ready,
             imagej=True,
             photometric="rgb" if "S" in chosen else "minisblack",
+            software=PRODUCER,
             **options,
         )
 
@@ -135,7 +137,10 @@ def write_png(path: PathLike, array: np.ndarray) -> None:
             "(H, W, 4), uint16 (H, W) or bool (H, W)"
         )
     with atomic_write(path) as temporary:
-        pillow.fromarray(np.ascontiguousarray(ready)).save(temporary, format="PNG")
+        about = require("PIL.PngImagePlugin", "io").PngInfo()
+        about.add_text("Software", PRODUCER)
+        image = pillow.fromarray(np.ascontiguousarray(ready))
+        image.save(temporary, format="PNG", pnginfo=about)
 
 
 def _as_imagej(array: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any
 from unet_np.errors import require
 from unet_np.experiments.pictures import BLUE, GREEN, ORANGE, PURPLE, RED
 from unet_np.files import atomic_write
+from unet_np.files.ours import PRODUCER
 
 LINES = {
     "valid": (BLUE, "o-", "no padding, overlap-tile"),
@@ -60,7 +61,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
         axes.set_xlim(-0.3, 256)
         axes.legend(fontsize=7, frameon=False)
     with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=150)
+        figure.savefig(temporary, dpi=150, metadata={"Software": PRODUCER})
 
 
 def middles(bins: list[list[int]]) -> list[float]:

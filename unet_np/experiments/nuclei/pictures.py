@@ -25,6 +25,7 @@ from unet_np.experiments.pictures import (
     paint,
 )
 from unet_np.files import atomic_write
+from unet_np.files.ours import PRODUCER
 from unet_np.images import write_png
 from unet_np.network.unet import UNet
 from unet_np.training.checkpoint import RunFolder
@@ -78,7 +79,7 @@ def draw_curve(result: dict[str, Any], path: Path) -> None:
     axes.set(xlabel="images to learn from", ylabel="SEG on the test images", ylim=(0, 1))
     axes.legend(fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
     with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=150)
+        figure.savefig(temporary, dpi=150, metadata={"Software": PRODUCER})
 
 
 def best_trial(result: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,119 @@
+"""Files that are there already: this program's own are replaced, those of others only if asked."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from unet_np import UNet
+from unet_np.cli import main
+from unet_np.files.ours import is_ours
+from unet_np.images import write_png, write_tiff
+from unet_np.tasks import Classify, Detect
+
+FOREIGN = {
+    "text": b"my own\n",
+    "table": b"slice,id,mine\n1,2,3\n",
+    "json": b'{"command": "unet-np experiment em", "versions": {}}',
+    "nested": b'{"command":' + b"[" * 10_000,
+    "damaged tiff": b"II*\x00\xff\xff\xff\xff",
+    "damaged png": b"\x89PNG\r\n\x1a\n" + bytes(99),
+    "weights": b"\x02\x00\x00\x00\x00\x00\x00\x00{}",
+}
+
+
+@pytest.fixture(autouse=True)
+def _inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = {"base_channels": 2, "depth": 1, "backend": "numpy"}
+    UNet(**small).save("w.safetensors")
+    UNet(**small, **Detect.options).save("d.safetensors")
+    UNet(**small, **Classify.options).save("c.safetensors")
+    image = np.random.default_rng(0).integers(0, 200, (40, 40)).astype(np.uint8)
+    write_png("a.png", image)
+    write_tiff("p.tif", image / np.float32(255))
+    write_png("l.png", (image > 99).astype(np.uint8))
+
+
+COMMANDS = {
+    "segment a.png -o o.tif --weights w.safetensors --instances": (
+        "o.tif", "o-labels.tif", "o-instances.tif", "o-cells.csv",
+    ),
+    "segment a.png --weights w.safetensors": ("a-probabilities.tif", "a-labels.tif"),
+    "detect a.png -o o.csv --weights d.safetensors": ("o.csv", "o-overlay.png"),
+    "classify a.png -o o.csv --weights c.safetensors": ("o.csv",),
+    "evaluate p.tif l.png --metrics iou --json o.json": ("o.json",),
+    "export --weights w.safetensors --onnx o.onnx": ("o.onnx",),
+    "export --weights w.safetensors --torch o": (
+        "o/weights.safetensors", "o/torch_unet.py", "o/weights.txt",
+    ),
+    "data show synthetic-em --preview o.png": ("o.png",),
+}  # fmt: skip
+
+
+def run(command: str, *more: str) -> int:
+    words = command.split()
+    quiet = [] if words[0] == "data" else ["-q"]
+    return main([*words, *quiet, *more])
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_only_files_of_others_are_kept(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    names = COMMANDS[command]
+    assert run(command) == 0
+    assert all(is_ours(Path(name)) for name in names), names
+    assert run(command) == 0, "what it wrote itself it writes again"
+    capsys.readouterr()
+    for number, name in enumerate(names):
+        content = list(FOREIGN.values())[number % len(FOREIGN)]
+        Path(name).write_bytes(content)
+        others = {other: Path(other).stat().st_mtime_ns for other in names}
+        assert run(command) == 2
+        line = capsys.readouterr().err
+        assert f"got {name}, not written by unet-np, expected another name, or --over" in line
+        assert line.count("\n") == 1
+        assert Path(name).read_bytes() == content
+        assert {other: Path(other).stat().st_mtime_ns for other in names} == others
+        assert run(command, "--overwrite") == 0
+        assert is_ours(Path(name))
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_other_content_is_never_ours(kind: str) -> None:
+    Path("x").write_bytes(FOREIGN[kind])
+    assert not is_ours(Path("x"))
+
+
+def test_what_a_viewer_wrote_again_is_not_ours() -> None:
+    """A corrected label map has the name that `segment` gave it, and is somebody's work."""
+    import tifffile
+    from PIL import Image
+
+    tifffile.imwrite("x.tif", np.zeros((4, 4), np.uint8), imagej=True)
+    Image.new("L", (4, 4)).save("x.png")
+    assert not is_ours(Path("x.tif"))
+    assert not is_ours(Path("x.png"))
+    assert not is_ours(Path("w.safetensors"))  # weights are no result that is made again
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("segment p.tif -o p.tif --weights w.safetensors", "--out: got p.tif, which is an input"),
+        ("evaluate p.tif l.json --json l.json", "--json: got l.json, which is an input, expected"),
+        ("export --weights run --torch run", "--torch: got run/weights.safetensors, which is an"),
+    ],
+)
+def test_inputs_are_never_replaced(
+    command: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy("l.png", "l.json")
+    Path("run").mkdir()
+    shutil.copy("w.safetensors", "run/weights.safetensors")
+    before = {path: path.read_bytes() for path in Path().rglob("*.*") if path.is_file()}
+    assert run(command, "--overwrite") == 2
+    assert message in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in before} == before

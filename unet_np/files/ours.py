@@ -1,0 +1,109 @@
+"""Which files this program may write over unasked: those that it wrote, known by what they hold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from unet_np.errors import InputError, require
+
+PRODUCER = "unet-np"
+"""What stands in the headers of files that are written: TIFF, PNG, ONNX, safetensors."""
+
+_SOFTWARE = 305  # the tag of TIFF
+_HEAD = 1 << 16
+_EVALUATION = {"command", "versions", "prediction", "labels", "pairs", "scores"}
+_STARTS = (
+    b"slice,id,area,row,column,top,left,bottom,right\n",
+    b"slice,row,column,score,",
+    b"image,slice,row,column,class,p_",
+    b'"""U-Net as a PyTorch module, in one file that needs nothing but PyTorch.',
+    b"import torch_unet, safetensors.torch  # this folder; PyTorch and safetensors, nothing",
+)
+"""First lines of tables and texts."""
+
+
+def check_ours(paths: Iterable[Path], overwrite: bool, argument: str) -> None:
+    """Refuse to write over a file that this program did not write.
+
+    Parameters
+    ----------
+    paths : iterable of Path
+        The files to be written.
+    overwrite : bool
+        Whether the user has said that they may go.
+    argument : str
+        The flag that names them.
+
+    Raises
+    ------
+    InputError
+        Naming the first such file, and how many there are.
+    """
+    others = [] if overwrite else [path for path in paths if path.exists() and not is_ours(path)]
+    if others:
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        raise InputError(
+            f"{argument}: got {others[0]}{more}, not written by unet-np, expected another name, or "
+            "--overwrite to replace it"
+        )
+
+
+def is_ours(path: Path) -> bool:
+    r"""Whether this program wrote a file as a result, by its content; an empty one is nobody's.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp(), "cells.csv")
+    >>> _ = file.write_text("slice,id,area,row,column,top,left,bottom,right\n", newline="")
+    >>> is_ours(file)
+    True
+    >>> _ = file.write_text("name,area\n")
+    >>> is_ours(file)
+    False
+    """
+    try:
+        with open(path, "rb") as file:
+            head = file.read(_HEAD)
+    except OSError:
+        return False
+    if head[:2] in (b"II", b"MM"):
+        return _tiff_software(path) == PRODUCER
+    if head.startswith(b"\x89PNG"):
+        return f"tEXtSoftware\0{PRODUCER}".encode() in head
+    if head[:1] == b"{":
+        return _is_evaluation(path)
+    if head[8:9] == b"{":
+        return _safetensors_producer(head) == PRODUCER
+    # The producer is ONNX's second field, after the version of the format.
+    onnx = b"\x12" + bytes([len(PRODUCER)]) + PRODUCER.encode()
+    return not head or onnx in head[:32] or head.startswith(_STARTS)
+
+
+def _tiff_software(path: Path) -> str:
+    tifffile = require("tifffile", "io")
+    try:
+        with tifffile.TiffFile(path) as file:
+            tag = file.pages[0].tags.get(_SOFTWARE)
+            return str(tag.value) if tag else ""
+    # Whatever is wrong with it, it is not ours.
+    except Exception:
+        return ""
+
+
+def _is_evaluation(path: Path) -> bool:
+    try:
+        return _EVALUATION <= set(json.loads(path.read_bytes()))
+    except (OSError, ValueError, RecursionError):
+        return False
+
+
+def _safetensors_producer(head: bytes) -> str:
+    """In a header of a state dict, which is short; parameters' names are no more than that."""
+    size = int.from_bytes(head[:8], "little")
+    try:
+        return str(json.loads(head[8 : 8 + size])["__metadata__"]["producer"])
+    except (ValueError, RecursionError, TypeError, KeyError):
+        return ""
