@@ -95,7 +95,7 @@ def _tiff_software(path: Path) -> str:
 
 def _is_evaluation(path: Path) -> bool:
     try:
-        return _EVALUATION <= set(json.loads(path.read_bytes()))
+        return set(json.loads(path.read_bytes())) >= _EVALUATION
     except (OSError, ValueError, RecursionError):
         return False
 
