@@ -223,7 +223,9 @@ _NORMALISED: dict[str, Any] = {
 }
 
 NORMALISED: dict[str, dict[str, Any]] = {
-    "em": {**_NORMALISED, "steps": 2000},
+    # Every membrane is a border: in the background alone the term would weigh it nine times a cell,
+    # and a half would become 0.10, the lowest threshold that is tried.
+    "em": {**_NORMALISED, "steps": 2000, "weight_term": "everywhere"},
     "u373": {**_NORMALISED, "steps": 1000, "touching": 1},
     "hela": {**_NORMALISED, "steps": 2400},
 }
