@@ -313,6 +313,20 @@ def test_boxes_of_figure_1_open_by_click_and_by_buttons(open_widget: Open) -> No
     )
 
 
+def test_the_slider_sends_the_image_through_the_u(open_widget: Open) -> None:
+    page = open_widget("figure-1")
+    slider = page.get_by_role("slider")
+    title = page.get_by_role("tabpanel").locator("strong")
+    slider.focus()
+    page.keyboard.press("End")
+    assert title.inner_text() == "output"
+    page.keyboard.press("ArrowLeft")
+    assert title.inner_text() == "expand1.relu2"
+    assert slider.get_attribute("aria-valuetext") == "expand1.relu2: 64 channels of 388 x 388"
+    page.get_by_role("tab", name="contract5.pool").click()
+    assert slider.get_attribute("aria-valuetext").startswith("contract5.pool: 512 channels")
+
+
 @pytest.mark.parametrize("name", WIDGETS)
 def test_widget_works_in_a_page_opened_from_a_folder(
     browser: Any, tmp_path: Path, name: str

@@ -1,8 +1,9 @@
-"""Make the book's picture of the EM data: one slice beside its labels, small, from the real stack.
+"""Make the front page's picture of the EM data: a slice beside its labels, from the real stack.
 
     UNET_NP_DATA=... python tools/example_pictures.py
 
-The book shows the stored picture, so that it can be read and built without the data.
+The book shows the stored picture, so that it can be read and built without the data. The shipped EM
+network has not seen its slice in training.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from PIL import Image
 
 from unet_np.files import atomic_write
 
-IMAGES = Path(__file__).resolve().parent.parent / "book" / "images"
+ROOT = Path(__file__).resolve().parent.parent
+HELD_OUT = 26
 
 
-def em_slice(folder: Path, number: int = 0, size: int = 320) -> Image.Image:
+def em_slice(folder: Path, number: int = HELD_OUT, size: int = 320) -> Image.Image:
     """The upper left part of a training slice, and the same part of its labels."""
     parts = [
         np.asarray(Image.open(folder / "isbi2012" / "train" / kind / f"{number}.png"))
@@ -35,7 +37,7 @@ def main() -> int:
     if not folder or not Path(folder, "isbi2012").is_dir():
         print("UNET_NP_DATA: expected a folder with isbi2012 in it", file=sys.stderr)
         return 2
-    with atomic_write(IMAGES / "isbi2012-slice.png") as temporary:
+    with atomic_write(ROOT / "results" / "em-held-out.png") as temporary:
         em_slice(Path(folder)).save(temporary, optimize=True)
     return 0
 

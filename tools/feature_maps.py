@@ -44,12 +44,11 @@ def is_box(layer: Layer) -> bool:
 
 
 def mosaic(maps: np.ndarray, halves: bool = False) -> tuple[Image.Image, list[int]]:
-    """Channels far apart in number, side by side; of two halves, as many from each."""
-    alive = np.flatnonzero(maps.std(axis=(1, 2)) > 0)
-    parts = [alive[alive < len(maps) // 2], alive[alive >= len(maps) // 2]] if halves else [alive]
-    count = SHOWN // len(parts)
-    spread = [np.unique(np.linspace(0, len(part) - 1, count, dtype=int)) for part in parts]
-    chosen = [channel for part, at in zip(parts, spread, strict=True) for channel in part[at]]
+    """The most active channels, side by side; of two halves, as many from each."""
+    # What a channel says lies in how much it varies over the image: many are black for good.
+    order = np.argsort(-maps.std(axis=(1, 2)), kind="stable")
+    parts = [order[order < len(maps) // 2], order[order >= len(maps) // 2]] if halves else [order]
+    chosen = [channel for part in parts for channel in part[: SHOWN // len(parts)]]
     tiles = [np.asarray(picture(maps[channel])) for channel in chosen]
     gap = np.full((SIDE, 4), 255, np.uint8)
     row = [part for tile in tiles for part in (tile, gap)][:-1]

@@ -126,12 +126,19 @@
     const panel = element("div", { role: "tabpanel", id: "unet-box-panel" });
     let chosen = 0;
 
+    const slider = element("input", {
+      type: "range", min: 0, max: all.length - 1, step: 1, "aria-label": "The way of the image through the U",
+      input: () => show(Number(slider.value)),
+    });
+
     function show(number, focus = false) {
       tabs[chosen].setAttribute("tabindex", -1);
       tabs[chosen].setAttribute("aria-selected", "false");
       chosen = Math.min(Math.max(number, 0), all.length - 1);
       tabs[chosen].setAttribute("tabindex", 0);
       tabs[chosen].setAttribute("aria-selected", "true");
+      slider.value = chosen;
+      slider.setAttribute("aria-valuetext", `${all[chosen].name}: ${all[chosen].channels} channels of ${all[chosen].size} x ${all[chosen].size}`);
       if (focus) tabs[chosen].focus();
       panel.setAttribute("aria-labelledby", tabs[chosen].id);
       panel.replaceChildren(...contents(all[chosen]));
@@ -141,7 +148,8 @@
       const numbers = box.channels * box.size ** 2;
       const fact = (name, value) => [element("dt", {}, name), element("dd", {}, value)];
       const [count, total] = maps.shown[box.name];
-      const which = total > 1 ? `${count} of ${total} channels` : "The only channel";
+      const most = box.kind === "crop_concat" ? `The ${count / 2} most active channels of each half of ${total}` : `The ${count} most active of ${total} channels`;
+      const which = count < total ? most : total > 1 ? `All ${total} channels` : "The only channel";
       return [
         element("strong", {}, box.name),
         element(
@@ -184,10 +192,10 @@
       element(
         "p",
         { class: "unet-note" },
-        "Choose a box: by a click, by the arrow keys or by the buttons. Below a box: its channels. ",
+        "Choose a box, or send the image through the U with the slider: down on the left, up on the right. Below a box: its channels. ",
         "Orange: max pooling; green: up-convolution; dashed: copy and crop."
       ),
-      element("div", { class: "unet-controls" }, step("Box before", -1), step("Next box", 1)),
+      element("div", { class: "unet-controls" }, step("Box before", -1), slider, step("Next box", 1)),
       panel
     );
     show(2);

@@ -1,4 +1,4 @@
-// The weight map of two round cells: unet_np/weight_map.py again, compared by
+// The weight map of two round cells: unet_np/weighting/eq2.py again, compared by
 // tests/test_widgets.py. Distances are to the centre of a cell's nearest pixel.
 (function () {
   "use strict";
@@ -47,13 +47,13 @@
     return { d1: first.map((d, i) => Math.min(d, second[i])), d2: first.map((d, i) => Math.max(d, second[i])) };
   }
 
-  function weightMap(image, { d1, d2 }, { w0, sigma, variant = "paper" }) {
+  function weightMap(image, { d1, d2 }, { w0, sigma, variant = "paper", term = "background" }) {
     const pixels = image.cells.length;
     const inCells = image.cells.reduce((sum, label) => sum + (label > 0), 0);
     const balance = [pixels / (2 * (pixels - inCells)), pixels / (2 * inCells)];
     return Float64Array.from(image.cells, (label, i) => {
       const separation = w0 * Math.exp(-((d1[i] + d2[i]) ** 2) / (2 * sigma ** 2));
-      if (variant === "paper") return balance[label ? 1 : 0] + separation;
+      if (variant === "paper") return balance[label ? 1 : 0] + (label && term === "background" ? 0 : separation);
       if (label) return 1;
       return V_BAL + (1 - V_BAL) * Math.exp(-(d1[i] ** 2) / (2 * SIGMA_BAL ** 2)) + separation;
     });
