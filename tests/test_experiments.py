@@ -548,7 +548,7 @@ def test_a_frame_of_unknown_pixels_is_no_validation():
 # What is stored in the repository
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
-FOLDS = sorted(RESULTS.glob("em-fold-*.json")) + sorted(RESULTS.glob("*-to-*.json"))
+FOLDS = sorted(RESULTS.glob("em*-fold-*.json")) + sorted(RESULTS.glob("*-to-*.json"))
 
 
 @pytest.mark.parametrize("path", FOLDS, ids=lambda path: path.stem)
@@ -568,13 +568,15 @@ def test_a_stored_result_says_where_it_comes_from(path):
             assert found["threshold"] == pytest.approx(result["thresholds"][name])
 
 
+@pytest.mark.parametrize("row", ["", "-norm"])
 @pytest.mark.parametrize("name", list(RECIPES))
-def test_a_stored_table_is_that_of_its_folds(name):
-    path = RESULTS / f"{name}.json"
+def test_a_stored_table_is_that_of_its_folds(name, row):
+    path = RESULTS / f"{name}{row}.json"
     if not path.exists():
-        pytest.skip(f"{name} has not been run")
+        pytest.skip(f"{name}{row} has not been run")
     table = json.loads(path.read_text("utf-8"))
-    folds = [json.loads((RESULTS / f"{name}-{f}.json").read_text("utf-8")) for f in table["folds"]]
+    places = [RESULTS / f"{name}{row}-{fold}.json" for fold in table["folds"]]
+    folds = [json.loads(place.read_text("utf-8")) for place in places]
     made = em.table(folds) if name == "em" else cells.table(name, folds)
     assert json.loads(json.dumps(made)) == {key: table[key] for key in made}
 
