@@ -191,7 +191,7 @@ def test_an_interrupt_while_a_folder_is_removed_leaves_nothing_in_the_end(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(atomic.shutil, "rmtree", interrupted)
+        patch.setattr(atomic, "_remove", interrupted)
         with pytest.raises(KeyboardInterrupt), temporary_folder(tmp_path):
             pass
     assert len(list(tmp_path.iterdir())) == 1

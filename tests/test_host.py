@@ -176,17 +176,15 @@ def test_a_limit_that_an_interrupt_left_is_undone_by_the_next(
 # Interrupts
 
 
-@pytest.mark.parametrize("where", ["here", "helper"])
-def test_nothing_runs_on_after_an_error(where: str) -> None:
+def test_nothing_runs_on_after_an_error() -> None:
     """Else it would write to memory that the next call uses."""
     both = threading.Barrier(2, timeout=20)
-    main = threading.get_ident()
     done: list[int] = []
 
     def call(item: int) -> None:
         if item < 2:
             both.wait()
-        if (threading.get_ident() == main) == (where == "here"):
+        if item == 0:
             raise KeyboardInterrupt
         time.sleep(0.05)
         done.append(item)
@@ -226,6 +224,7 @@ def test_interrupts_at_any_moment(function: str, tmp_path: Path) -> None:
         quiet=False,
     )
     assert printed == "done"
+    assert not list(tmp_path.rglob(".*"))
 
 
 class Interrupts:
@@ -257,7 +256,7 @@ def interrupted_passes(_: str) -> None:
                 net.backward(net.forward(x, train=True))
         assert np.array_equal(net.forward(x), expected)
         assert blas_threads() == before
-    assert _thread._count() <= 1  # the helper
+    assert _thread._count() <= 2  # the helpers
     print("done")
 
 
@@ -279,12 +278,11 @@ def interrupted_trainings(folder: str) -> None:
                 stopped += 1
             assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
         assert weights == expected
-        assert not list(Path(folder, str(number)).glob(".*"))
     assert stopped > 12
     assert backend.thread_count() == 2
     time.sleep(0.1)
     faulthandler.cancel_dump_traceback_later()
-    assert _thread._count() <= 1  # the helper
+    assert _thread._count() <= 2  # the helpers
     print("done")
 
 

@@ -199,24 +199,23 @@ class _Batch(Generic[Item, Result]):
         self.results: list[Any] = [None] * len(items)
         self.errors: dict[int, BaseException] = {}
         self.helpers: list[Any] = []
+        self.empty: SimpleQueue[None] = SimpleQueue()
 
     def ask_for_help(self) -> None:
-        """Any helper that has nothing else to do may take items too."""
+        """The next helper that has nothing else to do takes items."""
         busy = threading.Lock()
         self.helpers.append(busy)
         _asking.put((copy_context(), self, busy))
 
     def help(self, busy: Any) -> None:
         with busy:
-            self.work()
-
-    def work(self) -> None:
-        for number, item in self.todo:
-            try:
-                self.results[number] = self.function(item)
-            except BaseException as error:
-                self.errors[number] = error
-                self.stop()
+            for number, item in self.todo:
+                try:
+                    self.results[number] = self.function(item)
+                except BaseException as error:
+                    self.errors[number] = error
+                    self.stop()
+            self.empty.put(None)
 
     def stop(self) -> None:
         """Leave nothing to do, and wait for nobody."""
@@ -239,16 +238,15 @@ def parallel_map(function: Callable[[Item], Result], items: Iterable[Item]) -> l
     [1, 2]
     """
     work = list(items)
-    helpers = min(thread_count(), len(work)) - 1
-    if helpers < 1 or getattr(_local, "serial", False):
+    helpers = min(thread_count(), len(work))
+    if helpers < 2 or getattr(_local, "serial", False) or not _have_helpers(helpers):
         return [function(item) for item in work]
     batch = _Batch(function, work)
     with single_threaded_blas():
-        _have_helpers(helpers)
         try:
             for _ in range(helpers):
                 batch.ask_for_help()
-            batch.work()
+            batch.empty.get()
             batch.wait()
         except BaseException:
             # Whoever still works may write to memory that this thread would use next.
@@ -263,10 +261,12 @@ def parallel_map(function: Callable[[Item], Result], items: Iterable[Item]) -> l
     return batch.results
 
 
-def _have_helpers(number: int) -> None:
+def _have_helpers(number: int) -> bool:
+    """Whether there are any."""
     with _starting:
         while len(_helpers) < number and start_thread(_help):
             _helpers.append(None)
+    return bool(_helpers)
 
 
 def _help() -> None:

@@ -8,11 +8,10 @@ import hashlib
 import os
 import re
 import secrets
-import shutil
 import socket
 import stat
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -118,8 +117,20 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
         folder.mkdir(mode=0o700)
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
         _unfinished.discard(folder)
+
+
+def _remove(folder: Path) -> None:
+    """A folder of files, as far as it can be.
+
+    Not by `shutil.rmtree`: an interrupt makes that close its file of the folder twice, and the
+    error of the second time takes the place of the interrupt.
+    """
+    with suppress(OSError):
+        for file in folder.iterdir():
+            file.unlink(missing_ok=True)
+        folder.rmdir()
 
 
 @atexit.register
@@ -128,7 +139,7 @@ def _remove_unfinished() -> None:
     for folder in list(_unfinished):
         # A forked child must not remove those of its parent.
         if folder.name.split("-")[3] == str(os.getpid()):
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
 
 
 @lru_cache(maxsize=1)
@@ -166,7 +177,7 @@ def _sweep(parent: Path) -> None:
             and entry.is_dir(follow_symlinks=False)
             and not _lives(int(match["process"]))
         ):
-            shutil.rmtree(entry.path, ignore_errors=True)
+            _remove(Path(entry.path))
 
 
 def _lives(process: int) -> bool:
