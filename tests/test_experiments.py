@@ -330,12 +330,13 @@ def stop_after(steps):
 
 
 def test_predictions_are_kept_for_the_weights_that_made_them(tmp_path):
-    image = np.random.default_rng(0).integers(0, 255, (40, 40), np.uint8)
+    slices = np.random.default_rng(0).integers(0, 255, (1, 40, 40), np.uint8)
+    images = Dataset("mine", slices, ids=("a/0",))
     said = []
     for seed, news in ((0, 1), (0, 1), (1, 2)):
         net = UNet(base_channels=2, depth=1, seed=seed)
         net.save(tmp_path / "weights.safetensors")
-        maps, seconds = runner.predict_slices(net, [image], ["a/0"], tmp_path, 1, said.append)
+        maps, seconds = runner.predict_slices(net, images, [0], tmp_path, 1, said.append)
         assert maps.shape == (1, 40, 40)
         assert seconds > 0
         assert len(said) == news

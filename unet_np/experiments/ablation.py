@@ -86,22 +86,16 @@ def _variant(
     except TrainingError as error:
         return {**row, "error": str(error).split(";")[0]}
     assert dataset.labels is not None
-    maps = []
-    seconds = 0.0
-    for part in (fold.validation, fold.test):
-        images, names = [dataset.images[i] for i in part], [dataset.ids[i] for i in part]
-        probabilities, took = runner.predict_slices(
-            net, images, names, folder, variant.averaging, places.say
-        )
-        maps.append(probabilities)
-        seconds += took
-    thresholds = em.choose_thresholds(dataset.labels[list(fold.validation)], maps[0], ISBI_METRICS)
-    slices = len(fold.validation) + len(fold.test)
+    rest = folder, variant.averaging, places.say
+    side, a = runner.predict_slices(net, dataset, fold.validation, *rest)
+    maps, b = runner.predict_slices(net, dataset, fold.test, *rest)
+    thresholds = em.choose_thresholds(dataset.labels[list(fold.validation)], side, ISBI_METRICS)
+    slices = len(side) + len(maps)
     return {
         **row,
         "thresholds": thresholds,
-        **em.score(dataset.labels[list(fold.test)], maps[1], thresholds, False),
-        "time": runner.fold_timing(folder, variant.config.steps, seconds, slices),
+        **em.score(dataset.labels[list(fold.test)], maps, thresholds, False),
+        "time": runner.fold_timing(folder, variant.config.steps, a + b, slices),
         "curve": runner.curve(folder),
     }
 

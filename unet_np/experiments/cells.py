@@ -9,6 +9,7 @@ import numpy as np
 import scipy.ndimage
 
 from unet_np.metrics import dice, evaluate, iou, match_objects, seg_measure
+from unet_np.metrics.isbi.thresholds import best_index
 from unet_np.paper import TABLE_2
 from unet_np.tasks.segmentation import grown_instances
 
@@ -227,8 +228,7 @@ def choose_thresholds(
             for high, low in pairs
         ]
     )
-    ties = np.flatnonzero(scores == scores.max())
-    return pairs[int(ties[(len(ties) - 1) // 2])]
+    return pairs[best_index(scores)]
 
 
 def score(

@@ -71,8 +71,9 @@ class FoldExperiment(Experiment):
         chosen, dataset, fold = self.chosen, self.dataset, self.fold
         folder = places.run(chosen, fold)
         net = _train(chosen, dataset, fold, places, resume, overwrite)
-        side, a = _predict(net, chosen, dataset, threshold_slices(chosen, fold), folder, places)
-        self.maps, b = _predict(net, chosen, dataset, fold.test, folder, places)
+        rest = folder, chosen.averaging, places.say
+        side, a = runner.predict_slices(net, dataset, threshold_slices(chosen, fold), *rest)
+        self.maps, b = runner.predict_slices(net, dataset, fold.test, *rest)
         slices = len(side) + len(self.maps)
         begun = time.perf_counter()
         figures = _score(chosen, dataset, fold, side, self.maps)
@@ -192,19 +193,6 @@ def threshold_slices(chosen: Recipe, fold: Fold) -> tuple[int, ...]:
     if chosen.name == "em" and chosen.config.norm != "none":
         return (*fold.validation, *fold.training[::3])
     return fold.validation
-
-
-def _predict(
-    net: Any,
-    chosen: Recipe,
-    dataset: Dataset,
-    indices: tuple[int, ...],
-    folder: Path,
-    places: Places,
-) -> tuple[np.ndarray, float]:
-    images = [dataset.images[i] for i in indices]
-    names = [dataset.ids[i] for i in indices]
-    return runner.predict_slices(net, images, names, folder, chosen.averaging, places.say)
 
 
 def _score(

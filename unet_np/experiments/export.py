@@ -192,7 +192,7 @@ def draw_test_slices(
     net = UNet.load(RunFolder(folder).weights)
     some = test.subset(list(numbers))
     maps, _ = runner.predict_slices(
-        net, list(some.images), some.ids, folder, chosen.averaging, places.say
+        net, some, range(len(some)), folder, chosen.averaging, places.say
     )
     threshold = result["thresholds"]["rand_error"]
     path = places.results / f"{name}.png"

@@ -196,27 +196,44 @@ def draw_curve(result: dict[str, Any], path: Path) -> None:
     MissingExtraError
         If Matplotlib is not installed.
     """
-    figure = require("matplotlib.figure", "plot").Figure(figsize=(5, 3.2), layout="constrained")
+    figure = new_figure(5, 3.2)
     curve, axes = result["curve"], figure.subplots()
-    axes.plot(curve["step"], curve["loss"], color=_unit(BLUE), label="training, weighted")
+    axes.plot(curve["step"], curve["loss"], color=unit(BLUE), label="training, weighted")
     axes.plot(
-        curve["validation_step"], curve["validation_loss"], "o-", ms=3, color=_unit(RED),
+        curve["validation_step"], curve["validation_loss"], "o-", ms=3, color=unit(RED),
         label="validation",
     )  # fmt: skip
     axes.set(xlabel="step", ylabel="cross entropy", yscale="log")
     right = axes.twinx()
     right.plot(
         curve["validation_step"], curve["validation_pixel_error"], "s--", ms=3,
-        color=_unit(GREEN), label="validation, share of wrong pixels (right)",
+        color=unit(GREEN), label="validation, share of wrong pixels (right)",
     )  # fmt: skip
     right.set(ylabel="share of wrong pixels", ylim=(0, None))
     handles = [*axes.get_legend_handles_labels()[0], *right.get_legend_handles_labels()[0]]
     axes.legend(handles=handles, fontsize=7, frameon=False)
+    save(figure, path)
+
+
+def new_figure(width: float, height: float) -> Any:
+    """A figure of so many inches.
+
+    Raises
+    ------
+    MissingExtraError
+        If Matplotlib is not installed.
+    """
+    return require("matplotlib.figure", "plot").Figure((width, height), layout="constrained")
+
+
+def save(figure: Any, path: Path) -> None:
+    """Write a figure, whole or not at all."""
     with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=150, metadata={"Software": PRODUCER})
 
 
-def _unit(colour: tuple[int, int, int]) -> tuple[float, ...]:
+def unit(colour: tuple[int, int, int]) -> tuple[float, ...]:
+    """A colour as Matplotlib has it."""
     return tuple(value / 255 for value in colour)
 
 

@@ -53,8 +53,8 @@ def train_fold(
 
 def predict_slices(
     net: UNet,
-    images: Sequence[np.ndarray],
-    names: Sequence[str],
+    dataset: Dataset,
+    indices: Sequence[int],
     folder: Path,
     averaging: int,
     say: Callable[[str], object],
@@ -66,8 +66,8 @@ def predict_slices(
     net : UNet
         Its weights lie in `folder`, and name the folder of the predictions there: other weights
         make other files.
-    images, names : sequences
-        Each (H, W), and what its file is called.
+    dataset, indices : Dataset, sequence of int
+        Which slices of what; their ids name their files.
     folder : Path
         Of the run.
     averaging : {1, 7, 8}
@@ -85,11 +85,12 @@ def predict_slices(
     digest = weights_sha256(folder)[:12]
     kept = folder / "predictions" / f"{digest}-{averaging}"
     maps, seconds = [], 0.0
-    for image, name in zip(images, names, strict=True):
+    for index in indices:
+        name = dataset.ids[index]
         path = kept / f"{name.replace('/', '-')}.npz"
         if not path.exists():
             begun = time.perf_counter()
-            probability = segment(net, image, averaging=averaging).probabilities[1]
+            probability = segment(net, dataset.images[index], averaging=averaging).probabilities[1]
             took = time.perf_counter() - begun
             with atomic_write(path) as temporary:
                 np.savez(temporary, probability=probability, seconds=took)

@@ -5,10 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from unet_np.errors import require
-from unet_np.experiments.pictures import BLUE, GREEN, ORANGE, PURPLE, RED
-from unet_np.files import atomic_write
-from unet_np.files.ours import PRODUCER
+from unet_np.experiments.pictures import BLUE, GREEN, ORANGE, PURPLE, RED, new_figure, save, unit
 
 LINES = {
     "valid": (BLUE, "o-", "no padding, overlap-tile"),
@@ -34,7 +31,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
     MissingExtraError
         If Matplotlib is not installed.
     """
-    figure = require("matplotlib.figure", "plot").Figure(figsize=(5, 8), layout="constrained")
+    figure = new_figure(5, 8)
     change, tile, image = figure.subplots(3, 1)
     places = middles(result["distance"])
     _line(change, "tiles", places, result["ways"]["tiles"]["change_by_distance"])
@@ -60,8 +57,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
         axes.minorticks_off()
         axes.set_xlim(-0.3, 256)
         axes.legend(fontsize=7, frameon=False)
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=150, metadata={"Software": PRODUCER})
+    save(figure, path)
 
 
 def middles(bins: list[list[int]]) -> list[float]:
@@ -77,7 +73,7 @@ def middles(bins: list[list[int]]) -> list[float]:
 
 def _line(axes: Any, way: str, places: list[float], values: list[float]) -> None:
     colour, style, label = LINES[way]
-    axes.plot(places, values, style, ms=4, color=tuple(c / 255 for c in colour), label=label)
+    axes.plot(places, values, style, ms=4, color=unit(colour), label=label)
 
 
 def _percent(shares: list[float]) -> list[float]:

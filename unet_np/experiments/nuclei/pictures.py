@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from unet_np import pretrained
-from unet_np.errors import require
 from unet_np.experiments.nuclei import scores as scoring
 from unet_np.experiments.nuclei.plan import Trial
 from unet_np.experiments.nuclei.trials import Bench, network, seen_through
@@ -21,11 +20,12 @@ from unet_np.experiments.pictures import (
     cell_errors,
     grey,
     montage,
+    new_figure,
     outlines,
     paint,
+    save,
+    unit,
 )
-from unet_np.files import atomic_write
-from unet_np.files.ours import PRODUCER
 from unet_np.images import write_png
 from unet_np.network.unet import UNet
 from unet_np.training.checkpoint import RunFolder
@@ -55,11 +55,11 @@ def draw(bench: Bench, result: dict[str, Any], path: Path) -> None:
 
 def draw_curve(result: dict[str, Any], path: Path) -> None:
     """SEG over the number of images, the draws as points, and what needs no training as lines."""
-    figure = require("matplotlib.figure", "plot").Figure(figsize=(5, 4), layout="constrained")
+    figure = new_figure(5, 4)
     axes = figure.subplots()
     for line in result["summary"]:
         colour, style, marker = STYLES[line["start"], line["augment"]]
-        shade = tuple(value / 255 for value in colour)
+        shade = unit(colour)
         axes.plot(
             line["images"], line["seg_measure"], style, color=shade, label=line["name"], lw=1.8
         )
@@ -71,15 +71,14 @@ def draw_curve(result: dict[str, Any], path: Path) -> None:
     for row, colour, style in zip(result["baselines"], (GREEN, ORANGE), (":", "-."), strict=True):
         rows.append((row, names[row["name"]], colour, style))
     for row, label, colour, style in rows:
-        value, shade = row["scores"]["seg_measure"]["value"], tuple(v / 255 for v in colour)
+        value, shade = row["scores"]["seg_measure"]["value"], unit(colour)
         axes.axhline(value, color=shade, ls=style, lw=1.4, label=label)
     counts = result["summary"][0]["images"]
     axes.set_xscale("log", base=2)
     axes.set_xticks(counts, [str(count) for count in counts])
     axes.set(xlabel="images to learn from", ylabel="SEG on the test images", ylim=(0, 1))
     axes.legend(fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=150, metadata={"Software": PRODUCER})
+    save(figure, path)
 
 
 def best_trial(result: dict[str, Any]) -> dict[str, Any]:

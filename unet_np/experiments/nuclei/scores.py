@@ -10,6 +10,7 @@ import scipy.ndimage
 
 from unet_np.experiments.cells import THRESHOLDS, find_cells
 from unet_np.metrics import ObjectMatch, Outcome, dice, evaluate, match_objects, seg_measure
+from unet_np.metrics.isbi.thresholds import best_index
 from unet_np.weighting.separation import separation_border
 
 RULES = (
@@ -55,8 +56,7 @@ def best_of(
     (0.6, 1.0)
     """
     scores = [seg_measure(cells, find(one)) for one in candidates]
-    ties = np.flatnonzero(np.array(scores) == max(scores))
-    number = int(ties[(len(ties) - 1) // 2])
+    number = best_index(np.array(scores))
     return candidates[number], scores[number]
 
 
