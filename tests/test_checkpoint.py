@@ -91,12 +91,13 @@ def test_copy_into_keeps_the_memory_order_and_refuses_other_shapes():
 def test_begin_refuses_a_folder_that_holds_a_run(tmp_path):
     folder = RunFolder(tmp_path / "run")
     folder.begin(1000, resume=False, overwrite=False)
-    folder.checkpoint.write_bytes(b"old")
+    save_checkpoint(folder.checkpoint, PARAMS, VELOCITY, {"step": 1})
+    old = folder.checkpoint.read_bytes()
     folder.metrics.write_bytes(b"old")
     with pytest.raises(InputError, match="holds a run already, expected a new folder, or --res"):
         folder.begin(1000, resume=False, overwrite=False)
     folder.begin(1000, resume=True, overwrite=False)
-    assert folder.checkpoint.read_bytes() == b"old"
+    assert folder.checkpoint.read_bytes() == old
     folder.begin(1000, resume=False, overwrite=True)
     assert list((tmp_path / "run").iterdir()) == []
 

@@ -1,6 +1,7 @@
 """Training that begins from given weights: the first step has them, and a wrong file one line."""
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -124,13 +125,17 @@ def test_a_wrong_start_leaves_the_old_run(config, dataset):
     assert Path(config.out, "weights.safetensors").read_bytes() == before
 
 
-def test_a_run_may_begin_from_its_own_weights(config, dataset):
+def test_the_weights_to_begin_from_are_never_replaced(config, dataset):
     train(config, progress=False, dataset=dataset)
-    own = str(Path(config.out, "weights.safetensors"))
-    expected = UNet.load(own, backend="numpy").params["output.weight"]
-    again = config.replace(start=own, steps=1, learning_rate=1e-12)
-    found = train(again, overwrite=True, progress=False, dataset=dataset).net.params
-    np.testing.assert_allclose(found["output.weight"], expected, atol=1e-9)
+    own = Path(config.out, "weights.safetensors")
+    before = own.read_bytes()
+    again = config.replace(start=str(own), steps=1)
+    with pytest.raises(InputError, match=r"^start: got .*, which the run in --out replaces, exp"):
+        train(again, overwrite=True, progress=False, dataset=dataset)
+    assert own.read_bytes() == before
+    shutil.copy(own, Path(config.out).parent / "copy.safetensors")
+    again = again.replace(start=str(Path(config.out).parent / "copy.safetensors"))
+    train(again, overwrite=True, progress=False, dataset=dataset)
 
 
 def test_running_statistics_go_along(tmp_path):

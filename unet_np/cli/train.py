@@ -150,7 +150,14 @@ def settings(args: argparse.Namespace) -> TrainConfig:
     names = {entry.name for entry in fields(TrainConfig)}
     flags = {key: value for key, value in vars(args).items() if key in names}
     if args.config is not None:
-        return TrainConfig.from_toml(args.config, **flags)
+        config = TrainConfig.from_toml(args.config, **flags)
+        own = Path(config.out, "config.toml")
+        if own.resolve() == args.config.resolve() and not config.stands_in(own):
+            raise InputError(
+                f"--config: got {args.config}, which the run in --out replaces, expected a copy "
+                "of it or another --out"
+            )
+        return config
     stored = Path(flags.get("out", TrainConfig.out), "config.toml")
     if args.resume and stored.exists():
         given = {"out": str(stored.parent), **flags}

@@ -64,6 +64,8 @@ def export(chosen: Recipe, fold: Fold, places: Places, folder: Path | None = Non
     limits = cell_limits(result)
     about = {"cells": json.dumps(limits)} if limits else {}
     UNet.load(weights, backend="numpy").save(target, "float16", about)
+    if folder is None:
+        pretrained.register(chosen.name)
     with atomic_write(target.with_suffix(".md")) as temporary:
         temporary.write_text(model_card(chosen, result), "utf-8")
     places.say(f"wrote {target} and its card")

@@ -11,6 +11,8 @@ scores are better in the end has not been measured.
 
 from __future__ import annotations
 
+from contextlib import closing
+
 from unet_np import backend
 from unet_np.backend import Array
 from unet_np.data import Dataset
@@ -68,5 +70,6 @@ def begin(config: TrainConfig, dataset: Dataset, overwrite: bool = False) -> Non
     xp = backend.get(config.backend)
     prepared = samples.prepare(config, dataset, xp)
     run = Run.begin(config, prepared, xp, resume=False, overwrite=overwrite)
-    scale_to_unit_variance(run.net, prepared.tile(0).image)
-    run.save()
+    with closing(run):
+        scale_to_unit_variance(run.net, prepared.tile(0).image)
+        run.save()

@@ -17,7 +17,7 @@ _EVALUATION = {"command", "versions", "prediction", "labels", "pairs", "scores"}
 _STARTS = (
     b"slice,id,area,row,column,top,left,bottom,right\n",
     b"slice,row,column,score,",
-    b"image,slice,row,column,class,p_",
+    b"image,slice,row,column,class,",
     b'"""U-Net as a PyTorch module, in one file that needs nothing but PyTorch.',
     b"import torch_unet, safetensors.torch  # this folder; PyTorch and safetensors, nothing",
 )

@@ -7,10 +7,14 @@ the licence of the data. ``unet-np experiment NAME --fold N --export`` writes bo
 from __future__ import annotations
 
 import difflib
+import hashlib
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unet_np.errors import InputError
+from unet_np.files import atomic_write
+from unet_np.files.weights import known_whole
 
 if TYPE_CHECKING:
     from unet_np.network.unet import UNet
@@ -19,6 +23,8 @@ NAMES = ("em", "u373", "hela")
 """What the networks were trained on; the first is the default of ``unet-np segment``."""
 
 MAX_BYTES = 8_000_000
+
+REGISTRY = Path(__file__).with_name("registry.txt")
 
 __all__ = ["MAX_BYTES", "NAMES", "available", "card", "load", "path"]
 
@@ -34,7 +40,7 @@ def path(name: str = "em") -> Path:
     Raises
     ------
     InputError
-        If there is no such network.
+        If there is no such network, or its file is not as it was shipped.
 
     Examples
     --------
@@ -51,7 +57,44 @@ is 'hela'
         raise InputError(
             f"model: got {name!r}, expected one of {', '.join(NAMES)}; nearest valid is {near!r}"
         )
-    return Path(__file__).with_name(f"{name}.safetensors")
+    file = Path(__file__).with_name(f"{name}.safetensors")
+    if file.is_file():
+        _check(name, file)
+    return file
+
+
+@lru_cache
+def _check(name: str, file: Path) -> None:
+    """See once in a process that a network is as it was shipped."""
+    if hashlib.sha256(file.read_bytes()).hexdigest() != registry().get(name):
+        raise InputError(
+            f"model: got {name}, damaged: {file} has another SHA-256 than it was shipped with, "
+            "expected it whole; install the package again"
+        )
+    known_whole(file)
+
+
+def registry() -> dict[str, str]:
+    """SHA-256 of the file of each network.
+
+    Examples
+    --------
+    >>> list(registry())
+    ['em', 'u373', 'hela']
+    """
+    lines = REGISTRY.read_text("ascii").splitlines()
+    return dict(line.split() for line in lines if not line.startswith("#"))
+
+
+def register(name: str) -> None:
+    """Note the SHA-256 of a network that was just written."""
+    file = Path(__file__).with_name(f"{name}.safetensors")
+    found = registry() | {name: hashlib.sha256(file.read_bytes()).hexdigest()}
+    remark = REGISTRY.read_text("ascii").splitlines()[0]
+    with atomic_write(REGISTRY) as temporary:
+        lines = [remark, *(f"{each} {sha256}" for each, sha256 in found.items())]
+        temporary.write_text("\n".join(lines) + "\n", "ascii")
+    _check.cache_clear()
 
 
 def available() -> tuple[str, ...]:

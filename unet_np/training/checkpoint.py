@@ -16,8 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from unet_np.backend import Array, array_module, asarray, to_numpy
-from unet_np.errors import InputError, TrainingError, require
-from unet_np.files import atomic_write, temporary_folder
+from unet_np.errors import InputError, TrainingError, integer
+from unet_np.files import temporary_folder
+from unet_np.files.tables import csv_line
+from unet_np.files.weights import read_metadata, read_weights, write_weights
+from unet_np.training.config import TrainConfig
+from unet_np.training.logs import TRAINING_COLUMNS
 
 # One key alone: the order of several is not the same in every file that safetensors writes.
 _KEY = "unet-np checkpoint 1"
@@ -71,7 +75,47 @@ class RunFolder:
         """The folder of TensorBoard's event files."""
         return Path(self.path, "tensorboard")
 
-    def begin(self, parameter_bytes: int, resume: bool, overwrite: bool) -> None:
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What a run writes and a new one replaces; the checkpoint first."""
+        return (
+            self.checkpoint,
+            self.weights,
+            self.metrics,
+            self.times,
+            self.config,
+            self.classes,
+        )
+
+    def make(self) -> None:
+        """Make the folder.
+
+        Raises
+        ------
+        InputError
+            If it cannot be made.
+        """
+        try:
+            Path(self.path).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def holds_run(self) -> bool:
+        """Whether a training was begun here: by what the files hold, not by their names.
+
+        Examples
+        --------
+        >>> RunFolder("no such folder").holds_run()
+        False
+        """
+        if _KEY in read_metadata(self.checkpoint):
+            return True
+        begins = csv_line(TRAINING_COLUMNS).strip()
+        return _first_line(self.metrics).startswith(begins) or _as_written(self.config)
+
+    def begin(
+        self, parameter_bytes: int, resume: bool, overwrite: bool, keep_config: bool = False
+    ) -> None:
         """Make the folder and see that a whole training fits, before the first step.
 
         Parameters
@@ -80,36 +124,52 @@ class RunFolder:
             Size of all parameters together.
         resume, overwrite : bool
             What to do with a run that is there: go on, or begin anew. Neither refuses.
+            To begin where there are files of others, `overwrite` is needed as well.
+        keep_config : bool
+            Leave the file of the settings, which holds those of this run.
 
         Raises
         ------
         InputError
-            If there is a run already, the folder cannot be written to, or the disk has
-            no room for two checkpoints (a new one stands beside the old until it is
-            whole) and the weights.
+            If there is a run already, or a folder of other things, or it cannot be written to,
+            or the disk has no room for two checkpoints (a new one stands beside the old until it
+            is whole) and the weights.
         """
-        old = [path for path in (self.checkpoint, self.metrics) if path.exists()]
+        old = self.holds_run()
         if old and not (resume or overwrite):
             raise InputError(
                 f"out: got {self.path}, which holds a run already, expected a new folder, "
                 "or --resume to go on with it, or --overwrite to begin anew"
             )
-        try:
-            Path(self.path).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise self._unwritable(error) from None
+        self.make()
+        if not (old or overwrite or (resume and self.checkpoint.exists())):
+            self._check_empty(keep_config)
         there = sum(p.stat().st_size for p in (self.checkpoint, self.weights) if p.exists())
         self._probe(max(6 * parameter_bytes - there, 0) + _SPARE_BYTES)
         if not (resume and self.checkpoint.exists()):
             if old:
                 # Without a run here, a file of so plain a name is likely the user's own.
                 self.classes.unlink(missing_ok=True)
-            self._remove_run()
+            self._remove_run(keep_config)
 
-    def _remove_run(self) -> None:
+    def _check_empty(self, keep_config: bool) -> None:
+        """Refuse a folder of other things; hidden ones are never touched."""
+        kept = {self.config} if keep_config else set()
+        found = {path for path in Path(self.path).glob("[!.]*")} - kept
+        if found:
+            names = sorted(path.name for path in found)
+            some = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if names[3:] else "")
+            replaced = [path.name for path in self.files if path in found]
+            raise InputError(
+                f"out: got {self.path}, which holds {some} and no run, expected a new or empty "
+                f"folder, or --overwrite, which replaces {', '.join(replaced) or 'none of them'}"
+            )
+
+    def _remove_run(self, keep_config: bool) -> None:
         # The checkpoint goes first: without it, nothing is left to be resumed by mistake.
-        for file in (self.checkpoint, self.weights, self.metrics, self.times, self.config):
-            file.unlink(missing_ok=True)
+        for file in self.files:
+            if file != self.classes and not (keep_config and file == self.config):
+                file.unlink(missing_ok=True)
         for events in self.tensorboard.glob("events.out.tfevents.*"):
             events.unlink(missing_ok=True)
 
@@ -134,6 +194,22 @@ class RunFolder:
             f"out: got {self.path}, expected a folder that can be written to{room} "
             f"({error.strerror})"
         )
+
+
+def _first_line(path: Path) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.readline(1000)
+    except OSError:
+        return ""
+
+
+def _as_written(path: Path) -> bool:
+    """Whether settings stand in a file as a run writes them, before anything else."""
+    try:
+        return path.read_text("utf-8") == TrainConfig.from_toml(path).to_toml()
+    except (OSError, ValueError):
+        return False
 
 
 def save_checkpoint(
@@ -167,24 +243,19 @@ def save_checkpoint(
     >>> load_checkpoint(path)[2]
     {'step': 7}
     """
-    safetensors = require("safetensors.numpy", "io")
     arrays = {f"params.{name}": array for name, array in params.items()}
     arrays |= {f"velocity.{name}": array for name, array in velocity.items()}
-    # The file holds C order; the copies are made here, for the library takes bytes as they lie.
-    ready = {name: to_numpy(array).copy(order="C") for name, array in arrays.items()}
-    metadata = {_KEY: json.dumps(dict(state), sort_keys=True)}
-    with writing(path), atomic_write(path) as temporary:
-        safetensors.save_file(ready, temporary, metadata)
+    ready = {name: to_numpy(array) for name, array in arrays.items()}
+    with writing(path):
+        write_weights(path, ready, {_KEY: json.dumps(dict(state), sort_keys=True)})
 
 
 @contextlib.contextmanager
 def writing(path: str | os.PathLike[str]) -> Iterator[None]:
     """Turn a failure to write during training into one line."""
-    errors: tuple[type[Exception], ...] = (OSError, InputError)
-    errors += (require("safetensors", "io").SafetensorError,)
     try:
         yield
-    except errors as error:
+    except (OSError, InputError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         kept = "; the one before it is kept" if Path(path).exists() else ""
         raise TrainingError(f"cannot write {path} ({reason}){kept}") from None
@@ -205,25 +276,33 @@ def load_checkpoint(
     InputError
         If the file is missing, cut short, or no checkpoint.
     """
-    safetensors = require("safetensors", "io")
-    try:
-        with safetensors.safe_open(path, "numpy") as file:
-            metadata = file.metadata() or {}
-            if _KEY not in metadata:
-                raise InputError(
-                    f"checkpoint: got {path}, a file of other content, expected a checkpoint "
-                    "of unet-np train"
-                )
-            groups: dict[str, dict[str, Array]] = {"params": {}, "velocity": {}}
-            for key in file.keys():  # noqa: SIM118 (it is no mapping)
-                group, _, name = key.partition(".")
-                groups[group][name] = file.get_tensor(key)
-            return groups["params"], groups["velocity"], json.loads(metadata[_KEY])
-    except (OSError, safetensors.SafetensorError) as error:
-        reason = " ".join(str(error).split())
+    arrays, metadata = read_weights(path, "checkpoint")
+    if _KEY not in metadata:
         raise InputError(
-            f"checkpoint: got {path}, expected a whole checkpoint ({reason})"
+            f"checkpoint: got {path}, a file of other content, expected a checkpoint of "
+            "unet-np train"
+        )
+    groups: dict[str, dict[str, Array]] = {"params": {}, "velocity": {}}
+    try:
+        for key, array in arrays.items():
+            group, _, name = key.partition(".")
+            groups[group][name] = array
+        state = json.loads(metadata[_KEY])
+        _check_state(state)
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"checkpoint: got {path}, expected a whole checkpoint ({type(error).__name__}: {error})"
         ) from None
+    return groups["params"], groups["velocity"], state
+
+
+def _check_state(state: Any) -> None:
+    """Raise where a state cannot be gone on from, as that of a damaged file without checksum."""
+    for key in ("step", "metrics_bytes"):
+        integer(key, state.get(key, 0), 0)
+    config = state.get("config", {})
+    if not isinstance(config, dict) or not isinstance(state.get("early_stopping", {}), dict):
+        raise TypeError("its settings are no table")
 
 
 def copy_into(targets: Mapping[str, Array], values: Mapping[str, Array], what: str) -> None:

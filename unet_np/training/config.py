@@ -24,6 +24,9 @@ from unet_np.training.optim import Schedule
 from unet_np.weighting.eq2 import DEFAULTS as WEIGHT_MAPS
 from unet_np.weighting.eq2 import TERMS
 
+_MOST = 10**6  # bytes of a file of settings
+_SLICES = 10**6
+
 
 def _setting(default: Any, description: str) -> Any:
     """A field with the line that ``--help`` and the documentation show."""
@@ -273,15 +276,28 @@ nearest valid key is 'base_channels'
             If the file cannot be read, is no TOML, or holds a wrong key or value.
         """
         try:
-            values = tomllib.loads(Path(path).read_text("utf-8"))
+            with open(path, "rb") as file:
+                content = file.read(_MOST + 1)
+            if len(content) > _MOST:
+                raise InputError(f"config: got {path}, expected a TOML file of at most 1 MB")
+            values = tomllib.loads(content.decode("utf-8"))
         except OSError as error:
             raise InputError(
                 f"config: got {path}, expected a TOML file ({error.strerror})"
             ) from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except InputError:
+            raise
+        except (ValueError, RecursionError) as error:
             raise InputError(f"config: got {path}, expected a TOML file ({error})") from None
         values = {key: _as_named(value) for key, value in values.items()}
         return cls.from_dict({**values, **changes}, f"config {path}")
+
+    def stands_in(self, path: Path) -> bool:
+        """Whether a file holds these settings, the folder aside."""
+        try:
+            return path.is_file() and TrainConfig.from_toml(path, out=self.out) == self
+        except InputError:
+            return False
 
     def replace(self, **changes: Any) -> TrainConfig:
         """A copy with some values changed."""
@@ -325,8 +341,11 @@ def parse_slices(text: str, name: str = "slices") -> tuple[int, ...]:
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         numbers = (first, last if dash else first)
-        if not all(number.isdecimal() for number in numbers) or int(numbers[0]) > int(numbers[1]):
+        short = all(number.isdecimal() and len(number) < 10 for number in numbers)
+        if not short or int(numbers[0]) > int(numbers[1]):
             raise InputError(f"{name}: got {text!r}, expected slices such as 0-9,12, or none")
+        if int(numbers[1]) > _SLICES:
+            raise InputError(f"{name}: got {text!r}, expected slices of at most {_SLICES}")
         chosen.update(range(int(numbers[0]), int(numbers[1]) + 1))
     return tuple(sorted(chosen))
 
@@ -360,6 +379,15 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def _encodable(text: str) -> bool:
+    """Whether files can hold it; names of other encodings come with halves of surrogates."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _coerce(name: str, value: Any, kind: Any) -> Any:
     """The value in the field's type where nothing is lost, else an `InputError`."""
     value = _plain(value)
@@ -378,9 +406,11 @@ def _coerce(name: str, value: Any, kind: Any) -> Any:
     elif isinstance(value, os.PathLike) and kind is str:
         return os.fspath(value)
     elif kind in (int, str, bool):
-        if type(value) is kind:
+        if type(value) is kind and not (kind is str and not _encodable(value)):
             return value
     elif isinstance(value, dict):
         return value
+    if isinstance(value, str) and not _encodable(value):
+        raise InputError(f"{name}: got {value!r}, expected a name that is valid UTF-8")
     expected = {int: "an integer", float: "a number", str: "a text", bool: "true or false"}
     raise InputError(f"{name}: got {value!r}, expected {expected.get(kind, 'a table')}")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from unet_np.errors import InputError, require
+from unet_np.files import atomic_write
 from unet_np.files.tables import csv_line
 
 Report = Callable[[dict[str, Any]], None]
@@ -39,7 +40,7 @@ class CsvLog:
     Raises
     ------
     InputError
-        If the file is shorter than `offset`.
+        If the file is shorter than `offset`, or a link.
 
     Examples
     --------
@@ -62,13 +63,16 @@ class CsvLog:
         file, size = Path(path), Path(path).stat().st_size if Path(path).exists() else 0
         if size < offset:
             raise InputError(f"{file}: got {size} bytes, expected the {offset} of the checkpoint")
-        self._file = open(file, "r+b" if offset else "wb")  # noqa: SIM115 (closed in __exit__)
+        if file.is_symlink():
+            raise InputError(f"{file}: got a link, expected a file of the run's own")
+        kept = csv_line(columns).encode()
         if offset:
-            self._file.truncate(offset)
-            self._file.seek(offset)
-        else:
-            self._file.write(csv_line(columns).encode())
-        self._file.flush()
+            with open(file, "rb") as old:
+                kept = old.read(offset)
+        # In a new file: the old one may have another name too, in somebody's copy of the run.
+        with atomic_write(file) as temporary:
+            temporary.write_bytes(kept)
+        self._file = open(file, "ab")  # noqa: SIM115 (closed in __exit__)
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Append a row; columns that it lacks stay empty."""
@@ -98,10 +102,19 @@ def read_csv(path: str | os.PathLike[str]) -> list[dict[str, float]]:
     >>> _ = path.write_text("step,loss\\n1,0.5\\n2,\\n")
     >>> read_csv(path)
     [{'step': 1.0, 'loss': 0.5}, {'step': 2.0}]
+
+    Raises
+    ------
+    InputError
+        If the file is missing or holds something else.
     """
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    return [{key: float(cell) for key, cell in row.items() if cell} for row in rows]
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file, strict=True))
+        return [{key: float(cell) for key, cell in row.items() if cell} for row in rows]
+    except (OSError, ValueError, TypeError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise InputError(f"{path}: expected the numbers of a training ({reason})") from None
 
 
 class TensorBoard:

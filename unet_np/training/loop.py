@@ -7,6 +7,7 @@ that is killed and resumed is therefore bit for bit the run that was left alone.
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Any
 
 from unet_np import backend
@@ -78,6 +79,7 @@ def train(
         prepared = samples.prepare(config, dataset, xp)
         run = Run.begin(config, prepared, xp, resume, overwrite)
         with (
+            closing(run),
             backend.using_threads(run.threads),
             stop_after_step() as stopped,
             run.reports(progress) as report,

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from unet_np import backend
-from unet_np.errors import require
+from unet_np.errors import InputError, require
 from unet_np.files import atomic_write
 from unet_np.network.unet import UNet
 from unet_np.training.checkpoint import (
@@ -22,7 +22,8 @@ from unet_np.training.checkpoint import (
 )
 from unet_np.training.config import TrainConfig
 from unet_np.training.early_stopping import EarlyStopping
-from unet_np.training.fine_tuning import start_from
+from unet_np.training.fine_tuning import start_from, weights_file
+from unet_np.training.lock import FolderLock
 from unet_np.training.logs import CsvLog, Report, TensorBoard, progress_bar
 from unet_np.training.optim import SGD
 from unet_np.training.resume import check_same
@@ -82,6 +83,8 @@ class Run:
         The lowest validation loss so far.
     threads : int
         Among which work is shared out: how decides the order of sums, and so their last bits.
+    lock : FolderLock
+        Of the folder.
     step : int
         Steps done.
     """
@@ -95,6 +98,7 @@ class Run:
     validation: list[Tile]
     early: EarlyStopping
     threads: int
+    lock: FolderLock
     step: int = 0
     _metrics_bytes: int = 0
     _times_bytes: int = 0
@@ -127,22 +131,34 @@ class Run:
         if not going_on:
             samples.task.begin(net.params)
             if config.start:
-                start_from(net, config.start)  # before anything is removed: it may lie there
-        folder.begin(table.parameters * net.dtype.itemsize, resume, overwrite)
-        optimiser = SGD(net.params, config.learning_rate, config.momentum, config.weight_decay)
-        tiles, early = samples.validation_tiles(), EarlyStopping(config.patience)
-        threads = backend.thread_count()
-        run = cls(config, folder, samples, net, optimiser, xp, tiles, early, threads)
-        if going_on:
-            run._restore()
-        with atomic_write(folder.config) as temporary:
-            temporary.write_text(config.to_toml(), "utf-8")
-        if samples.class_names:
-            with atomic_write(folder.classes) as temporary:
-                temporary.write_text(
-                    "\n".join(samples.class_names) + "\n", "utf-8", "surrogateescape"
-                )
+                check_start(config.start, folder)
+                start_from(net, config.start)
+        folder.make()
+        with ExitStack() as stack:
+            lock = stack.enter_context(FolderLock(config.out))
+            as_it_is = config.stands_in(folder.config)
+            folder.begin(table.parameters * net.dtype.itemsize, resume, overwrite, as_it_is)
+            optimiser = SGD(net.params, config.learning_rate, config.momentum, config.weight_decay)
+            tiles, early = samples.validation_tiles(), EarlyStopping(config.patience)
+            threads = backend.thread_count()
+            run = cls(config, folder, samples, net, optimiser, xp, tiles, early, threads, lock)
+            if going_on:
+                run._restore()
+            # One that holds these settings may be the user's own, with remarks.
+            if not as_it_is:
+                with atomic_write(folder.config) as temporary:
+                    temporary.write_text(config.to_toml(), "utf-8")
+            if samples.class_names:
+                with atomic_write(folder.classes) as temporary:
+                    temporary.write_text(
+                        "\n".join(samples.class_names) + "\n", "utf-8", "surrogateescape"
+                    )
+            stack.pop_all()
         return run
+
+    def close(self) -> None:
+        """Let other trainings have the folder."""
+        self.lock.close()
 
     @property
     def end(self) -> int:
@@ -173,6 +189,7 @@ class Run:
             begun = time.perf_counter()
 
             def report(row: dict[str, Any]) -> None:
+                self.lock.check()
                 # Not the one of a last step between two others: with more steps it would not be.
                 if "validation_loss" in row and self.step % config.validate_every == 0:
                     self.early.update(self.step, row["validation_loss"])
@@ -197,6 +214,7 @@ class Run:
 
     def save(self) -> None:
         """Checkpoint, then weights: what `--resume` needs comes first."""
+        self.lock.check()
         if self._log is not None:
             with writing(self.folder.metrics):
                 self._metrics_bytes = self._log.offset()
@@ -243,6 +261,30 @@ class Run:
         at_the_end = self._over_before_it_counts() and (early.patience or "validation_loss" in last)
         best = self.step if at_the_end else early.best_step
         return TrainResult(net, self.step, last, self.folder, best, early.stops)
+
+
+def check_start(start: str, folder: RunFolder) -> None:
+    """Refuse to begin from a file that the run will replace.
+
+    Raises
+    ------
+    InputError
+        If it is one of the folder's own.
+
+    Examples
+    --------
+    >>> check_start("runs/a/weights.safetensors", RunFolder("runs/a"))
+    Traceback (most recent call last):
+    ...
+    unet_np.errors.InputError: start: got runs/a/weights.safetensors, which the run in --out \
+replaces, expected a copy of it or another --out
+    """
+    file = weights_file(start)
+    if file.resolve() in [path.resolve() for path in folder.files]:
+        raise InputError(
+            f"start: got {start}, which the run in --out replaces, expected a copy of it or "
+            "another --out"
+        )
 
 
 def _name(xp: ModuleType) -> str:
