@@ -667,6 +667,8 @@ def test_a_label_map_is_a_png_of_its_numbers(engine_page: Any, most: int) -> Non
 
 # ---- the page
 
+SESSION = "window.unetWidgets.live.session"
+
 
 def status(page: Any) -> str:
     return page.locator("[data-widget=live] [role=status]").inner_text()
@@ -974,6 +976,24 @@ def test_an_image_of_one_s_own_in_colour_and_of_an_odd_size(open_live: Open) -> 
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3)
 
 
+def test_an_image_is_dropped_anywhere_on_the_page(open_live: Open) -> None:
+    page = open_live()
+    page.get_by_label("tiles of").select_option("220")
+    drop = """([text, name]) => {
+        const data = new DataTransfer();
+        if (text) data.items.add(window.testing.file(text, name));
+        const how = { dataTransfer: data, bubbles: true, cancelable: true };
+        const event = new DragEvent("drop", how);
+        document.querySelector("h1").dispatchEvent(event);
+        return event.defaultPrevented;
+    }"""
+    assert page.evaluate(drop, ["", ""])
+    assert alert(page) == "What was dropped is no file, expected a PNG, JPEG or TIFF image."
+    assert page.evaluate(drop, [sent(picture(some("uint8", 40, 50), "PNG")), "dropped.png"])
+    wait_idle(page, "took")
+    assert page.evaluate(f"{SESSION}.image.name") == "dropped"
+
+
 def test_a_large_image_is_cut_on_request(open_live: Open) -> None:
     page = open_live()
     page.get_by_label("tiles of").select_option("220")
@@ -981,11 +1001,8 @@ def test_a_large_image_is_cut_on_request(open_live: Open) -> None:
     give(page, picture(array, "PNG"), "large.png")
     page.get_by_role("button", name="Take its middle, 2048 × 2048").click()
     wait_idle(page, "took")
-    size = page.evaluate("[session.image.height, session.image.width]".replace("session", SESSION))
+    size = page.evaluate(f"[{SESSION}.image.height, {SESSION}.image.width]")
     assert size == [2048, 2048]
-
-
-SESSION = "window.unetWidgets.live.session"
 
 
 def test_another_network_reads_the_same_image(open_live: Open) -> None:

@@ -411,8 +411,9 @@
       place.setAttribute("aria-busy", busy);
     });
 
-    place.addEventListener("dragover", (event) => event.preventDefault());
-    place.addEventListener("drop", (event) => {
+    // Anywhere on the page: beside the widget a browser would leave the page for the file.
+    document.addEventListener("dragover", (event) => event.preventDefault());
+    document.addEventListener("drop", (event) => {
       event.preventDefault();
       const dropped = event.dataTransfer.files[0];
       if (dropped) open(dropped);
@@ -439,7 +440,7 @@
       element("div", { class: "unet-controls" }, segment, field("tiles of", tile), field("mean over 7 turned versions", seven), stop, progress),
       status, shown, inside
     );
-    say("Choose a sample, or drop an image here. It stays on this machine: the page sends nothing.");
+    say("Choose a sample, or drop an image on the page. It stays on this machine: the page sends nothing.");
   }
 
   define("live", mount);
