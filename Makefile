@@ -112,6 +112,8 @@ notebooks: $(INSTALLED)
 # Ten thousand mutated files through the reader of images (a minute); FUZZ="--seed 1" for others.
 fuzz: $(INSTALLED)
 	$(PY) tools/fuzz_images.py $(FUZZ)
+	$(PY) tools/fuzz_files.py $(FUZZ)
+	$(PY) tools/fuzz_kills.py
 
 bench: $(INSTALLED)
 	$(PY) -m bench network --out results/bench-cpu.json --picture results/roofline-cpu.png $(BENCH)

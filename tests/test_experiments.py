@@ -691,5 +691,7 @@ def test_em_thresholds_with_normalisation_come_of_training_slices_too(places):
     expected = [dataset.ids[i] for i in (*fold.validation, *fold.training[::3])]
     assert result["threshold_slices"] == expected
     assert not set(expected) & set(result["fold"]["test"])
-    kept = {p.stem for p in (places.runs / "quick/em-norm/fold-2").glob("predictions/*/*.npz")}
+    kept = {
+        p.stem for p in (places.runs / "quick/em-norm/fold-2").glob("predictions/*/*.safetensors")
+    }
     assert kept == {name.replace("/", "-") for name in (*expected, *result["fold"]["test"])}

@@ -94,8 +94,10 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        if not isinstance(self.grid, int | np.integer) or self.grid < 1:
-            raise InputError(f"grid: got {self.grid!r}, expected an integer >= 1 (the paper has 3)")
+        if not isinstance(self.grid, int | np.integer) or not 1 <= self.grid <= 1000:
+            raise InputError(
+                f"grid: got {self.grid!r}, expected an integer from 1 to 1000 (the paper has 3)"
+            )
         if self.order not in (1, 3):
             raise InputError(
                 f"order: got {self.order!r}, expected 1 or 3; nearest valid order is 3"

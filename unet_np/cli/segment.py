@@ -176,8 +176,6 @@ def cell_limits(args: argparse.Namespace) -> tuple[dict[str, float] | None, int]
         For numbers that are none of 0 to 1, seeds below the threshold, areas below 1, a negative
         erosion, and flags without --instances.
     """
-    from unet_np.files.weights import read_metadata
-
     given = {name: getattr(args, name) for name in ("seeds", "threshold", "erosion", "min_area")}
     given = {name: value for name, value in given.items() if value is not None}
     if not args.instances:
@@ -186,7 +184,7 @@ def cell_limits(args: argparse.Namespace) -> tuple[dict[str, float] | None, int]
             raise InputError(f"--{flag}: got {value} without --instances, expected both")
         return None, 1
     weights = args.weights / "weights.safetensors" if args.weights.is_dir() else args.weights
-    values = json.loads(read_metadata(weights).get("cells", "{}")) | given
+    values = _stored_limits(weights) | given
     min_area = values.pop("min_area", 1)
     if min_area < 1:
         raise InputError(f"--min-area: got {min_area}, expected an integer >= 1")
@@ -203,6 +201,26 @@ def cell_limits(args: argparse.Namespace) -> tuple[dict[str, float] | None, int]
     if not erosion >= 0:
         raise InputError(f"--erosion: got {erosion}, expected a number of pixels >= 0")
     return {"seeds": seeds, "threshold": threshold, "erosion": erosion}, min_area
+
+
+def _stored_limits(weights: Path) -> dict[str, Any]:
+    """What makes a cell by the file of the weights; empty where it does not say."""
+    from unet_np.files.weights import read_metadata
+
+    text = read_metadata(weights).get("cells", "{}")
+    numbers = {"seeds": (int, float), "threshold": (int, float), "erosion": (int, float)}
+    kinds = numbers | {"min_area": (int,)}
+    try:
+        values = json.loads(text)
+        good = all(type(value) in kinds[name] for name, value in values.items())
+    except (ValueError, KeyError, AttributeError, RecursionError):
+        good = False
+    if not good:
+        raise InputError(
+            f"weights: got {weights} with cells {text[:40]!r}, expected {', '.join(kinds)} with a "
+            "number each"
+        )
+    return dict(values)
 
 
 def plan_outputs(images: Sequence[Path], out: str | None, labels: Path | None) -> list[Outputs]:

@@ -71,11 +71,13 @@ def run(args: argparse.Namespace) -> int:
     # Imported late: --help need not wait for the network.
     from unet_np.training.interrupt import TrainingInterrupted
     from unet_np.training.loop import train
+    from unet_np.training.memory import check_memory
     from unet_np.training.samples import load_data
 
     if args.resume and args.overwrite:
         raise InputError("overwrite: got --overwrite with --resume, expected one of the two")
     config = settings(args)
+    check_memory(config)
     dataset = load_data(config)
     for remark in () if args.quiet else remarks(config, dataset):
         print(remark)

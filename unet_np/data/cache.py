@@ -71,9 +71,12 @@ class Report:
 @lru_cache(maxsize=1)
 def _registry() -> dict[str, str]:
     """SHA-256 of each file by its path in the cache folder."""
-    text = (Path(__file__).parent / "registry.txt").read_text(encoding="utf-8")
-    lines = (line.split(" ") for line in text.splitlines() if not line.startswith("#"))
-    return {path: sha256 for path, sha256 in lines}
+    place = Path(__file__).parent / "registry.txt"
+    lines = place.read_text("utf-8", "replace").splitlines()
+    entries = [line.split(" ") for line in lines if not line.startswith("#")]
+    if any(len(entry) != 2 for entry in entries):
+        raise InputError(f"registry: got {place}, damaged; install the package again")
+    return {path: sha256 for path, sha256 in entries}
 
 
 def files(name: str) -> Mapping[str, str]:

@@ -57,7 +57,15 @@ def leg(folder: Path, command: list[str] | None = None, anew: bool = False) -> I
 def recorded(folder: Path) -> list[dict[str, Any]]:
     """The legs of a run so far: first and last step, command, commit and processor of each."""
     path = _record(folder)
-    return json.loads(path.read_text("utf-8")) if path.exists() else []
+    if not path.exists():
+        return []
+    try:
+        legs = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        legs = None
+    if not (isinstance(legs, list) and all(isinstance(leg, dict) for leg in legs)):
+        raise InputError(f"legs: got {path} with other content, expected the legs of a training")
+    return legs
 
 
 def keep(folder: Path, path: Path) -> None:
@@ -98,17 +106,33 @@ def restore(path: Path, folder: Path) -> None:
     arrays, metadata = read_weights(path)
     if _KEY not in metadata:
         raise InputError(f"--legs: got {path}, a file of other content, expected a training's leg")
-    about, run = json.loads(metadata[_KEY]), RunFolder(folder)
-    state = about["state"]
-    for file in (run.metrics, run.times):
+    run = RunFolder(folder)
+    try:
+        about = json.loads(metadata[_KEY])
+        state, legs = about["state"], json.dumps(about["legs"], indent=1)
+        logs = {file: _unpacked(arrays.pop(file.name)) for file in (run.metrics, run.times)}
+        dtype = state["config"].get("dtype", "float32")
+        params = {
+            name.removeprefix("params."): array.astype(dtype) for name, array in arrays.items()
+        }
+        velocity = {name: np.zeros_like(params[name]) for name in about["velocity"]}
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError, zlib.error):
+        raise InputError(f"--legs: got {path}, damaged, expected a training's leg") from None
+    for file, content in logs.items():
         with atomic_write(file) as temporary:
-            temporary.write_bytes(zlib.decompress(arrays.pop(file.name).tobytes()))
+            temporary.write_bytes(content)
     with atomic_write(_record(folder)) as temporary:
-        temporary.write_text(json.dumps(about["legs"], indent=1) + "\n", "utf-8")
-    dtype = state["config"].get("dtype", "float32")
-    params = {name.removeprefix("params."): array.astype(dtype) for name, array in arrays.items()}
-    velocity = {name: np.zeros_like(params[name]) for name in about["velocity"]}
+        temporary.write_text(legs + "\n", "utf-8")
     save_checkpoint(run.checkpoint, params, velocity, state)
+
+
+def _unpacked(array: np.ndarray) -> bytes:
+    """A file of a run; no more than the steps of a month."""
+    stream = zlib.decompressobj()
+    content = stream.decompress(array.tobytes(), 2**28)
+    if not stream.eof:
+        raise ValueError("cut short, or no end of it")
+    return content
 
 
 def _record(folder: Path) -> Path:

@@ -12,10 +12,11 @@ import numpy as np
 
 from unet_np import backend
 from unet_np.data import Dataset
+from unet_np.errors import InputError
 from unet_np.experiments.protocol import rounded, weights_sha256
 from unet_np.experiments.recipes import Fold, Recipe
 from unet_np.experiments.start import begin
-from unet_np.files import atomic_write
+from unet_np.files.weights import read_weights, write_weights
 from unet_np.network.unet import UNet
 from unet_np.tasks.segmentation import segment
 from unet_np.training.checkpoint import RunFolder
@@ -87,19 +88,36 @@ def predict_slices(
     maps, seconds = [], 0.0
     for index in indices:
         name = dataset.ids[index]
-        path = kept / f"{name.replace('/', '-')}.npz"
+        path = kept / f"{name.replace('/', '-')}.safetensors"
         if not path.exists():
             begun = time.perf_counter()
             probability = segment(net, dataset.images[index], averaging=averaging).probabilities[1]
             took = time.perf_counter() - begun
-            with atomic_write(path) as temporary:
-                np.savez(temporary, probability=probability, seconds=took)
+            write_weights(path, {"probability": probability}, {"seconds": repr(took)})
             say(f"predicted {name} in {took:.1f} s")
-        with np.load(path) as file:
-            maps.append(file["probability"])
-            seconds += float(file["seconds"])
+        probability, took = _kept(path, dataset.images[index].shape[-2:])
+        maps.append(probability)
+        seconds += took
     # A mean of seven numbers in [0, 1] can lie a rounding outside.
     return np.clip(np.stack(maps), 0, 1), seconds
+
+
+def _kept(path: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, float]:
+    """A prediction that was kept, and what it took.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged or of something else.
+    """
+    arrays, about = read_weights(path, "prediction")
+    try:
+        probability, seconds = arrays["probability"], float(about["seconds"])
+    except (KeyError, ValueError):
+        probability, seconds = np.zeros(()), 0.0
+    if probability.shape != shape:
+        raise InputError(f"prediction: got {path}, a file of other content; delete it, and again")
+    return probability, seconds
 
 
 def curve(folder: Path) -> dict[str, Any]:
@@ -111,7 +129,7 @@ def curve(folder: Path) -> dict[str, Any]:
         ``step``, ``loss``, ``learning_rate``: about a hundred points each, the step being the
         last of its stretch; ``validation_step`` and each figure of the validation.
     """
-    rows = read_csv(RunFolder(folder).metrics)
+    rows = read_csv(RunFolder(folder).metrics, ("step", "loss", "learning_rate"))
     stretch = max(1, math.ceil(len(rows) / CURVE_POINTS))
     parts = [rows[i : i + stretch] for i in range(0, len(rows), stretch)]
     result: dict[str, Any] = {
@@ -119,16 +137,17 @@ def curve(folder: Path) -> dict[str, Any]:
         "loss": [rounded(np.mean([row["loss"] for row in part])) for part in parts],
         "learning_rate": [rounded(part[-1]["learning_rate"]) for part in parts],
     }
-    validated = [row for row in rows if "validation_loss" in row]
+    names = "validation_loss", "validation_pixel_error"
+    validated = [row for row in rows if row.keys() >= {*names}]
     result["validation_step"] = [int(row["step"]) for row in validated]
-    for name in ("validation_loss", "validation_pixel_error"):
+    for name in names:
         result[name] = [rounded(row[name]) for row in validated]
     return result
 
 
 def validations(folder: Path) -> dict[str, list[Any]]:
     """Each validation of a run, with the mean loss of the steps since the one before."""
-    rows = read_csv(RunFolder(folder).metrics)
+    rows = read_csv(RunFolder(folder).metrics, ("step", "loss"))
     names = ("step", "loss", "validation_loss", "validation_f1", "validation_error")
     result: dict[str, list[Any]] = {name: [] for name in names if name in rows[-1]}
     losses = []
@@ -145,7 +164,7 @@ def validations(folder: Path) -> dict[str, list[Any]]:
 def training_seconds(folder: Path) -> float:
     """What the steps of a run took, over all the times that it was resumed."""
     path = RunFolder(folder).times
-    clock = [row["seconds"] for row in read_csv(path)] if path.exists() else []
+    clock = [row["seconds"] for row in read_csv(path, ("seconds",))] if path.exists() else []
     # The clock begins at 0 with each process.
     before = [0.0, *clock[:-1]]
     return sum(now - then if now >= then else now for then, now in zip(before, clock, strict=False))

@@ -22,6 +22,10 @@ NORMS = {"none": ("", ""), "batch": ("bn", "batch_norm"), "instance": ("in", "in
 OUTPUTS = ("map", "vector")
 
 
+MAX_DEPTH = 20
+"""Of poolings: the smallest image has some 2**depth pixels a side."""
+
+
 @dataclass(frozen=True)
 class Architecture:
     """The paper's network, and its relatives of other depth, width and padding.
@@ -88,6 +92,10 @@ class Architecture:
         minima = {"in_channels": 1, "num_classes": classes, "base_channels": 1, "depth": 1}
         for name, minimum in minima.items():
             object.__setattr__(self, name, integer(name, getattr(self, name), minimum))
+        if self.depth > MAX_DEPTH:
+            raise InputError(
+                f"depth: got {self.depth}, expected 1 to {MAX_DEPTH}; each halves the image"
+            )
         if isinstance(self.padding, bool | float) or self.padding not in (0, 1):
             raise InputError(f"padding: got {self.padding!r}, expected 0 (the paper) or 1")
         object.__setattr__(self, "padding", int(self.padding))

@@ -195,10 +195,11 @@ class Network:
             # Files from before a setting was there have the paper's value of it.
             options = with_norm(described["architecture"])
             options.setdefault("output", "vector" if options.get("task") == "classify" else "map")
+            _check_size(path, options, sum(array.size for array in arrays.values()))
             net = cls(
                 **options, dropout=described["dropout"], dtype=dtype, seed=seed, backend=backend
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             if isinstance(error, InputError):
                 raise
             raise InputError(
@@ -216,3 +217,21 @@ class Network:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, xp=get_backend(state["xp"]))
         self.params = self._stored(self.params)
+
+
+def _check_size(path: str | os.PathLike[str], options: Mapping[str, Any], stored: int) -> None:
+    """Refuse a description of more numbers than a file holds, before the network is built.
+
+    Raises
+    ------
+    InputError
+        If the two largest of its layers alone have more.
+    """
+    base, depth = options.get("base_channels", 64), options.get("depth", 4)
+    lowest = base << max(0, min(depth, 64))
+    ends = base * (options.get("in_channels", 1) + options.get("num_classes", 2))
+    if 9 * lowest**2 + ends > stored:
+        raise InputError(
+            f"weights: got {path} with {stored} numbers, expected the {9 * lowest**2 + ends} or "
+            "more of the network that it describes"
+        )

@@ -82,8 +82,9 @@ def registry() -> dict[str, str]:
     >>> list(registry())
     ['em', 'u373', 'hela']
     """
-    lines = REGISTRY.read_text("ascii").splitlines()
-    return dict(line.split() for line in lines if not line.startswith("#"))
+    lines = REGISTRY.read_text("ascii", "replace").splitlines()
+    pairs = (line.split() for line in lines if not line.startswith("#"))
+    return {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
 
 
 def register(name: str) -> None:

@@ -298,11 +298,10 @@ def load_checkpoint(
 
 def _check_state(state: Any) -> None:
     """Raise where a state cannot be gone on from, as that of a damaged file without checksum."""
-    for key in ("step", "metrics_bytes"):
-        integer(key, state.get(key, 0), 0)
-    config = state.get("config", {})
-    if not isinstance(config, dict) or not isinstance(state.get("early_stopping", {}), dict):
+    if not isinstance(state, dict) or not isinstance(state.get("config", {}), dict):
         raise TypeError("its settings are no table")
+    for key, least in (("step", 0), ("metrics_bytes", 0), ("threads", 1)):
+        integer(key, state.get(key, least), least)
 
 
 def copy_into(targets: Mapping[str, Array], values: Mapping[str, Array], what: str) -> None:

@@ -92,8 +92,10 @@ class CsvLog:
         self._file.close()
 
 
-def read_csv(path: str | os.PathLike[str]) -> list[dict[str, float]]:
+def read_csv(path: str | os.PathLike[str], needed: tuple[str, ...] = ()) -> list[dict[str, float]]:
     """The rows of a metrics file, numbers only: an empty cell is left out.
+
+    Columns in `needed` have a number in each row, and there is a row.
 
     Examples
     --------
@@ -111,8 +113,11 @@ def read_csv(path: str | os.PathLike[str]) -> list[dict[str, float]]:
     try:
         with open(path, newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file, strict=True))
-        return [{key: float(cell) for key, cell in row.items() if cell} for row in rows]
-    except (OSError, ValueError, TypeError, csv.Error) as error:
+        numbers = [{key: float(cell) for key, cell in row.items() if cell} for row in rows]
+        if needed:
+            _ = rows[0], [[row[name] for name in needed] for row in numbers]
+        return numbers
+    except (LookupError, OSError, ValueError, TypeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise InputError(f"{path}: expected the numbers of a training ({reason})") from None
 

@@ -17,6 +17,7 @@ from unet_np.training import samples
 from unet_np.training.config import TrainConfig
 from unet_np.training.interrupt import TrainingInterrupted, stop_after_step
 from unet_np.training.logs import Report
+from unet_np.training.memory import check_memory
 from unet_np.training.optim import check_step, gradient_norm
 from unet_np.training.prefetch import prefetch
 from unet_np.training.run import Run, TrainResult
@@ -75,6 +76,7 @@ def train(
     row: dict[str, Any] = {}
     with backend.using_threads(config.threads or None):
         xp = backend.get(config.backend)
+        check_memory(config)
         dataset = samples.load_data(config) if dataset is None else dataset
         prepared = samples.prepare(config, dataset, xp)
         run = Run.begin(config, prepared, xp, resume, overwrite)

@@ -34,6 +34,7 @@ def check_same(state: dict[str, Any], config: TrainConfig, checksum: int, librar
     InputError
         Naming the first setting that differs.
     """
+    check_whole(state)
     free = set(MAY_CHANGE)
     if config.schedule in ("poly", "cosine"):
         free.remove("steps")  # they reach 0 at the last step
@@ -59,6 +60,37 @@ def check_same(state: dict[str, Any], config: TrainConfig, checksum: int, librar
         raise InputError(
             f"steps: got {config.steps}, expected at least {state['step']}, which are done already"
         )
+
+
+def check_whole(state: dict[str, Any]) -> None:
+    """Refuse a state that lacks what a run goes on with.
+
+    Raises
+    ------
+    InputError
+        Naming the first that is missing or of another type.
+
+    Examples
+    --------
+    >>> check_whole({"step": 3})
+    Traceback (most recent call last):
+    ...
+    unet_np.errors.InputError: checkpoint: got one without metrics_bytes, expected one of \
+unet-np train
+    """
+    needed = ("step", "metrics_bytes", "config", "threads", "backend", "data")
+    missing = next((key for key in needed if key not in state), None)
+    if missing is not None:
+        raise InputError(f"checkpoint: got one without {missing}, expected one of unet-np train")
+    early = state.get("early_stopping", {})
+    kinds = {"best_loss": (int, float, type(None)), "best_step": (int,), "waited": (int,)}
+    good = isinstance(early, dict) and all(
+        key in kinds and type(value) in kinds[key] for key, value in early.items()
+    )
+    numbers = state.get("weighting", [0, 0])
+    good &= isinstance(numbers, list) and len(numbers) == 2
+    if not good:
+        raise InputError("checkpoint: got one with a damaged state, expected one of unet-np train")
 
 
 def _weighting(state: dict[str, Any]) -> tuple[float, float]:

@@ -1,0 +1,47 @@
+"""Whether a training can fit into memory at all, before anything is allocated."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from unet_np import backend
+from unet_np.errors import InputError
+from unet_np.images.bounds import available_memory, shown
+from unet_np.training.config import TrainConfig
+
+
+def least_bytes(config: TrainConfig) -> int:
+    """Bytes that a training holds at least: weights, gradients, velocity and maps of a tile.
+
+    Examples
+    --------
+    >>> least_bytes(TrainConfig()) // 2**20
+    867
+    """
+    net, side = config.architecture, config.tile_size
+    shapes = net.shapes((config.batch_size, 1, side, side))
+    maps = sum(math.prod(shape) for layer, shape in shapes if layer.its_kind.convolution)
+    return np.dtype(config.dtype).itemsize * (3 * net.parameters + maps)
+
+
+def check_memory(config: TrainConfig) -> None:
+    """Refuse settings that this machine cannot hold; a device says so itself.
+
+    Raises
+    ------
+    InputError
+        Naming the settings, what they take, and what is free.
+    """
+    free = available_memory()
+    if free is None or backend.is_device(backend.get(config.backend)):
+        return
+    needed = least_bytes(config)
+    if needed > free:
+        names = ("base_channels", "depth", "batch_size")
+        given = ", ".join(f"{name} {getattr(config, name)}" for name in names)
+        raise InputError(
+            f"base_channels: got {given} and tiles of {config.tile_size} pixels, which take at "
+            f"least {shown(needed)}, expected what fits in {shown(free)} of memory"
+        )
