@@ -31,7 +31,7 @@ class Dataset:
         (N, H, W), uint8: the class of each pixel, 0 = membrane or background, 1 = cell.
     instances : numpy.ndarray or None
         (N, H, W), uint16: 0 = background, each cell a number of its own. This is what
-        `unet_np.weight_map` takes.
+        `unet_np.weighting.eq2.weight_map` takes.
     markers : numpy.ndarray or None
         (N, H, W), uint16: a spot in each cell, numbered as tracked (cell tracking sets only).
     unknown : numpy.ndarray or None

@@ -181,7 +181,7 @@ def classify_points(
     net : UNet
         With task ``classify``.
     image : numpy.ndarray
-        As `unet_np.tasks.segmentation.prepare` takes it; normalised as a whole, mirrored at its
+        As `unet_np.tasks.task.prepare` takes it; normalised as a whole, mirrored at its
         border.
     points : numpy.ndarray
         (n, 2), row and column of the middle of each patch.

@@ -204,7 +204,7 @@ def detection_maps(net: Network, image: np.ndarray, **options: Any) -> np.ndarra
     net : UNet
         With task ``detect``.
     image : numpy.ndarray
-        As `unet_np.tasks.segmentation.prepare` takes it.
+        As `unet_np.tasks.task.prepare` takes it.
     **options
         Passed to `unet_np.tiling.predict_tiled`: ``memory_budget``, ``tile``, ``batch``,
         ``border``, ``progress``.

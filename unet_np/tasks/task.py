@@ -1,7 +1,7 @@
 """What a network is for: the truth it learns from, what its output costs and how it is scored.
 
 The paper segments. Its network, its augmentation and its training serve as they are where the
-output means something else: `unet_np.training` is the same loop for all tasks, and a `Task` says
+output means something else: `unet_np.training.loop` is one for all tasks, and a `Task` says
 what a tile's labels and weights are, what the network's output costs and how it is validated. A
 new one is a file with a subclass of `Task`, and a line in `unet_np.tasks.TASKS`.
 """
@@ -53,7 +53,7 @@ class Task(ABC):
     @classmethod
     @abstractmethod
     def of(cls, dataset: Dataset, settings: Any) -> Self:
-        """For the slices to train on, with the settings of a `unet_np.TrainConfig`."""
+        """For the slices to train on, with settings (`unet_np.training.config.TrainConfig`)."""
 
     @abstractmethod
     def truth(self, dataset: Dataset, training: bool) -> tuple[np.ndarray, np.ndarray]:

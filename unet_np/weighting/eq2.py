@@ -53,9 +53,9 @@ def weight_map(
     ----------
     instances : array, (H, W) or (N, H, W), integer
         0 is background, every other value one cell. NumPy or CuPy. Cells that touch need
-        `unet_np.weighting.separate_touching` first, or no background is left to weigh. In a
-        stack each slice has cells of its own, and the frequencies are those of the whole
-        stack: the paper balances "the training data set".
+        `unet_np.weighting.separation.separate_touching` first, or no background is left to
+        weigh. In a stack each slice has cells of its own, and the frequencies are those of the
+        whole stack: the paper balances "the training data set".
     w0 : float, optional
         Largest value of the separation term: 10, or 50 for ``falk2019``.
     sigma : float, optional
