@@ -63,7 +63,8 @@ def add_parser(subparsers: Any) -> None:
         else:
             kind = str(entry.type).removesuffix(" | None")
             convert = {"int": int, "float": float}.get(kind, str)
-            add(flag, type=convert, metavar=_SHOWN[kind], **common)
+            several = {"nargs": "+"} if entry.name in ("ignore", "class_weights") else {}
+            add(flag, type=convert, metavar=_SHOWN[kind], **several, **common)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -240,7 +240,8 @@ def _score_by_fixed_rule(
     unknown = None if dataset.unknown is None else dataset.unknown[test]
     own = known[[*fold.training, *fold.validation]]
     min_area = cells.smallest_area(own)
-    pair = samples.class_weights(chosen.fold_config(fold, "unused"), dataset)
+    background, cell = samples.class_weights(chosen.fold_config(fold, "unused"), dataset)
+    pair = background, cell
     limits, erosion = cells.fixed_rule(own, pair)
     rules = {
         "fixed": (limits, erosion),

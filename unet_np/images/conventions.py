@@ -80,6 +80,7 @@ class Picture:
     axes: str
     remarks: list[str] = field(default_factory=list)
     alpha: bool = False
+    alpha_varies: bool = False
 
 
 def interpret(
@@ -145,6 +146,8 @@ def _choose_samples(found: Picture, samples: Samples, base: int) -> None:
     extra = extra[len(extra) - (count - base) :]
     keep = [i for i in range(count) if i < base or extra[i - base] not in (1, 2)]
     if len(keep) < count:
+        left_out = np.delete(found.pixels, keep, -1)
+        found.alpha_varies = bool((left_out != left_out[..., :1, :1, :]).any())
         found.pixels, found.alpha = found.pixels[..., keep], True
         found.remarks.append(ALPHA_REMARK)
 
@@ -269,7 +272,8 @@ def arrange(picture: Picture, order: str, override: str | None = None) -> Pictur
         )
     places = slices + [axes.index(letter) for letter in "YXC" if letter in axes]
     named = "".join(axes[i] for i in places)
-    return Picture(pixels.transpose(places), named, picture.remarks, picture.alpha)
+    alpha = picture.alpha, picture.alpha_varies
+    return Picture(pixels.transpose(places), named, picture.remarks, *alpha)
 
 
 _USUAL = {2: "YX", 3: "ZYX", 4: "ZCYX", 5: "TZCYX"}

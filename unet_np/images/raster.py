@@ -102,10 +102,11 @@ def _is_grey(colours: list[int]) -> bool:
 
 
 def _drop_alpha(array: np.ndarray, alpha: bool, orientation: int) -> Picture:
+    varies = alpha and bool((array[..., -1] != array[0, 0, -1]).any())
     if alpha:
         array = array[..., 0] if array.shape[-1] == 2 else array[..., :-1]
     pixels = oriented(array[None], orientation)[0]
-    return Picture(pixels, "YXS"[: pixels.ndim], [ALPHA_REMARK] if alpha else [], alpha)
+    return Picture(pixels, "YXS"[: pixels.ndim], [ALPHA_REMARK] if alpha else [], alpha, varies)
 
 
 def _read_deep(file: Path) -> np.ndarray:

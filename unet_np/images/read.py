@@ -52,6 +52,8 @@ class ImageFile:
         Sizes of a pixel and steps between slices.
     alpha : bool
         Whether there was an alpha channel, which is left out.
+    alpha_varies : bool
+        Whether something is drawn in it.
     remarks : tuple of str
         What the user should know of how it was read.
     """
@@ -60,6 +62,7 @@ class ImageFile:
     axes: str
     calibration: Calibration = field(default_factory=Calibration)
     alpha: bool = False
+    alpha_varies: bool = False
     remarks: tuple[str, ...] = ()
 
     @property
@@ -175,7 +178,8 @@ def open_image(
     for remark in picture.remarks:
         _LOGGER.warning("%s: %s", file, remark)
     native = np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("="))
-    return ImageFile(native, picture.axes, calibration, picture.alpha, tuple(picture.remarks))
+    alpha = picture.alpha, picture.alpha_varies
+    return ImageFile(native, picture.axes, calibration, *alpha, tuple(picture.remarks))
 
 
 def _decode(file: Path, kind: str, palette: str, axes: str | None) -> tuple[Picture, Calibration]:

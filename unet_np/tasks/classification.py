@@ -42,10 +42,13 @@ class Classify(Task):
         Whether an image has one class throughout. Then a patch is any part of it; else its
         class is that of its middle pixel, the sliding window that section 1 of the paper tells
         of.
+    ignores : bool
+        Whether patches whose class is not known count in no mean.
     """
 
     class_weights: tuple[float, ...]
     whole: bool
+    ignores: bool = False
 
     options: ClassVar = {"task": "classify", "output": "vector"}
     columns: ClassVar = ("validation_loss", "validation_error")
@@ -78,7 +81,12 @@ class Classify(Task):
                 f"labels: got class {int(counts.argmax())} only, expected at least 2 classes to "
                 "tell apart"
             )
-        return cls(tuple(float(w) if settings.weight_map else 1.0 for w in weights), whole)
+        weights = settings.given_class_weights or weights
+        return cls(
+            tuple(float(w) if settings.weight_map else 1.0 for w in weights),
+            whole,
+            bool(settings.ignored_values),
+        )
 
     @staticmethod
     def default_size(padding: int) -> int:
@@ -105,6 +113,9 @@ class Classify(Task):
         assert known is not None
         middle = window // 2
         label, certain = labels[middle, middle], known[middle, middle]
+        if self.ignores:
+            # Beside an ignored pixel there is part of a weight, and the label may be that one's.
+            certain = (certain > 1 - 1e-6).astype(known.dtype)
         weights = array_module(label).asarray(self.class_weights, dtype=known.dtype)
         return image, label, certain * weights[label]
 
@@ -123,6 +134,9 @@ class Classify(Task):
     def energy(self, outputs: Array, labels: Array, weights: Array) -> tuple[Any, Array]:
         """Weighted cross entropy of logits (B, K), the mean over the batch."""
         loss, grad = _cross_entropy(outputs, labels, weights, "mean")
+        if self.ignores:
+            counted = max(int((weights > 0).sum()), 1)
+            loss, grad = (part * (len(labels) / counted) for part in (loss, grad))
         return loss, grad[:, :, 0, 0]
 
     def validate(self, forward: Callable[[Array], Array], tiles: Iterable[Any]) -> dict[str, float]:

@@ -19,6 +19,9 @@ from unet_np.tiling import Network, predict_tiled
 from unet_np.weighting.eq2 import balancing_weights, weight_map
 from unet_np.weighting.separation import grow_within, separate_touching
 
+IGNORED = -1
+"""In the place of a class where pixels count nowhere."""
+
 
 @dataclass(frozen=True)
 class Segment(Task):
@@ -32,12 +35,19 @@ class Segment(Task):
         Its formula; "" weighs all pixels alike.
     term : {"background", "everywhere"}
         Where its second term is added.
+    class_weights : tuple of float
+        w_c of each class; empty if they are balanced.
+    ignores : bool
+        Whether pixels that are not known count in no mean. In the paper's data sets, which have
+        few of them, they count with a weight of 0.
     """
 
     w0: float = 10.0
     sigma: float = 5.0
     variant: str = "paper"
     term: str = "background"
+    class_weights: tuple[float, ...] = ()
+    ignores: bool = False
 
     options: ClassVar = {"task": "segment", "output": "map"}
     columns: ClassVar = ("validation_loss", "validation_pixel_error")
@@ -48,39 +58,66 @@ class Segment(Task):
         """With the weight map of the settings."""
         w0, sigma = settings.weighting
         variant = settings.weight_variant if settings.weight_map else ""
-        return cls(w0, sigma, variant, settings.weight_term)
+        given, ignores = settings.given_class_weights, bool(settings.ignored_values)
+        return cls(w0, sigma, variant, settings.weight_term, given, ignores)
 
     def truth(self, dataset: Dataset, training: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Classes, and weights by eq. 2."""
+        """Classes, and weights by eq. 2; `IGNORED` in the place of a class that counts nowhere."""
         assert dataset.labels is not None
         labels, known = dataset.labels, known_pixels(dataset)
         cells = cells_of(dataset)
         if dataset.instances is not None and int(labels.max()) <= 1:
             # Where cells touch, the border that the weight map stresses has to be there first.
             labels = (cells > 0).astype(np.uint8)
+        shown = np.where(known > 0, labels.astype(np.int32), IGNORED) if self.ignores else labels
         if not (training and self.variant):
-            return labels, known
-        pair = balancing_weights(cells[known > 0]) if self.variant == "paper" else None
+            return shown, known
+        paper = self.variant == "paper"
+        each = (self.class_weights or class_balance(dataset)) if paper else None
+        classes = labels if paper and int(labels.max()) > 1 else None
 
-        def one(slice_: np.ndarray) -> np.ndarray:
-            return weight_map(slice_, self.w0, self.sigma, self.variant, pair, self.term)
+        def one(number: int) -> np.ndarray:
+            own = None if classes is None else classes[number]
+            settings = self.w0, self.sigma, self.variant, each, self.term
+            return weight_map(cells[number], *settings, own)
 
-        return labels, np.stack(parallel_map(one, cells)) * known
+        return shown, np.stack(parallel_map(one, range(len(cells)))) * known
 
     def energy(self, outputs: Array, labels: Array, weights: Array) -> tuple[Any, Array]:
         """Eq. 1, the mean over the pixels."""
-        return weighted_cross_entropy(outputs, labels, weights, "mean", check=False)
+        ignored = IGNORED if self.ignores else None
+        return weighted_cross_entropy(outputs, labels, weights, "mean", ignored, check=False)
 
     def validate(self, forward: Callable[[Array], Array], tiles: Iterable[Any]) -> dict[str, float]:
         """Mean cross entropy and share of wrong pixels, each pixel the same weight."""
         loss = wrong = pixels = 0.0
         for tile in tiles:
             logits = forward(tile.image)
-            loss += float(weighted_cross_entropy(logits, tile.labels, tile.weights)[0])
+            ignored = IGNORED if self.ignores else None
+            arrays = tile.labels, tile.weights, "sum", ignored
+            loss += float(weighted_cross_entropy(logits, *arrays)[0])
             mistakes = (logits.argmax(axis=1) != tile.labels) * tile.weights
             wrong, pixels = wrong + float(mistakes.sum()), pixels + float(tile.weights.sum())
         figures = (loss / pixels, wrong / pixels) if pixels else ()
         return dict(zip(self.columns, figures, strict=False))
+
+
+def class_balance(dataset: Dataset) -> tuple[float, ...]:
+    """w_c of eq. 2 for each class of the known pixels, by `balancing_weights`.
+
+    Cells that touch are told apart before they are counted, as in the weight map.
+
+    Examples
+    --------
+    >>> labels = np.array([[[0, 1, 2, 2]]], np.uint8)
+    >>> class_balance(Dataset("mine", np.zeros((1, 1, 4)), labels))
+    (1.3333333333333333, 1.3333333333333333, 0.6666666666666666)
+    """
+    assert dataset.labels is not None
+    known = known_pixels(dataset) > 0
+    if int(dataset.labels.max()) > 1:
+        return balancing_weights(dataset.labels[known], cell_or_not=False)
+    return balancing_weights(cells_of(dataset)[known])
 
 
 def cells_of(dataset: Dataset) -> np.ndarray:

@@ -6,6 +6,7 @@ import difflib
 import json
 import math
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -17,6 +18,7 @@ import numpy as np
 from unet_np.backend import NAMES
 from unet_np.data.own.masks import KINDS as MASK_VALUES
 from unet_np.data.own.pages import COLOURS
+from unet_np.data.own.values import parse_values
 from unet_np.errors import InputError
 from unet_np.network.architecture import Architecture, with_norm
 from unet_np.tasks import TASKS, Task, find_task
@@ -61,6 +63,8 @@ nearest valid key is 'base_channels'
     images: str = _setting("", "own images, a file or folder; with --masks, instead of --data")
     masks: str = _setting("", "labels of --images: 0 background, cells as classes or instances")
     mask_values: str = _setting("auto", "what they mean: mask (cell or not), classes or cells")
+    ignore: str = _setting("none", "values of --masks to leave out everywhere, such as 255, 254")
+    background: str = _setting("auto", "value of the background in --masks (auto: 0, or lowest)")
     colour: str = _setting("auto", "of --images: grey, rgb (three channels), auto: as they are")
     axes: str = _setting("auto", "of --images if a file names them wrong: such as ZYX, C channels")
     validation: str = _setting("auto", "slices held out: auto (last eighth), none, or 26-29,3")
@@ -95,6 +99,9 @@ nearest valid key is 'base_channels'
     weight_term: str = _setting(
         "background", "where eq. 2 adds its second term: background or everywhere (as printed)"
     )
+    class_weights: str = _setting(
+        "balanced", "w_c of eq. 2, one for each class, such as 1 5 2; balanced: 1 / frequency"
+    )
     w0: float | None = _setting(
         None,
         "height of the weight map between cells (default 10, falk2019 50); detect: at a centre",
@@ -128,6 +135,7 @@ nearest valid key is 'base_channels'
             object.__setattr__(self, name, _coerce(name, getattr(self, name), kind))
         self._check_ranges()
         _ = self.rate, self.tile_size
+        self._check_values()
         for name in ("validation", "exclude"):
             if not (name == "validation" and self.validation == "auto"):
                 parse_slices(getattr(self, name), name)
@@ -169,6 +177,67 @@ nearest valid key is 'base_channels'
         if bool(self.images) != bool(self.masks) and needs_masks:
             given, missing = ("images", "masks") if self.images else ("masks", "images")
             raise InputError(f"{missing}: got none, expected a file or folder to go with {given}")
+
+    def _check_values(self) -> None:
+        """Refuse values of masks and weights of classes that are none, or have no use."""
+        _ = self.ignored_values, self.background_value
+        if self.background_value in self.ignored_values:
+            raise InputError(f"ignore: got {self.background}, the background, expected others")
+        for name, unset in (("ignore", "none"), ("background", "auto")):
+            if getattr(self, name) != unset and not self.masks:
+                got = getattr(self, name)
+                raise InputError(f"{name}: got {got} without masks, expected --images and --masks")
+        if self.given_class_weights and self.task == "detect":
+            raise InputError(f"class_weights: got {self.class_weights}, expected none to detect")
+        if self.given_class_weights and not (self.weight_map and self.weight_variant == "paper"):
+            raise InputError(
+                f"class_weights: got {self.class_weights} without the weight map of the paper, "
+                "expected balanced, or weight_map and weight_variant as they are (w0 of 0 leaves "
+                "the weights of classes alone)"
+            )
+
+    @property
+    def ignored_values(self) -> tuple[int, ...]:
+        """Values of masks that count nowhere.
+
+        Examples
+        --------
+        >>> TrainConfig(images="a", masks="b", ignore="255,254").ignored_values
+        (255, 254)
+        """
+        return parse_values(self.ignore, "ignore")
+
+    @property
+    def background_value(self) -> int | None:
+        """The masks' value of the background; None if it is for the masks to say."""
+        if self.background == "auto":
+            return None
+        values = parse_values(self.background, "background")
+        if len(values) != 1:
+            raise InputError(f"background: got {self.background}, expected one value, or auto")
+        return values[0]
+
+    @property
+    def given_class_weights(self) -> tuple[float, ...]:
+        """The weight of each class; empty if they are balanced.
+
+        Examples
+        --------
+        >>> TrainConfig(class_weights="1, 2.5").given_class_weights
+        (1.0, 2.5)
+        """
+        if self.class_weights == "balanced":
+            return ()
+        try:
+            weights = tuple(float(word) for word in re.split(r"[,\s]+", self.class_weights.strip()))
+        except ValueError:
+            weights = ()
+        if not weights or not all(0 < weight < math.inf for weight in weights):
+            raise InputError(
+                f"class_weights: got {self.class_weights!r}, expected a positive number for each "
+                "class, or balanced"
+            )
+        return weights
 
     @property
     def kind(self) -> type[Task]:
@@ -364,6 +433,16 @@ def _as_named(value: Any) -> Any:
     return value.translate(_FROM_PRIVATE) if isinstance(value, str) else value
 
 
+# Settings that may be given as lists, and what an empty one is.
+_LISTS = {
+    "validation": "none",
+    "exclude": "none",
+    "ignore": "none",
+    "background": "auto",
+    "class_weights": "balanced",
+}
+
+
 def _types() -> dict[str, Any]:
     return get_type_hints(TrainConfig)
 
@@ -391,9 +470,9 @@ def _encodable(text: str) -> bool:
 def _coerce(name: str, value: Any, kind: Any) -> Any:
     """The value in the field's type where nothing is lost, else an `InputError`."""
     value = _plain(value)
-    if name in ("validation", "exclude") and isinstance(value, int | list | tuple):
-        listed = [value] if isinstance(value, int) else value
-        return ",".join(str(item) for item in listed) or "none"
+    if name in _LISTS and isinstance(value, int | float | list | tuple):
+        listed = [value] if isinstance(value, int | float) else value
+        return ",".join(str(item) for item in listed) or _LISTS[name]
     if kind == float | None:
         if value is None:
             return None

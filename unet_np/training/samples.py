@@ -20,12 +20,11 @@ from unet_np.errors import InputError
 from unet_np.images import normalise
 from unet_np.network.architecture import Architecture
 from unet_np.tasks import Task
-from unet_np.tasks.segmentation import cells_of
-from unet_np.tasks.task import Arrays, known_pixels
+from unet_np.tasks.segmentation import class_balance
+from unet_np.tasks.task import Arrays
 from unet_np.training.config import TrainConfig, parse_slices
 from unet_np.training.logs import TRAINING_COLUMNS
 from unet_np.training.touching import with_touching_cells
-from unet_np.weighting.eq2 import balancing_weights
 
 
 @dataclass(frozen=True)
@@ -163,8 +162,9 @@ def load_data(config: TrainConfig) -> Dataset:
     if config.images and not config.masks:
         return read_classes(config.images, config.colour, config.axes)
     if config.images:
+        ways = config.mask_values, config.colour, config.axes
         return read_pairs(
-            config.images, config.masks, config.mask_values, config.colour, config.axes
+            config.images, config.masks, *ways, config.ignored_values, config.background_value
         )
     return data.load(config.data)
 
@@ -197,6 +197,9 @@ def prepare(config: TrainConfig, dataset: Dataset, xp: ModuleType) -> Samples:
     own = training_set(config, dataset)
     task = kind.of(dataset.subset(training), config)
     classes = max(int(dataset.labels.max()) + 1, 2)
+    given = config.given_class_weights
+    if given and len(given) != classes:
+        raise InputError(f"class_weights: got {len(given)}, expected {classes}, one for each class")
     return Samples(
         config,
         task,
@@ -225,8 +228,8 @@ def training_set(config: TrainConfig, dataset: Dataset) -> Dataset:
     return with_touching_cells(own, config.touching, rng)
 
 
-def class_weights(config: TrainConfig, dataset: Dataset) -> tuple[float, float]:
-    """w_c of background and of cells that a training balances by; 1 and 1 where it does not.
+def class_weights(config: TrainConfig, dataset: Dataset) -> tuple[float, ...]:
+    """w_c of each class that a training balances by; 1 where it does not.
 
     Raises
     ------
@@ -244,7 +247,7 @@ def class_weights(config: TrainConfig, dataset: Dataset) -> tuple[float, float]:
     own = training_set(config, dataset)
     if not config.weight_map or config.weight_variant != "paper":
         return 1.0, 1.0
-    return balancing_weights(cells_of(own)[known_pixels(own) > 0])
+    return config.given_class_weights or class_balance(own)
 
 
 def check_augmentation(settings: dict[str, Any]) -> None:

@@ -6,8 +6,8 @@ The paper gives w0 = 10 and sigma of about 5 pixels, and says that w_c "is the w
 balance the class frequencies". What it leaves open is decided here:
 
 * ``w_c`` is the inverse class frequency, scaled to a mean of 1: N / (2 N_c) for N pixels, of
-  which N_c are background or cell. There are these two whatever the labels: where pixels are of
-  more classes, all but background share the weight of cells and are not balanced among themselves.
+  which N_c are background or cell; where pixels are of K classes it is N / (K N_c) for each. The
+  second term keeps to cells, which then are the connected parts of whatever is not background.
 * The "border of the nearest cell" is the cell's nearest pixel: the distance is 0 inside, and 1
   in the background pixel beside the cell.
 * The second term is added in the background only (``term="background"``). It is there "to force
@@ -46,6 +46,7 @@ def weight_map(
     variant: str = "paper",
     class_weights: Sequence[float] | None = None,
     term: str = "background",
+    labels: Array | None = None,
 ) -> Array:
     """The loss weight of each pixel (eq. 2; Fig. 3d).
 
@@ -66,12 +67,14 @@ def weight_map(
         Nature Methods 16:67) computes it: 1 in cells, and in the background
         ``v_bal + (1 - v_bal) exp(-d1^2 / (2 sigma_bal^2)) + w0 exp(-(d1 + d2)^2 / (2 sigma^2))``
         with ``v_bal`` 0.1 and ``sigma_bal`` 10 pixels.
-    class_weights : (float, float), optional
-        w_c of background and of cells, to use one pair for images that are not in one stack.
-        For ``paper`` only; by default `balancing_weights` of `instances`.
+    class_weights : sequence of float, optional
+        w_c of background and of cells, or of each class of `labels`, to use the same for images
+        that are not in one stack. For ``paper`` only; by default `balancing_weights`.
     term : {"background", "everywhere"}
         For ``paper``: where the second term of eq. 2 is added. Every pixel, as it is printed, or
         those of the background, which the network has to learn as borders.
+    labels : array, of the shape of `instances`, optional
+        For ``paper``: the class of each pixel, 0, 1, ..., where there are more than cell or not.
 
     Returns
     -------
@@ -84,7 +87,7 @@ def weight_map(
     ------
     InputError
         If `instances` are not instance labels, `w0` is negative, `sigma` or a class weight not
-        positive, any of them not finite, or `variant` or `term` unknown.
+        positive, any of them not finite, a class without weight, or `variant` or `term` unknown.
 
     Notes
     -----
@@ -108,9 +111,16 @@ def weight_map(
     xp = backend.array_module(instances)
     slices = instances if instances.ndim == 3 else instances[None]
     if variant == "paper":
-        pair = balancing_weights(instances) if class_weights is None else class_weights
-        background, cell = _checked_class_weights(pair)
-        maps = [_paper(xp, one, w0, sigma, (background, cell), term) for one in slices]
+        if class_weights is None:
+            class_weights = balancing_weights(
+                instances if labels is None else labels, labels is None
+            )
+        classes = None if labels is None else labels.reshape(slices.shape)
+        each = _checked_class_weights(class_weights, classes)
+        maps = [
+            _paper(xp, one, w0, sigma, each, term, None if classes is None else classes[number])
+            for number, one in enumerate(slices)
+        ]
     elif class_weights is not None:
         raise InputError("class_weights: got a value, expected None for variant 'falk2019'")
     else:
@@ -118,20 +128,24 @@ def weight_map(
     return xp.stack(maps).reshape(instances.shape)
 
 
-def balancing_weights(instances: Array) -> tuple[float, float]:
-    """w_c of eq. 2 for background and for cells: inverse frequency, with a mean of 1.
+def balancing_weights(numbers: Array, cell_or_not: bool = True) -> tuple[float, ...]:
+    """w_c of eq. 2 for each class: inverse frequency, with a mean of 1 over all pixels.
 
-    N / (2 N_c) for N pixels, of which N_c are background or cell. Where one of the two does not
-    occur both are 1.
+    N / (K N_c) for N pixels of K classes, of which N_c are of class c. A class that does not occur
+    is none of the K, and has the weight 1; so has the only one that does.
 
     Parameters
     ----------
-    instances : array, integer or bool
+    numbers : array, integer or bool
         Of any shape; 0 is background.
+    cell_or_not : bool
+        Whether there are two classes, background and cell, and all but 0 is cell. Else each number
+        is a class.
 
     Returns
     -------
-    background, cell : float
+    tuple of float
+        Of background and cell, or of each class up to the highest.
 
     Examples
     --------
@@ -140,13 +154,17 @@ def balancing_weights(instances: Array) -> tuple[float, float]:
     >>> import numpy as np
     >>> balancing_weights(np.array([0, 1, 1, 2]))
     (2.0, 0.6666666666666666)
+    >>> balancing_weights(np.array([0, 1, 2, 2]), cell_or_not=False)
+    (1.3333333333333333, 1.3333333333333333, 0.6666666666666666)
     """
-    xp = backend.array_module(instances)
-    cells = int(xp.count_nonzero(instances))
-    background = instances.size - cells
-    if cells == 0 or background == 0:
-        return 1.0, 1.0
-    return instances.size / (2 * background), instances.size / (2 * cells)
+    xp = backend.array_module(numbers)
+    if cell_or_not:
+        cells = int(xp.count_nonzero(numbers))
+        counts = [numbers.size - cells, cells]
+    else:
+        counts = [int(count) for count in xp.bincount(numbers.ravel())]
+    occurring = sum(count > 0 for count in counts)
+    return tuple(numbers.size / (occurring * count) if count else 1.0 for count in counts)
 
 
 def separation_term(d1: Array, d2: Array, w0: float = 10, sigma: float = 5) -> Array:
@@ -179,14 +197,18 @@ def _paper(
     instances: Array,
     w0: float,
     sigma: float,
-    class_weights: tuple[float, float],
+    class_weights: tuple[float, ...],
     term: str,
+    labels: Array | None,
 ) -> Array:
     reach = _reach(w0, sigma)
     d1, d2 = bounded_distances(instances, reach / 2, reach)
-    background, cell = class_weights
     second = separation_term(d1, d2, w0, sigma)
     here = second if term == "everywhere" else 0
+    if labels is not None:
+        balance = xp.asarray(class_weights)[labels]
+        return (balance + xp.where(instances > 0, here, second)).astype(xp.float32)
+    background, cell = class_weights
     return xp.where(instances > 0, cell + here, background + second).astype(xp.float32)
 
 
@@ -221,9 +243,18 @@ def _check_term(term: str, variant: str) -> None:
         raise InputError(f"term: got {term!r}, expected background for variant 'falk2019'")
 
 
-def _checked_class_weights(pair: Sequence[float]) -> tuple[float, float]:
-    if len(pair) != 2 or not all(math.isfinite(w) and w > 0 for w in pair):
+def _checked_class_weights(
+    weights: Sequence[float], labels: Array | None = None
+) -> tuple[float, ...]:
+    good = all(math.isfinite(weight) and weight > 0 for weight in weights)
+    if labels is None and not (good and len(weights) == 2):
         raise InputError(
-            f"class_weights: got {tuple(pair)}, expected two positive numbers, background and cell"
+            f"class_weights: got {tuple(weights)}, expected two positive numbers, background and "
+            "cell"
         )
-    return pair[0], pair[1]
+    if labels is not None and not (good and len(weights) > int(labels.max())):
+        raise InputError(
+            f"class_weights: got {tuple(weights)}, expected a positive number for each of "
+            f"{int(labels.max()) + 1} classes"
+        )
+    return tuple(weights)

@@ -53,6 +53,17 @@ def read_pages(file: Path, argument: str, axes: str = "auto") -> Pages:
     return [(f"{file.stem}-{number}", page) for number, page in enumerate(image.pages)]
 
 
+def has_drawn_alpha(file: Path) -> bool:
+    """Whether an image has an alpha channel in which something is drawn."""
+    return open_image(file, palette="index").alpha_varies
+
+
+def is_jpeg(file: Path) -> bool:
+    """Whether a file is a JPEG, by what it holds."""
+    with open(file, "rb") as stream:
+        return stream.read(3) == b"\xff\xd8\xff"
+
+
 def to_channels(pages: Pages, colour: str = "auto") -> list[np.ndarray]:
     """All in colour, (3, H, W) each, or all grey, (H, W) each.
 

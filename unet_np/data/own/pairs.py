@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from unet_np.data import Dataset
-from unet_np.data.own.masks import as_numbers, read_meaning
+from unet_np.data.own.masks import as_numbers, colour_bits, read_meaning
 from unet_np.data.own.names import (
     in_order,
     list_images,
@@ -16,9 +18,19 @@ from unet_np.data.own.names import (
     split_folder,
     without_results,
 )
-from unet_np.data.own.pages import Pages, outside, read_pages, stack_pages, to_channels
+from unet_np.data.own.pages import (
+    Pages,
+    has_drawn_alpha,
+    is_jpeg,
+    outside,
+    read_pages,
+    stack_pages,
+    to_channels,
+)
 from unet_np.errors import InputError
 from unet_np.images import PathLike
+
+_LOGGER = logging.getLogger(__name__)
 
 
 def read_pairs(
@@ -27,6 +39,8 @@ def read_pairs(
     mask_values: str = "auto",
     colour: str = "auto",
     axes: str = "auto",
+    ignore: Sequence[int] = (),
+    background: int | None = None,
 ) -> Dataset:
     """Images and their masks, each a file (an image or a stack) or a folder of files.
 
@@ -46,6 +60,10 @@ def read_pairs(
         See `unet_np.data.own.pages.to_channels`.
     axes : str
         Of the images; see `unet_np.data.own.pages.read_pages`.
+    ignore : sequence of int
+        Values of masks where nobody knows: these pixels are `unknown`, and count nowhere.
+    background : int, optional
+        The masks' value of the background, where it is not the lowest, or 0 beside cells.
 
     Returns
     -------
@@ -68,14 +86,21 @@ def read_pairs(
     >>> data.labels.sum(), data.note
     (np.uint64(8), 'images: 1 of 8 x 8; masks: 0 is background, 255 is cell')
     """
-    image_list, mask_list = _pages(Path(images), Path(masks), axes)
+    image_list, mask_list, files = _pages(Path(images), Path(masks), axes)
     numbers = as_numbers(mask_list)
     for (name, image), (mask_name, _), mask in zip(image_list, mask_list, numbers, strict=True):
         _check_sizes(name, image.shape[:2], mask_name, mask.shape)
-    meaning = read_meaning([name for name, _ in mask_list], numbers, mask_values)
+    if mask_values in ("auto", "classes", "cells"):
+        _refuse_jpeg(files, numbers, ignore)
+    bits = colour_bits([mask for _, mask in mask_list])
+    names = [name for name, _ in mask_list]
+    with _hint_at_alpha(files):
+        meaning = read_meaning(names, numbers, mask_values, ignore, background, bits)
     pixels = to_channels(image_list, colour)
     sizes = tuple((image.shape[-2], image.shape[-1]) for image in pixels)
     unknown = outside(sizes)
+    if any(out.any() for out in meaning.ignored):
+        unknown = stack_pages(meaning.ignored, fill=True)
     return Dataset(
         "own",
         stack_pages(pixels),
@@ -88,27 +113,58 @@ def read_pairs(
     )
 
 
-def _pages(images: Path, masks: Path, axes: str) -> tuple[Pages, Pages]:
-    """Every image and its mask, in the same order."""
+def _pages(images: Path, masks: Path, axes: str) -> tuple[Pages, Pages, list[Path]]:
+    """Every image and its mask, in the same order, and the files of masks."""
     folders = images.is_dir(), masks.is_dir()
     if all(folders):
         pages: tuple[Pages, Pages] = ([], [])
-        for image, mask in pair_names(*_list_both(images, masks)):
+        pairs = pair_names(*_list_both(images, masks))
+        for image, mask in pairs:
             found = read_pages(image, "images", axes), read_pages(mask, "masks")
             _check_counts(found, image.name, mask.name)
             for side, part in zip(pages, found, strict=True):
                 side.extend(part)
-        return pages
-    both = [
-        [
-            page
-            for file in (_listed(path, name) if is_dir else [path])
-            for page in read_pages(file, name, axes if name == "images" else "auto")
-        ]
+        return *pages, [mask for _, mask in pairs]
+    files = [
+        _listed(path, name) if is_dir else [path]
         for path, name, is_dir in zip((images, masks), ("images", "masks"), folders, strict=True)
     ]
+    both = [
+        [page for file in side for page in read_pages(file, name, known)]
+        for side, name, known in zip(files, ("images", "masks"), (axes, "auto"), strict=True)
+    ]
     _check_counts((both[0], both[1]), images.name, masks.name)
-    return both[0], both[1]
+    return both[0], both[1], files[1]
+
+
+def _refuse_jpeg(files: Sequence[Path], masks: Sequence[np.ndarray], ignore: Sequence[int]) -> None:
+    """Refuse values that a JPEG does not keep: more than two of them are never classes or cells."""
+    values = np.unique(np.concatenate([np.unique(mask) for mask in masks]))
+    jpeg = next(filter(is_jpeg, files), None)
+    if jpeg is not None and len(np.setdiff1d(values, ignore)) > 2:
+        raise InputError(
+            f"masks: got {len(values)} values and the JPEG {jpeg.name}, which does not keep values "
+            "as they were, expected PNG or TIFF (--mask-values mask cuts masks of two values at "
+            "half)"
+        )
+
+
+@contextmanager
+def _hint_at_alpha(files: Sequence[Path]) -> Iterator[None]:
+    """Say of masks in whose alpha something is drawn that it is left out."""
+    try:
+        yield
+    except InputError as error:
+        drawn = next(filter(has_drawn_alpha, files), None)
+        if drawn is None:
+            raise
+        hint = f"in {drawn.name} something is drawn in alpha, which is left out: save it as grey"
+        raise InputError(f"{error}; {hint}") from None
+    drawn = next(filter(has_drawn_alpha, files), None)
+    if drawn is not None:
+        _LOGGER.warning(
+            "%s: %s", drawn, "something is drawn in alpha, which is left out: is it the mask?"
+        )
 
 
 def _listed(folder: Path, argument: str) -> list[Path]:
