@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from unet_np import metrics
 from unet_np.cli import main
@@ -285,12 +286,141 @@ def test_colours_of_labels_are_classes_in_the_order_of_training(tmp_path, monkey
     write_png(tmp_path / "colours.png", colours[classes])
     write_tiff(tmp_path / "classes.tif", classes)
     write_png(tmp_path / "grey.png", np.stack([classes * np.uint8(80)] * 3, -1))
-    for labels in ("colours.png", "grey.png"):
-        found = scores_of("classes.tif", labels, "--classes")["scores"]
+    hexadecimal = ["#" + colour.tobytes().hex() for colour in colours]
+    for labels, values in (("colours.png", hexadecimal), ("grey.png", ["0", "80", "160", "240"])):
+        found = scores_of("classes.tif", labels, "--classes", "--values", *values)["scores"]
         assert len(found) == 6
         assert {score["value"] for score in found.values()} == {1.0}
     found = scores_of("classes.tif", "colours.png")["scores"]
     assert found["seg_measure"]["value"] == 1
+
+
+def classes_of(truth, prediction, *arguments):
+    """Scores of two small maps of classes."""
+    write_png(Path("truth.png"), np.array(truth, np.uint8))
+    write_tiff(Path("found.tif"), np.array(prediction, np.uint8))
+    found = scores_of("found.tif", "truth.png", "--classes", *arguments)["scores"]
+    return {name: score["value"] for name, score in found.items() if name.startswith("iou")}
+
+
+WIDE = np.repeat(np.repeat([[0, 0, 2, 2]], 12, 0), 6, 1)
+
+
+@pytest.mark.parametrize(
+    ("truth", "prediction", "expected"),
+    [
+        (WIDE, WIDE, {2: 1.0}),
+        (WIDE, WIDE // 2, {1: 0.0, 2: 0.0}),
+        (WIDE, 0 * WIDE, {2: 0.0}),
+        (0 * WIDE, WIDE, {2: 0.0}),
+        (WIDE + 7, WIDE + 7, {7: 1.0, 9: 1.0}),
+        (np.roll(WIDE, 6, 1), WIDE, {2: 1 / 3}),
+        (np.where(np.indices(WIDE.shape)[1] < 3, 128, WIDE // 2 * 255), WIDE, {1: 0.0, 2: 1.0}),
+    ],
+)
+def test_class_2_is_class_2(tmp_path, monkeypatch, truth, prediction, expected):
+    monkeypatch.chdir(tmp_path)
+    found = classes_of(truth, prediction)
+    assert found == {f"iou of class {number}": value for number, value in expected.items()}
+
+
+def test_classes_that_are_nowhere_are_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    classes_of(WIDE, WIDE)
+    assert main(["evaluate", "found.tif", "truth.png", "--classes"]) == 0
+    assert "class 1 occurs on neither side and is left out" in capsys.readouterr().err
+
+
+def test_a_class_counts_in_the_slices_that_have_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    truth = np.stack([WIDE, 0 * WIDE, 0 * WIDE]).astype(np.uint8)
+    prediction = np.stack([WIDE, WIDE, 0 * WIDE]).astype(np.uint8)
+    write_tiff(tmp_path / "truth.tif", truth)
+    write_tiff(tmp_path / "found.tif", prediction)
+    found = scores_of("found.tif", "truth.tif", "--classes")["scores"]["dice of class 2"]
+    assert found == {"value": pytest.approx(2 / 3), "threshold": None, "slices": [1.0, 0.0, None]}
+
+
+def test_values_of_classes_are_asked_for(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    binary = WIDE // 2 * 255
+    write_png(Path("truth.png"), binary.astype(np.uint8))
+    for prediction in (WIDE, WIDE // 2):
+        write_tiff(Path("found.tif"), prediction.astype(np.uint8))
+        assert main(["evaluate", "found.tif", "truth.png", "--classes"]) == 2
+        assert "labels: got the values 0, 255 and classes up to" in capsys.readouterr().err
+    assert classes_of(binary, WIDE, "--values", "0", "128", "255") == {"iou of class 2": 1.0}
+    assert classes_of(binary, WIDE // 2, "--values", "0", "255") == {"iou of class 1": 1.0}
+    line = ["evaluate", "found.tif", "truth.png", "--classes", "--values", "0", "128"]
+    assert main(line) == 2
+    assert "labels: got the value 255, expected one of --values 0 128" in capsys.readouterr().err
+    write_png(Path("truth.png"), np.array([[0, 0, 0], [255, 0, 0]], np.uint8)[WIDE // 2])
+    assert main(["evaluate", "found.tif", "truth.png", "--classes"]) == 2
+    assert "labels: got the colours #000000, #ff0000, expected" in capsys.readouterr().err
+
+
+def test_ignored_pixels_count_in_no_score(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    columns = np.indices(WIDE.shape)[1]
+    truth = np.where(columns < 8, 255, np.where(columns < 9, 254, WIDE))
+    found = np.where(columns < 4, 3, np.where(columns < 9, 0, WIDE))
+    values = ["--ignore", "255", "254"]
+    assert classes_of(truth, found, *values) == {"iou of class 2": 1.0}
+    mapped = np.where(truth == 2, 80, truth)
+    assert classes_of(mapped, found // 2, *values, "--values", "0", "80") == {"iou of class 1": 1.0}
+    classes_of(truth, found, *values)
+    write_tiff(Path("map.tif"), (found > 0).astype(np.float32))
+    assert main(["evaluate", "map.tif", "truth.png", *values]) == 0
+    out, error = capsys.readouterr()
+    assert out.splitlines()[0].split()[:2] == ["iou", "1.000000"]
+    assert out.splitlines()[1].split()[:2] == ["dice", "1.000000"]
+    assert "labels: 37.5% of the pixels are ignored" in error
+    line = ["evaluate", "map.tif", "truth.png", *values, "--metrics", "rand_error"]
+    assert main(line) == 2
+    assert "--ignore: got it with rand_error, from which no pixels" in capsys.readouterr().err
+    assert main(["evaluate", "map.tif", "truth.png", "--ignore", "9"]) == 2
+    assert "ignore: got 9, expected values that the labels have" in capsys.readouterr().err
+
+
+def test_ignored_pixels_are_of_no_cell(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cells = np.zeros((20, 24), np.uint16)
+    cells[2:8, 2:8], cells[10:16, 2:8], cells[2:8, 14:20] = 1, 2, 3
+    truth = np.where(cells == 2, 65535, cells).astype(np.uint16)
+    truth[2:8, 8:10] = 65535
+    found = np.where(cells == 2, 0, cells).astype(np.uint16)
+    found[2:8, 8:10] = 1
+    write_tiff(tmp_path / "truth.tif", truth)
+    write_tiff(tmp_path / "found.tif", found)
+    line = ["found.tif", "truth.tif", "--metrics", "seg_measure"]
+    assert scores_of(*line)["scores"]["seg_measure"]["value"] < 0.9
+    assert scores_of(*line, "--ignore", "65535")["scores"]["seg_measure"]["value"] == 1
+
+
+@pytest.mark.parametrize("quality", [75, 95, 100])
+def test_labels_of_a_jpeg_are_cut_at_half(tmp_path, monkeypatch, capsys, quality):
+    monkeypatch.chdir(tmp_path)
+    rows, columns = np.indices((64, 64))
+    disc = (rows - 30) ** 2 + (columns - 28) ** 2 < 250
+    Image.fromarray(disc * np.uint8(255)).save("truth.jpg", quality=quality)
+    write_tiff(tmp_path / "found.tif", disc.astype(np.float32))
+    found = scores_of("found.tif", "truth.jpg", "--metrics", "iou")["scores"]["iou"]["value"]
+    assert found == 1
+    assert main(["evaluate", "found.tif", "truth.jpg", "--metrics", "iou"]) == 0
+    assert "labels: blurred, as by a JPEG or by resizing, and cut at" in capsys.readouterr().err
+
+
+def test_labels_that_are_nearly_whole(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cells = np.zeros((20, 24), np.float32)
+    cells[2:8, 2:8], cells[10:16, 2:8] = 1, 2
+    write_tiff(tmp_path / "truth.tif", cells * np.float32(0.99999994) + np.float32(1e-7))
+    write_tiff(tmp_path / "found.tif", cells)
+    found = scores_of("found.tif", "truth.tif", "--metrics", "seg_measure")["scores"]
+    assert found["seg_measure"]["value"] == 1
+    write_tiff(tmp_path / "map.tif", (cells > 0).astype(np.float32))
+    found = scores_of("map.tif", "truth.tif", "--metrics", "iou")["scores"]
+    assert found["iou"]["value"] == 1
 
 
 def test_more_axes_are_refused(stack, tmp_path, capsys):
@@ -352,8 +482,8 @@ def test_cells_that_are_not_numbered_apart_are_remarked(tmp_path, capsys, wrong,
 
 
 def test_labels_that_are_no_mask_are_remarked(stack, tmp_path, capsys):
-    noisy = np.random.default_rng(0).integers(0, 9, stack[0].shape, np.uint8)
-    write_tiff(tmp_path / "noisy.tif", np.where(stack[0], 255 - noisy, noisy))
+    noisy = np.random.default_rng(0).integers(0, 18, stack[0].shape, np.uint8)
+    write_tiff(tmp_path / "noisy.tif", noisy)
     assert main(["evaluate", "maps.tif", "noisy.tif"]) == 0
     assert capsys.readouterr().err == (
         "labels: got 18 values in many small pieces, and all but 0 is taken for cell; an image, a "

@@ -26,7 +26,9 @@ without labels are left out; labels without a prediction are an error. A folder 
 together in order.
 
 With --classes the prediction is classes 0, 1, 2, ..., such as NAME-labels.tif of `unet-np segment`,
-and the values of the labels, in order, are the same classes: 0, 128 and 255 are 0, 1 and 2.
+and class 2 is class 2, whichever others occur. One that a side lacks is scored as 0; one that both
+lack is left out. If the labels have other values for classes, --values says them in order, such as
+0 80 255, or '#000000' '#ff0000'; 0, 128 and 255 are known to be 0, 1 and 2 if all of them occur.
 
   probabilities   float in 0 to 1, or 8 or 16 bits, which are divided by 255 or 65535
   labels          0 is membrane or background, anything else is cell
@@ -40,7 +42,7 @@ _EXAMPLE = """
 unet-np evaluate out.tif labels.tif
 unet-np evaluate out.tif labels.tif --metrics rand_error v_rand --threshold 0.5 --json scores.json
 unet-np evaluate results/ masks/ --metrics iou seg_measure
-unet-np evaluate results/ masks/ --classes
+unet-np evaluate results/ masks/ --classes --ignore 255
 unet-np evaluate out-instances.tif masks.tif --metrics seg_measure --per-slice"""
 
 
@@ -59,6 +61,8 @@ def add_parser(subparsers: Any) -> None:
     add("labels", type=Path, metavar="LABELS", help="file or folder")
     add("--metrics", nargs="+", metavar="METRIC", help="such as rand_error iou (see below)")
     add("--classes", action="store_true", help="iou and dice of each class (see above)")
+    add("--values", nargs="+", metavar="N", help="with --classes: of class 0, 1, ... in the labels")
+    add("--ignore", nargs="+", metavar="N", help="values of the labels that count in no score")
     add_axes(parser, "the prediction")
     add("--threshold", nargs="+", type=float, metavar="X", help="one, or several to choose from")
     add("--per-slice", action="store_true", help="print the scores of each slice too")
@@ -78,7 +82,9 @@ def run(args: argparse.Namespace) -> int:
     notes: list[str] = []
     for metrics, pair in pairs:
         scores |= _score(args, metrics, pair)
-        if not args.classes:
+        if args.classes:
+            notes += _lacking(scores)
+        else:
             notes += remarks(pair.labels, pair.prediction, metrics)
     if args.metrics and not args.classes:
         scores = {name: scores[name] for name in args.metrics}
@@ -89,16 +95,47 @@ def run(args: argparse.Namespace) -> int:
         same = {(pair.how, pair.left_out): pair.remark for _, pair in pairs}
         for note in filter(None, dict.fromkeys([*same.values(), *notes])):
             print(note, file=sys.stderr)
+        if args.ignore:
+            share = pairs[0][1].ignored.mean()
+            print(f"labels: {share:.1%} of the pixels are ignored", file=sys.stderr)
         print("\n".join(score_lines(scores, args.per_slice)))
     return 0
 
 
+def _lacking(scores: dict[str, Any]) -> list[str]:
+    """A remark on classes between others that occur on neither side.
+
+    Examples
+    --------
+    >>> _lacking({"iou of class 2": {}})
+    ['class 1 occurs on neither side and is left out']
+    """
+    numbers = {int(name.rpartition(" ")[2]) for name in scores}
+    lacking = [str(number) for number in range(1, max(numbers)) if number not in numbers]
+    if not lacking or len(lacking) > 2 * len(numbers):
+        return []
+    several = "classes" if len(lacking) > 1 else "class"
+    verbs = "occur on neither side and are" if len(lacking) > 1 else "occurs on neither side and is"
+    return [f"{several} {', '.join(lacking)} {verbs} left out"]
+
+
 def _check(args: argparse.Namespace) -> None:
     """Refuse what cannot be asked for, before anything is read."""
-    from unet_np.metrics.scoring import OVERLAPS
+    from unet_np.data.own.values import parse_values
+    from unet_np.metrics.scoring import OVERLAPS, PADDABLE
 
     if args.json:
         check_outputs([args.json], (args.prediction, args.labels), args.overwrite, "--json")
+    args.ignore = parse_values(args.ignore or "none", "--ignore")
+    args.values = None if args.values is None else parse_values(args.values, "--values")
+    if args.values is not None and not args.classes:
+        raise InputError("--values: got it without --classes, expected both")
+    other = next((name for name in args.metrics or () if name not in PADDABLE), None)
+    if args.ignore and other is not None:
+        raise InputError(
+            f"--ignore: got it with {other}, from which no pixels can be left out, expected one of "
+            f"{', '.join(PADDABLE)}"
+        )
     if args.classes:
         other = next((name for name in args.metrics or () if name not in OVERLAPS), None)
         if other is not None or args.threshold is not None:
@@ -112,7 +149,8 @@ def _read(args: argparse.Namespace) -> list[tuple[tuple[str, ...], Compared]]:
     from unet_np.metrics.scoring import OVERLAPS, default_metrics
 
     def read_kind(kind: str) -> Compared:
-        return read_both(args.prediction, args.labels, kind, args.axes or "auto")
+        places = args.prediction, args.labels
+        return read_both(*places, kind, args.axes or "auto", args.ignore)
 
     if args.classes:
         return [(tuple(args.metrics or OVERLAPS), read_kind("labels"))]
@@ -123,7 +161,7 @@ def _read(args: argparse.Namespace) -> list[tuple[tuple[str, ...], Compared]]:
         kind = _KINDS[bool(numbered)]
         pair = read[kind] = read_kind(kind)
         metrics = default_metrics(pair.labels, pair.prediction)
-        if not pair.one_size and metrics != ("seg_measure",):
+        if (args.ignore or not pair.one_size) and metrics != ("seg_measure",):
             metrics = OVERLAPS
     pairs = []
     for kind in _KINDS:
@@ -134,10 +172,20 @@ def _read(args: argparse.Namespace) -> list[tuple[tuple[str, ...], Compared]]:
 
 
 def _score(args: argparse.Namespace, metrics: tuple[str, ...], pair: Compared) -> dict[str, Any]:
+    import numpy as np
+
+    from unet_np.data.own.values import listed
     from unet_np.metrics.scoring import PADDABLE, class_scores, score
 
     if args.classes:
-        return dict(class_scores(pair.labels, pair.prediction, metrics))
+        if pair.bits and args.values is None:
+            colours = listed(np.unique(pair.labels[~pair.ignored]).tolist(), pair.bits)
+            raise InputError(
+                f"labels: got the colours {colours}, expected numbers of classes, or --values with "
+                "the colour of class 0, 1, 2, ..."
+            )
+        sides = pair.labels, pair.prediction
+        return dict(class_scores(*sides, metrics, args.values, pair.ignored))
     other = next((name for name in metrics if name not in PADDABLE), None)
     if other is not None and not pair.one_size:
         raise InputError(

@@ -69,44 +69,122 @@ def score(
 
 
 def class_scores(
-    labels: NDArray, prediction: NDArray, metrics: Sequence[str] = OVERLAPS
+    labels: NDArray,
+    prediction: NDArray,
+    metrics: Sequence[str] = OVERLAPS,
+    values: Sequence[int] | None = None,
+    ignored: NDArray | None = None,
 ) -> dict[str, Evaluation]:
-    """Scores of each class but 0, of whole numbers.
+    """Scores of each class but 0 that occurs on either side, of whole numbers.
+
+    A class is its number, whichever others occur. One that only one side has is scored: 0.
 
     Parameters
     ----------
     labels : numpy.ndarray
-        (N, H, W); the values in order are the classes.
+        (N, H, W), classes from 0, or the values that stand for them.
     prediction : numpy.ndarray
         Same shape, classes from 0.
     metrics : sequence of str
         iou and dice.
+    values : sequence of int, optional
+        The value of class 0, 1, 2, ... in the labels.
+    ignored : numpy.ndarray, optional
+        Same shape, bool: pixels that count nowhere.
 
     Raises
     ------
     InputError
-        If the labels have fewer values than the prediction has classes.
+        If the labels look like values that stand for classes and nobody says for which, or have
+        one that is not among `values`, or no class but 0 is there.
 
     Examples
     --------
-    >>> scores = class_scores(np.array([[[0, 128, 255]]]), np.array([[[0, 1, 2]]]), ["iou"])
-    >>> {name: found["value"] for name, found in scores.items()}
-    {'iou of class 1': 1.0, 'iou of class 2': 1.0}
+    >>> truth, found = np.array([[[0, 0, 2, 2]]]), np.array([[[0, 1, 2, 2]]])
+    >>> scores = class_scores(truth, found, ["iou"])
+    >>> {name: score["value"] for name, score in scores.items()}
+    {'iou of class 1': 0.0, 'iou of class 2': 1.0}
+    >>> list(class_scores(np.array([[[0, 80, 255]]]), found[..., :3], ["iou"], [0, 80, 255]))
+    ['iou of class 1', 'iou of class 2']
     """
-    classes = numbered(prediction, "prediction")
-    values, places = np.unique(labels, return_inverse=True)
-    highest = int(classes.max())
-    if highest >= len(values):
-        raise InputError(
-            f"labels: got {len(values)} values, expected at least {highest + 1}, for the classes 0 "
-            f"to {highest} of the prediction"
-        )
-    truth, scores = places.reshape(labels.shape), {}
-    for number in range(1, len(values)):
-        pair = (truth == number).astype(np.uint8), (classes == number).astype(np.float32)
-        for name, found in evaluate(*pair, list(metrics), 0.5).items():
-            scores[f"{name} of class {number}"] = Evaluation({**found, "threshold": None})
+    known = np.ones(labels.shape, bool) if ignored is None else ~ignored
+    classes = numbered(prediction, "prediction")[known]
+    truth = class_numbers(numbered(labels, "labels")[known], int(classes.max(initial=0)), values)
+    both = [np.zeros(labels.shape, np.int64) for _ in range(2)]
+    for stack, part in zip(both, (truth, classes), strict=True):
+        stack[known] = part
+    occurring = [int(number) for number in np.union1d(truth, classes) if number > 0]
+    if not occurring:
+        raise InputError("labels: got class 0 all over, as in the prediction, expected another")
+    scores = {}
+    for number in occurring:
+        masks = [stack == number for stack in both]
+        for name in metrics:
+            slices = [_overlap(name, *pair) for pair in zip(*masks, strict=True)]
+            value = _overlap(name, *masks)
+            assert value is not None
+            scores[f"{name} of class {number}"] = Evaluation(
+                value=value, threshold=None, slices=slices
+            )
     return scores
+
+
+def _overlap(name: str, label: NDArray, found: NDArray) -> float | None:
+    """IoU or Dice of two masks; None where both are empty."""
+    common, total = int((label & found).sum()), int(label.sum()) + int(found.sum())
+    if total == 0:
+        return None
+    return 2 * common / total if name == "dice" else common / (total - common)
+
+
+def class_numbers(labels: NDArray, highest: int, values: Sequence[int] | None = None) -> NDArray:
+    """The class of each pixel: its value, or the place of that in a list.
+
+    0, 128 (or 127) and 255 are 0, 1 and 2 if all three are there. Other values far above the
+    prediction's, with gaps between them, are no numbers of classes.
+
+    Parameters
+    ----------
+    labels : numpy.ndarray
+        Integers.
+    highest : int
+        Class of the prediction.
+    values : sequence of int, optional
+        The value of class 0, 1, 2, ...
+
+    Raises
+    ------
+    InputError
+        If only the user can say what values mean, or one is not in the list.
+
+    Examples
+    --------
+    >>> class_numbers(np.array([0, 2]), 2), class_numbers(np.array([0, 128, 255]), 2)
+    (array([0, 2]), array([0, 1, 2]))
+    >>> class_numbers(np.array([0, 255]), 2)
+    Traceback (most recent call last):
+    ...
+    unet_np.errors.InputError: labels: got the values 0, 255 and classes up to 2 in the \
+prediction, expected the same numbers, or --values with the value of class 0, 1, 2, ...
+    """
+    found = np.unique(labels)
+    shown = ", ".join(map(str, found[:6])) + ", ..." * (len(found) > 6)
+    if values is not None:
+        other = np.setdiff1d(found, values)
+        if other.size:
+            listed = " ".join(map(str, values))
+            raise InputError(f"labels: got the value {other[0]}, expected one of --values {listed}")
+        order = np.argsort(values)
+        return order[np.searchsorted(np.asarray(values), labels, sorter=order)]
+    if highest < 3 and found.tolist() in ([0, 127, 255], [0, 128, 255]):
+        return np.searchsorted(found, labels)
+    top = int(found.max(initial=0))
+    if found.min(initial=0) < 0 or (top >= max(MANY, highest + 1) and top >= 4 * len(found)):
+        raise InputError(
+            f"labels: got the values {shown} and classes up to {highest} in the prediction, "
+            "expected the same numbers, or --values with the value of class 0, 1, 2, ..."
+        )
+    return labels
 
 
 def default_metrics(labels: NDArray, prediction: NDArray) -> tuple[str, ...]:
@@ -166,11 +244,11 @@ def numbered(stack: NDArray, argument: str) -> NDArray:
     """
     if stack.dtype.kind != "f":
         return stack
-    if not (stack == np.round(stack)).all():
+    if not (np.abs(stack - np.round(stack)) < 1e-3).all():
         raise InputError(
             f"{argument}: got numbers with fractions, expected numbered cells for seg_measure"
         )
-    return stack.astype(np.int64)
+    return np.round(stack).astype(np.int64)
 
 
 def are_classes(pages: Sequence[NDArray]) -> bool:

@@ -8,9 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unet_np.data.own.masks import as_numbers
+from unet_np.data.own.masks import as_numbers, colour_bits, is_whole
 from unet_np.data.own.names import Pairing, in_order, list_images, pair_labels
 from unet_np.data.own.pages import check_channels, read_pages, stack_pages
+from unet_np.data.own.smeared import has_two_sides, is_smeared
+from unet_np.data.own.values import listed
 from unet_np.errors import InputError
 from unet_np.images import to_grey
 from unet_np.metrics.scoring import are_classes
@@ -33,6 +35,10 @@ class Compared(NamedTuple):
         Predictions without labels.
     remark : str
         What the user should know of it, if anything.
+    ignored : numpy.ndarray
+        (N, H, W) bool: pixels that count nowhere. Both are 0 there.
+    bits : int
+        Of `unet_np.data.own.masks.colour_bits`, if the labels are colours.
     """
 
     prediction: np.ndarray
@@ -41,9 +47,13 @@ class Compared(NamedTuple):
     how: str
     left_out: int
     remark: str
+    ignored: np.ndarray
+    bits: int
 
 
-def read_both(prediction: Path, labels: Path, kind: str, axes: str = "auto") -> Compared:
+def read_both(
+    prediction: Path, labels: Path, kind: str, axes: str = "auto", ignore: Sequence[int] = ()
+) -> Compared:
     """Prediction and labels slice by slice, and whether all are of one size.
 
     Smaller slices lie in the upper left corner of the largest height and width, 0 around them.
@@ -57,6 +67,8 @@ def read_both(prediction: Path, labels: Path, kind: str, axes: str = "auto") -> 
         Which files are read of a folder that ``unet-np segment`` wrote.
     axes : str
         Of the prediction; see `unet_np.data.own.pages.read_pages`.
+    ignore : sequence of int
+        Values of the labels where nobody knows.
 
     Raises
     ------
@@ -89,8 +101,36 @@ def read_both(prediction: Path, labels: Path, kind: str, axes: str = "auto") -> 
     truth = _flat(sides[1], "labels", numbers=True)
     one_size = len({page.shape for page in maps}) == 1
     remark = _remark(prediction, labels, groups, pairing)
-    stacks = stack_pages(maps), stack_pages(truth)
-    return Compared(*stacks, one_size, pairing.how, len(pairing.left_out), remark)
+    ignored = [np.isin(page, ignore) for page in truth]
+    if ignore and not any(out.any() for out in ignored):
+        raise InputError(f"ignore: got {listed(ignore)}, expected values that the labels have")
+    known = [np.where(out, 0, page) for out, page in zip(ignored, truth, strict=True)]
+    truth, cut = _as_drawn(known, kind)
+    remark = "; ".join(filter(None, (remark, cut)))
+    out = stack_pages(ignored)
+    stacks = [np.where(out, 0, one) for one in map(stack_pages, (maps, truth))]
+    bits = colour_bits(sides[1])
+    found = pairing.how, len(pairing.left_out), remark
+    return Compared(stacks[0], stacks[1], one_size, *found, out, bits)
+
+
+def _as_drawn(truth: list[np.ndarray], kind: str) -> tuple[list[np.ndarray], str]:
+    """Labels of two values that a JPEG or resizing blurred, cut at half, and a remark."""
+    if not all(map(is_whole, truth)):
+        return truth, ""
+    whole = [page.astype(np.int64) for page in truth]
+    if not is_smeared(whole):
+        return truth, ""
+    if has_two_sides(whole):
+        low, high = min(int(page.min()) for page in whole), max(int(page.max()) for page in whole)
+        remark = f"labels: blurred, as by a JPEG or by resizing, and cut at half of {low} to {high}"
+        return [(2 * page > low + high).astype(np.uint8) for page in whole], remark
+    if kind == "labels":
+        raise InputError(
+            "labels: got values that lie between others or beside them, as in a JPEG or a resized "
+            "mask, expected classes as they were drawn"
+        )
+    return truth, ""
 
 
 def of_segment(folder: Path, kind: str) -> list[Path]:
@@ -164,5 +204,6 @@ def _flat(pages: list[np.ndarray], argument: str, numbers: bool) -> list[np.ndar
     channels = [page for page in pages if page.ndim == 3]
     # Grey that was stored in colour keeps its dtype, of which probabilities are made.
     if not numbers or not any((page != page[..., :1]).any() for page in channels):
-        return [to_grey(page) for page in pages]
+        flat = [to_grey(page) for page in pages]
+        return [np.round(page) if is_whole(page) else page for page in flat] if numbers else flat
     return as_numbers([(argument, page) for page in pages], argument)
