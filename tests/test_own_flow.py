@@ -19,6 +19,7 @@ from unet_np import UNet
 from unet_np.cli import main
 from unet_np.cli.classify import class_names
 from unet_np.data.own.names import list_images, pair_labels, pair_names, without_results
+from unet_np.errors import InputError
 from unet_np.images import write_png
 from unet_np.tasks import Classify
 from unet_np.training.config import TrainConfig
@@ -154,7 +155,7 @@ def test_what_may_be_an_image_and_is_not_read_is_named(plate, caplog):
         found = list_images(folder, "images")
     assert [path.name for path in found] == ["a0.png", "a1.png", "c.png"]
     assert [record.getMessage() for record in caplog.records] == [
-        f"{folder}: left out: 1 links that lead nowhere (b.png), 2 .bmp (d.bmp, ...), "
+        f"{folder}: left out: 1 link that leads nowhere (b.png), 2 .bmp (d.bmp, ...), "
         "1 without an ending (noending); read are .png, .jpg, .jpeg, .tif, .tiff"
     ]
 
@@ -209,6 +210,8 @@ def test_a_run_of_such_names_is_written_and_resumed(latin):
     assert tomllib.loads(text)["steps"] == 1
     assert TrainConfig.from_toml(Path(run, "config.toml")).out == run
     assert main(["train", "--resume", "--out", run, "--steps", "2", "-q"]) == 0
+    with pytest.raises(InputError, match=r"out: got .*, expected a name that a file may have"):
+        TrainConfig(out="run\ud800")
 
 
 def test_classes_of_such_names(tmp_path, monkeypatch):

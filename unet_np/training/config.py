@@ -458,10 +458,10 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _encodable(text: str) -> bool:
-    """Whether files can hold it; names of other encodings come with halves of surrogates."""
+def _is_name(value: str) -> bool:
+    """Whether a file could have this name: it may be no UTF-8, but has to be bytes."""
     try:
-        text.encode("utf-8")
+        value.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         return False
     return True
@@ -485,11 +485,11 @@ def _coerce(name: str, value: Any, kind: Any) -> Any:
     elif isinstance(value, os.PathLike) and kind is str:
         return os.fspath(value)
     elif kind in (int, str, bool):
-        if type(value) is kind and not (kind is str and not _encodable(value)):
+        if type(value) is kind and not (kind is str and not _is_name(value)):
             return value
     elif isinstance(value, dict):
         return value
-    if isinstance(value, str) and not _encodable(value):
-        raise InputError(f"{name}: got {value!r}, expected a name that is valid UTF-8")
+    if isinstance(value, str) and not _is_name(value):
+        raise InputError(f"{name}: got {value!r}, expected a name that a file may have")
     expected = {int: "an integer", float: "a number", str: "a text", bool: "true or false"}
     raise InputError(f"{name}: got {value!r}, expected {expected.get(kind, 'a table')}")

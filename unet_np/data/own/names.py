@@ -93,6 +93,10 @@ def _kind(path: Path) -> str:
     return path.suffix.lower() or "without an ending"
 
 
+def _one(kind: str) -> str:
+    return {"links that lead nowhere": "link that leads nowhere"}.get(kind, kind)
+
+
 def _tell_left_out(folder: Path, others: Sequence[Path]) -> None:
     kinds: dict[str, list[str]] = {}
     for path in others:
@@ -102,7 +106,7 @@ def _tell_left_out(folder: Path, others: Sequence[Path]) -> None:
         kinds.setdefault("no regular files" if kind in SUFFIXES else kind, []).append(path.name)
     if kinds:
         counted = ", ".join(
-            f"{len(names)} {kind} ({names[0]}{', ...' * (len(names) > 1)})"
+            f"{len(names)} {_one(kind) if len(names) == 1 else kind} ({names[0]}{', ...' * (len(names) > 1)})"
             for kind, names in kinds.items()
         )
         _LOGGER.warning("%s: %s", folder, f"left out: {counted}; read are {', '.join(SUFFIXES)}")
