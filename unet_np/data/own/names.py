@@ -105,11 +105,13 @@ def _tell_left_out(folder: Path, others: Sequence[Path]) -> None:
             continue
         kinds.setdefault("no regular files" if kind in SUFFIXES else kind, []).append(path.name)
     if kinds:
-        counted = ", ".join(
-            f"{len(names)} {_one(kind) if len(names) == 1 else kind} ({names[0]}{', ...' * (len(names) > 1)})"
-            for kind, names in kinds.items()
-        )
+        counted = ", ".join(_counted(kind, names) for kind, names in kinds.items())
         _LOGGER.warning("%s: %s", folder, f"left out: {counted}; read are {', '.join(SUFFIXES)}")
+
+
+def _counted(kind: str, names: list[str]) -> str:
+    more = ", ..." if len(names) > 1 else ""
+    return f"{len(names)} {_one(kind) if len(names) == 1 else kind} ({names[0]}{more})"
 
 
 def without_results(paths: Sequence[Path]) -> list[Path]:
