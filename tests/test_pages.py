@@ -30,8 +30,7 @@ PAGES = sorted(
 # Pages that Sphinx makes by itself, and the page that leads to the first one.
 GENERATED = {"genindex.html", "search.html", "py-modindex.html", "index.html"}
 
-# Jupyter Book writes two scripts of sphinx-thebe into a page, which is off all the same.
-HARMLESS = ("favicon.ico", "THEBE_JS_URL")
+HARMLESS = ("favicon.ico",)
 
 
 def is_outdated() -> bool:
