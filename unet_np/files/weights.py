@@ -160,5 +160,5 @@ def _check(
                 f"{what}: got {path}, damaged: its checksum is another one than when it was "
                 f"written, expected {_whole(what)}"
             )
-    elif Path(path).resolve() not in _known:
+    elif metadata and Path(path).resolve() not in _known:
         _remarks.warning("%s: %s", path, "has no checksum, so that damage would not be noticed")
