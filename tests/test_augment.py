@@ -335,7 +335,7 @@ def test_same_warp_on_every_library(xp):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"grid": 0}, "grid: got 0, expected an integer >= 1"),
+        ({"grid": 0}, "grid: got 0, expected an integer from 1 to 1000"),
         ({"grid": 2.5}, "grid: got 2.5"),
         ({"order": 2}, "order: got 2, expected 1"),
         ({"flip": 0.5}, "flip: got 0.5, expected True or False"),
