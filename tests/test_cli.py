@@ -488,7 +488,7 @@ BAD_OPTIONS = [
     (["a.png", "-o", "out.tif", "--tile", "0"], "tile: got 0, expected an integer >= 1"),
     (["a.png", "-o", "out.tif", "--memory", "lots"], "--memory: got 'lots', expected a size"),
     (["a.png", "-o", "out.tif", "--memory", "0"], "--memory: got '0', expected a size"),
-    (["a.png", "-o", "out.tif", "--memory", "100"], "memory_budget: got 100 bytes, expected"),
+    (["a.png", "-o", "out.tif", "--memory", "100"], "--memory: got 0M, expected at least"),
     (["a.png", "-o", "out.tif", "--threads", "0"], "threads: got 0, expected an integer >= 1"),
     (["a.png", "-o", "out.tif", "--threads", "two"], "argument --threads: invalid int value"),
     (["a.png", "-o", "out.tif", "--instances", "--min-area", "0"], "--min-area: got 0, expected"),

@@ -695,3 +695,20 @@ def test_em_thresholds_with_normalisation_come_of_training_slices_too(places):
         p.stem for p in (places.runs / "quick/em-norm/fold-2").glob("predictions/*/*.safetensors")
     }
     assert kept == {name.replace("/", "-") for name in (*expected, *result["fold"]["test"])}
+
+
+def test_the_commit_is_of_this_project_s_repository(tmp_path, monkeypatch):
+    import subprocess
+
+    from unet_np.experiments import provenance as module
+
+    assert module._commit() is None or len(module._commit().rstrip("+")) == 12
+    package = tmp_path / "venv" / "unet_np"
+    (package / "experiments").mkdir(parents=True)
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for command in (["init", "-q"], [*identity, "commit", "-q", "--allow-empty", "-m", "theirs"]):
+        subprocess.run(["git", "-C", tmp_path, *command], check=True)
+    monkeypatch.setattr(module, "__file__", str(package / "experiments" / "provenance.py"))
+    assert module._commit() is None
+    (package.parent / "pyproject.toml").write_text('name = "unet-np"')
+    assert module._commit() is None  # its root is another folder

@@ -1,6 +1,9 @@
 """Every command reads files by the same conventions: axes, channels, palettes, calibration."""
 
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +15,7 @@ from unet_np import UNet
 from unet_np.cli import main
 from unet_np.data.own.pairs import read_pairs
 from unet_np.errors import InputError
-from unet_np.images import open_image, read_image, write_png
+from unet_np.images import open_image, read_image, write_png, write_tiff
 from unet_np.tasks import TASKS
 
 RNG = np.random.default_rng(0)
@@ -149,3 +152,30 @@ def test_photographs_are_turned_like_their_masks(tmp_path, monkeypatch):
         assert data.images.shape == data.labels.shape
         assert ((data.images > 120) == (data.labels > 0)).mean() > 0.99
     assert read_image("p.jpg").shape == (40, 56)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory as Linux counts it")
+@pytest.mark.parametrize("more", [[], ["--instances"]])
+def test_memory_bounds_the_process(tmp_path, monkeypatch, more):
+    """Or is refused with the least that works, which then does."""
+    monkeypatch.chdir(tmp_path)
+    UNet(base_channels=2, depth=1, backend="numpy", seed=3).save("w.safetensors")
+    rows, columns = np.indices((2048, 2048)) % 64 - 32
+    image = (np.hypot(rows, columns) < 20).astype(np.uint8) * 100
+    write_tiff("a.tif", np.stack([image] * 2))
+    code = (
+        "import sys; from unet_np.cli import main; code = main(sys.argv[1:])\n"
+        "peak = [line for line in open('/proc/self/status') if line.startswith('VmHWM')][0]\n"
+        "print(code, int(peak.split()[1]) // 1024)"
+    )
+    command = [sys.executable, "-c", code, "segment", "a.tif", "-q", "-o", "o.tif", *more]
+    command += ["--weights", "w.safetensors", "--threads", "1", "--memory"]
+    small = subprocess.run([*command, "120M"], capture_output=True, text=True, timeout=300)
+    assert small.stdout.split()[0] == "2"
+    found = re.search(r"--memory: got 120M, expected at least (\d+)M for a.tif", small.stderr)
+    assert found, small.stderr
+    least = int(found[1]) + 10
+    done = subprocess.run([*command, f"{least}M"], capture_output=True, text=True, timeout=300)
+    code, peak = map(int, done.stdout.split())
+    assert code == 0, done.stderr
+    assert 0.5 * least < peak < 1.2 * least

@@ -14,6 +14,7 @@ import importlib
 import importlib.util
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -79,7 +80,9 @@ def _main(arguments: list[str], debug: bool) -> int:
         if module is None or args.command is None:
             parser.error("no command given; expected one of " + ", ".join(_available()))
         name = f"{PROGRAM} {args.command}"
-        with printed_remarks(getattr(args, "quiet", False)):
+        with printed_remarks(getattr(args, "quiet", False)), warnings.catch_warnings():
+            # What overflows is told in the one line of the error that follows.
+            warnings.simplefilter("ignore", RuntimeWarning)
             code = int(module.run(args))
         # A closed pipe or a full disk shows here, where it can be caught, not when Python ends.
         sys.stdout.flush()

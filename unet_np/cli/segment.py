@@ -102,7 +102,7 @@ def add_parser(subparsers: Any) -> None:
     add_axes(parser)
     add_overwrite(parser)
     add("--tile", type=int, metavar="N", help="input size of a tile (default: what fits --memory)")
-    add("--memory", default="1G", metavar="SIZE", help="for feature maps (default %(default)s)")
+    add("--memory", metavar="SIZE", help="bound of the process (default: 1G for feature maps)")
     add("--threads", type=int, metavar="N", help="default: all cores")
     add("--backend", choices=("numpy", "cupy", "auto"), help="default: auto, or UNET_NP_BACKEND")
     add("-q", "--quiet", action="store_true", help="print errors only")
@@ -115,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
     outputs = plan_outputs(args.images, args.out, args.labels)
     paths = [path for files in outputs for path in _written(files, args.instances)]
     check_outputs(paths, (*args.images, args.weights), args.overwrite)
-    memory = bytes_of(args.memory)
+    memory = None if args.memory is None else bytes_of(args.memory)
     args.limits, args.min_area = cell_limits(args)
     choose_threads(args.threads)
 
@@ -124,13 +124,34 @@ def run(args: argparse.Namespace) -> int:
 
     net = load_network(args.weights, args.backend)
     check_task(net, "segment")
-    options = {"memory_budget": memory, "tile": args.tile, "averaging": args.averaging}
+    budgets = []
     for path in args.images:
-        page = open_for(net, path, args.axes).pages[0]
-        make_tiling(net.architecture, page.shape[:2], memory_budget=memory, tile=args.tile)
-    for path, files in zip(args.images, outputs, strict=True):
+        image = open_for(net, path, args.axes)
+        budget = _budget(net, path, image, memory, args.instances)
+        size = image.pages[0].shape[:2]
+        make_tiling(net.architecture, size, memory_budget=budget, tile=args.tile)
+        budgets.append(budget)
+        del image
+    for path, files, budget in zip(args.images, outputs, budgets, strict=True):
+        options = {"memory_budget": budget, "tile": args.tile, "averaging": args.averaging}
         _segment_file(net, path, files, args, options)
     return 0
+
+
+def _budget(net: Any, path: Path, image: ImageFile, memory: int | None, cells: bool) -> int:
+    """Bytes for feature maps: what the image leaves of --memory, or 1 GiB."""
+    from unet_np.cli._memory import maps_budget, resident_bytes
+    from unet_np.tiling.memory import forward_bytes
+    from unet_np.tiling.overlap_tile import MEMORY_BUDGET
+
+    if memory is None:
+        return MEMORY_BUDGET
+    pages, classes = image.pages, net.architecture.num_classes
+    height, width = pages[0].shape[:2]
+    side = net.architecture.min_input_size
+    least = forward_bytes(net.architecture, (side, side), net.dtype.itemsize)
+    held, pixels = resident_bytes(), height * width
+    return maps_budget(memory, held, pixels, len(pages), classes, cells, least, path)
 
 
 def choose_weights(weights: Path | None, model: str | None) -> Path:
@@ -269,14 +290,13 @@ def _written(files: Outputs, instances: bool) -> list[Path]:
 def _segment_file(
     net: Any, path: Path, files: Outputs, args: argparse.Namespace, options: dict[str, Any]
 ) -> None:
-    import numpy as np
-
     from unet_np.tasks.segmentation import segment
 
     image = open_for(net, path, args.axes)
     slices = image.pages
     # With two classes the second map says nothing that the first does not.
     classes = slice(None) if args.all_classes or net.architecture.num_classes > 2 else slice(1, 2)
+    count = len(slices)
     probabilities: list[np.ndarray] = []
     labels: list[np.ndarray] = []
     cells: list[Any] = []
@@ -288,12 +308,28 @@ def _segment_file(
 
         for page in slices:
             result = segment(net, page, progress=show, **options)
-            probabilities.append(result.probabilities[classes])
+            chosen = result.probabilities[classes]
+            # A view would keep all classes of every slice.
+            probabilities.append(chosen.copy() if count > 1 else chosen)
             labels.append(result.labels)
             if args.instances:
                 cells.append(find_instances(result, args.limits, args.min_area))
-    maps, numbers = (np.stack(one) if image.stacked else one[0] for one in (probabilities, labels))
+            del result, chosen
+    maps, numbers = (_stacked(one, image.stacked) for one in (probabilities, labels))
     _write(maps, numbers, cells, files, args, image)
+
+
+def _stacked(pages: list[np.ndarray], stacked: bool) -> np.ndarray:
+    """All slices in one array; the list is emptied, so that none is held twice for long."""
+    import numpy as np
+
+    if not stacked:
+        return pages[0]
+    whole = np.empty((len(pages), *pages[0].shape), pages[0].dtype)
+    for number in range(len(pages)):
+        whole[number] = pages[number]
+        pages[number] = whole[number]
+    return whole
 
 
 def find_instances(

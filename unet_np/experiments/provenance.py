@@ -27,7 +27,8 @@ def provenance(command: list[str] | None = None) -> dict[str, Any]:
     -------
     dict
         ``command``, ``commit`` (with ``+`` where the tree had changes; None outside a
-        checkout), ``versions``, ``machine`` (processor, cores, threads used, memory, BLAS).
+        checkout of this project), ``versions``, ``machine`` (processor, cores, threads used,
+        memory, BLAS).
 
     Examples
     --------
@@ -67,13 +68,19 @@ def _commit() -> str | None:
     folder = Path(__file__).parent.parent
     git = ["git", "-C", str(folder)]
     try:
+        # An installed package may lie in somebody else's repository.
+        if 'name = "unet-np"' not in (folder.parent / "pyproject.toml").read_text("utf-8"):
+            return None
+        root = subprocess.run([*git, "rev-parse", "--show-toplevel"], capture_output=True)
+        if Path(os.fsdecode(root.stdout).strip()).resolve() != folder.parent.resolve():
+            return None
         commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
         changes = subprocess.run(
             [*git, "status", "--porcelain", "--untracked-files=no", "--", str(folder)],
             capture_output=True,
             text=True,
         )
-    except OSError:
+    except (OSError, ValueError):
         return None
     if commit.returncode:
         return None

@@ -41,6 +41,9 @@ finite numbers
         )
 
 
+_ROWS = 256  # at a time
+
+
 def to_grey(image: np.ndarray) -> np.ndarray:
     """One channel: the luma of ITU-R BT.601, Y = 0.299 R + 0.587 G + 0.114 B, not rounded.
 
@@ -128,10 +131,23 @@ def normalise(image: np.ndarray) -> np.ndarray:
         raise InputError(f"image: got dtype {image.dtype}, expected real numbers")
     check_finite(image, "image")
     axes = (-2, -1)
+    # One array of float64 and no more: an image may be large.
     values = image.astype(np.float64)
     # Divided first, so that no square overflows and a constant image is exactly constant.
-    largest = np.abs(values).max(axis=axes, keepdims=True)
-    values /= np.where(largest == 0, 1, largest)
+    extremes = values.max(axis=axes, keepdims=True), -values.min(axis=axes, keepdims=True)
+    largest = np.maximum(*extremes)
+    largest = np.where(largest == 0, 1, largest)
+    values /= largest
+    mean = values.mean(axis=axes, keepdims=True)
+    values -= mean
+    # As `std` has it, in place.
     values -= values.mean(axis=axes, keepdims=True)
-    spread = values.std(axis=axes, keepdims=True)
-    return (values / np.where(spread == 0, 1, spread)).astype(np.float32)
+    np.multiply(values, values, out=values)
+    spread = np.sqrt(values.mean(axis=axes, keepdims=True))
+    spread = np.where(spread == 0, 1, spread)
+    del values
+    normalised = np.empty(image.shape, np.float32)
+    for row in range(0, image.shape[-2], _ROWS):
+        rows = np.s_[..., row : row + _ROWS, :]
+        normalised[rows] = (image[rows].astype(np.float64) / largest - mean) / spread
+    return normalised

@@ -153,7 +153,7 @@ def _as_imagej(array: np.ndarray) -> np.ndarray:
     if kind == "f":
         check_finite(array, "array:")
         with np.errstate(over="ignore"):
-            single = array.astype(np.float32)
+            single = array.astype(np.float32, copy=False)
         check_finite(single, "array: as float32,")
         return single
     if array.dtype in (np.uint8, np.uint16):

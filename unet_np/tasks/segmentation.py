@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -129,6 +129,9 @@ def cells_of(dataset: Dataset) -> np.ndarray:
     return np.stack([scipy.ndimage.label(one > 0)[0] for one in dataset.labels])
 
 
+_ROWS = 256  # at a time
+
+
 @dataclass(frozen=True)
 class Segmentation:
     """What the network says of one image.
@@ -219,12 +222,19 @@ def most_probable(probabilities: np.ndarray) -> np.ndarray:
     """
     dtype = np.uint8 if len(probabilities) <= 256 else np.uint16
     labels = np.zeros(probabilities.shape[1:], dtype)
-    best = probabilities[0].copy()
-    # argmax would make an int64 map, and on the leading axis it is slow.
-    for number, candidate in enumerate(probabilities[1:], 1):
-        labels[candidate > best] = number
-        np.maximum(best, candidate, out=best)
+    for rows in _blocks(labels):
+        best = probabilities[0, rows].copy()
+        # argmax would make an int64 map, and on the leading axis it is slow.
+        for number, candidate in enumerate(probabilities[1:, rows], 1):
+            labels[rows][candidate > best] = number
+            np.maximum(best, candidate, out=best)
     return labels
+
+
+def _blocks(array: np.ndarray) -> Iterator[slice]:
+    """Rows, so many at a time that what is made of them is small beside the whole."""
+    for row in range(0, len(array), _ROWS):
+        yield slice(row, row + _ROWS)
 
 
 def instances(
@@ -271,14 +281,15 @@ def instances(
     if min_area < 1:
         raise InputError(f"min_area: got {min_area}, expected an integer >= 1")
     neighbours = np.ones((3, 3)) if diagonal else None
-    components, _ = scipy.ndimage.label(labels == foreground, neighbours)
-    areas = np.bincount(components.ravel())
+    components, count = scipy.ndimage.label(labels == foreground, neighbours)
+    areas = _sums(components, count + 1)
     kept = areas >= min_area
     kept[0] = False
     numbers = np.zeros(len(areas), np.int32)
     numbers[kept] = np.arange(1, kept.sum() + 1)
-    ids = numbers[components]
-    return ids, _measure(ids)
+    for rows in _blocks(components):
+        components[rows] = numbers[components[rows]]
+    return components, _measure(components)
 
 
 def grown_instances(
@@ -358,12 +369,23 @@ def _fill_holes(ids: np.ndarray) -> None:
         window[filled & (window == 0)] = number
 
 
+def _sums(ids: np.ndarray, count: int) -> np.ndarray:
+    """Pixels of each number."""
+    areas = np.zeros(count, np.int64)
+    for rows in _blocks(ids):
+        areas += np.bincount(ids[rows].ravel(), minlength=count)
+    return areas
+
+
 def _measure(ids: np.ndarray) -> list[Cell]:
-    areas = np.bincount(ids.ravel())
-    rows, columns = np.nonzero(ids)
-    which = ids[rows, columns]
-    row_sums = np.bincount(which, rows, len(areas))
-    column_sums = np.bincount(which, columns, len(areas))
+    count = int(ids.max(initial=0)) + 1
+    areas = _sums(ids, count)
+    row_sums, column_sums = np.zeros(count), np.zeros(count)
+    for block in _blocks(ids):
+        rows, columns = np.nonzero(ids[block])
+        which = ids[block][rows, columns]
+        row_sums += np.bincount(which, rows + block.start, count)
+        column_sums += np.bincount(which, columns, count)
     cells = []
     for number, (down, across) in enumerate(scipy.ndimage.find_objects(ids), 1):
         area = int(areas[number])

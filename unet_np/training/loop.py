@@ -41,7 +41,9 @@ def train(
         All settings. The files go to the folder ``config.out``: see `RunFolder`.
     resume : bool
         Go on from the checkpoint of ``config.out``, bit for bit as if nothing had happened;
-        from the start where there is none.
+        from the start where there is none. That is promised of the weights and of
+        ``metrics.csv``, also where there are more steps than before; the checkpoint records the
+        settings of the last call too, and ``times.csv`` the seconds of each.
     overwrite : bool
         Begin anew in a folder that holds a run.
     progress : bool or callable

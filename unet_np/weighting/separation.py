@@ -176,7 +176,11 @@ def grow_within(seeds: Array, mask: Array) -> Array:
     grown = xp.pad(seeds, 1).ravel()
     free = xp.pad(mask, 1).ravel() & (grown == 0)
     steps = xp.asarray([-width, -1, 1, width])
-    front = xp.flatnonzero(grown)
+    # Only from seeds with a free neighbour does anything spread.
+    near = xp.zeros_like(free)
+    for step in (-width, -1, 1, width):
+        near |= xp.roll(free, step)
+    front = xp.flatnonzero((grown != 0) & near)
     # Only the front is looked at, so that long thin cells cost no more than their pixels.
     while front.size:
         reached = (front[:, None] + steps).ravel()
