@@ -198,6 +198,7 @@ def test_resume_mends_weights_older_than_the_checkpoint(config, dataset):
 
 def test_resume_refuses_another_array_library(config, dataset):
     state = {"config": config.to_dict(), "backend": "cupy", "data": 1, "step": 1}
+    state |= {"metrics_bytes": 0, "threads": 1}
     with pytest.raises(InputError, match="backend: got numpy, expected cupy, with which the run"):
         check_same(state, config, 1, "numpy")
 
@@ -652,7 +653,8 @@ def test_resume_goes_by_what_the_weights_of_a_run_were(config):
 
     def check(old, now, **more):
         settings = config.replace(**old).to_dict()
-        state = {"config": settings, "backend": "numpy", "data": 1, "step": 1, **more}
+        state = {"config": settings, "backend": "numpy", "data": 1, "step": 1}
+        state |= {"metrics_bytes": 0, "threads": 1, **more}
         check_same(state, config.replace(**now), 1, "numpy")
 
     falk, paper = {"weight_variant": "falk2019"}, {"w0": 10.0, "sigma": 5.0}
