@@ -605,7 +605,7 @@ def test_a_result_from_before_a_setting_was_there_had_its_default():
         check_same(old, new, Path("em.json"))
 
 
-# The fixed rule
+# Cells with eroded seeds
 
 
 def test_weighted_thresholds_undo_the_class_weights():
@@ -633,31 +633,30 @@ def test_the_narrowest_cell():
     assert cells.narrowest(some) == 6
     assert cells.narrowest(some[1:]) == 11
     assert cells.narrowest(np.zeros((1, 5, 5), int)) == 0
-    limits, erosion = cells.fixed_rule(some, (1.0, 1.0))
-    assert limits == (cells.SEEDS, 0.5)
-    assert erosion == 6 * cells.EROSION
 
 
-def test_a_fold_with_normalisation_is_scored_by_the_fixed_rule(places):
+def test_a_fold_with_normalisation_erodes_its_seeds(places):
     chosen = recipe("u373", quick=True, norm="instance", **TINY)
     dataset = chosen.dataset()
     fold = chosen.folds(dataset)[0]
     result = run_fold(chosen, dataset, fold, places)
     written = json.loads(places.result("u373-norm-01-to-02").read_text())
     assert written["recipe"]["norm"] == "instance"
-    pair = result["class_weights"]
-    high, low = (result["thresholds"][key] for key in ("seg_measure", "iou"))
-    assert low == pytest.approx(pair["cell"] / (pair["cell"] + pair["background"]))
     own = dataset.instances[[*fold.training, *fold.validation]]
     assert result["erosion"] == cells.EROSION * cells.narrowest(own)
     compared = result["rules_compared"]
     assert len(compared) == 5
-    fixed = compared["fixed"]
-    assert (fixed["seeds"], fixed["threshold"]) == (high, low)
-    assert fixed["test"] == result["scores"]["seg_measure"]["value"]
-    assert fixed["test_cells"] == result["cells"]
-    best = compared["two thresholds, chosen"]["validation"]
-    assert best >= compared["one threshold, chosen"]["validation"]
+    rule = compared["one threshold, seeds eroded"]
+    assert rule["seeds"] == rule["threshold"] == result["thresholds"]["seg_measure"]
+    assert rule["erosion"] == result["erosion"]
+    assert rule["test"] == result["scores"]["seg_measure"]["value"]
+    assert rule["test_cells"] == result["cells"]
+    pair = result["class_weights"]
+    implied = compared["the threshold that the class weights imply"]["threshold"]
+    assert implied == pytest.approx(pair["cell"] / (pair["cell"] + pair["background"]))
+    for eroded in (", seeds eroded", ""):
+        two, one = (compared[f"{n} threshold{x}{eroded}"] for n, x in (("two", "s"), ("one", "")))
+        assert two["validation"] >= one["validation"]
     summary = summarise(chosen, [result], places)
     assert places.result("u373-norm").exists()
     assert summary["folds"] == ["01-to-02"]

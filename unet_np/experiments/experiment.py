@@ -217,7 +217,7 @@ def _score(
     unknown = None if dataset.unknown is None else dataset.unknown[test]
     min_area = cells.smallest_area(known[[*fold.training, *fold.validation]])
     if chosen.config.norm != "none":
-        return _score_by_fixed_rule(chosen, dataset, fold, side, maps)
+        return _score_with_erosion(chosen, dataset, fold, side, maps)
     high, low = cells.choose_thresholds(known[validation], side, min_area)
     single = cells.choose_thresholds(known[validation], side, min_area, cells.ONE)
     by_one = cells.score(known[test], maps, single, min_area)["scores"]["seg_measure"]
@@ -231,50 +231,51 @@ def _score(
     }
 
 
-def _score_by_fixed_rule(
+def _score_with_erosion(
     chosen: Recipe, dataset: Dataset, fold: Fold, side: np.ndarray, maps: np.ndarray
 ) -> dict[str, Any]:
-    """Cells by `cells.FIXED_RULES`, and what the rules that are tuned on validation frames give."""
+    """Cells by `cells.ERODED_RULES`, and what other rules give."""
     test, validation, known = list(fold.test), list(fold.validation), dataset.instances
     assert known is not None
     unknown = None if dataset.unknown is None else dataset.unknown[test]
     own = known[[*fold.training, *fold.validation]]
-    min_area = cells.smallest_area(own)
+    min_area, erosion = cells.smallest_area(own), cells.EROSION * cells.narrowest(own)
     background, cell = samples.class_weights(chosen.fold_config(fold, "unused"), dataset)
     pair = background, cell
-    limits, erosion = cells.fixed_rule(own, pair)
+    implied = cells.weighted(0.5, pair)
+
+    def best(pairs: Any, eroded: float) -> tuple[tuple[float, float], float]:
+        return cells.choose_thresholds(known[validation], side, min_area, pairs, eroded), eroded
+
     rules = {
-        "fixed": (limits, erosion),
-        "fixed, seeds not eroded": (limits, 0.0),
-        "fixed, one threshold": ((limits[1], limits[1]), 0.0),
-        "one threshold, chosen": (
-            cells.choose_thresholds(known[validation], side, min_area, cells.ONE),
-            0.0,
-        ),
-        "two thresholds, chosen": (cells.choose_thresholds(known[validation], side, min_area), 0.0),
+        "one threshold, seeds eroded": best(cells.ONE, erosion),
+        "two thresholds, seeds eroded": best(cells.TWO, erosion),
+        "one threshold": best(cells.ONE, 0),
+        "two thresholds": best(cells.TWO, 0),
+        "the threshold that the class weights imply": ((implied, implied), 0.0),
     }
     compared = {}
-    for name, (pair_, eroded) in rules.items():
+    for name, (limits, eroded) in rules.items():
         seg = [
-            cells.score(known[frames], some, pair_, min_area, erosion=eroded)
+            cells.score(known[frames], some, limits, min_area, erosion=eroded)
             for frames, some in ((validation, side), (test, maps))
         ]
         compared[name] = {
-            "seeds": pair_[0],
-            "threshold": pair_[1],
+            "seeds": limits[0],
+            "threshold": limits[1],
             "erosion": eroded,
             "validation": seg[0]["scores"]["seg_measure"]["value"],
             "test": seg[1]["scores"]["seg_measure"]["value"],
             "test_cells": seg[1]["cells"],
         }
-    high, low = limits
+    limits, _ = rules["one threshold, seeds eroded"]
     return {
-        "thresholds": {"seg_measure": high, "iou": low, "dice": low},
+        "thresholds": {"seg_measure": limits[0], "iou": limits[1], "dice": limits[1]},
         "erosion": erosion,
         "min_area": min_area,
-        "class_weights": {"background": pair[0], "cell": pair[1]},
+        "class_weights": {"background": background, "cell": cell},
         "field_of_interest_border": cells.BORDER,
-        "rules": cells.FIXED_RULES,
+        "rules": cells.ERODED_RULES,
         "rules_compared": compared,
         **cells.score(known[test], maps, limits, min_area, unknown, erosion),
     }
