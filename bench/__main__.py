@@ -6,6 +6,7 @@
     python -m bench weight_map
     python -m bench tiling
     python -m bench metrics
+    python -m bench segment --out results/bench-segment.json
     python -m bench browser --out results/bench-browser.json
 
 `python -m bench NAME --help` says what it measures, and how.
@@ -28,6 +29,7 @@ COMMANDS = {
     "weight_map": "bench.weight_map",
     "tiling": "bench.tiling",
     "metrics": "bench.metrics",
+    "segment": "bench.segment",
     "browser": "bench.browser",
 }
 """The module of each: ``add_arguments(parser)``, ``measure(args)``; ``text`` if it is no table."""
