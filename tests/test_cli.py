@@ -184,7 +184,7 @@ def test_one_channel_for_each_class(network, option, shape, expected, networks):
 
 @pytest.mark.parametrize(
     "options",
-    [["--tile", "56"], ["--memory", "60K"], ["--threads", "1"], ["--backend", "numpy"], ["-q"]],
+    [["--tile", "56"], ["--memory", "8G"], ["--threads", "1"], ["--backend", "numpy"], ["-q"]],
 )
 def test_how_it_is_computed_does_not_change_the_result(options, weights):
     image = random_image((90, 70))
