@@ -70,6 +70,7 @@ def test_runs_from_before_the_setting_was_there_go_on(config, dataset):
 
     settings = config.replace(start="").to_dict()
     state = {"config": settings, "backend": "numpy", "data": 1, "step": 1}
+    state |= {"metrics_bytes": 0, "threads": 1}
     del settings["start"]
     check_same(state, config.replace(start=""), 1, "numpy")
     with pytest.raises(InputError, match=r"start: got .*, expected '', with which"):
