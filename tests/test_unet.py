@@ -660,9 +660,14 @@ def test_files_of_others(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"without a U-Net's description, expected a file of"):
         UNet.load(tmp_path / "foreign.safetensors")
     description = '{"architecture": {"base_channels": 1, "depth": 1}, "dropout": 0.5}'
-    save_file({"output.bias": np.zeros(2)}, tmp_path / "part.safetensors", {"unet_np": description})
-    with pytest.raises(InputError, match=r"^weights: got no contract1.conv1.weight, expected all"):
-        UNet.load(tmp_path / "part.safetensors")
+    for numbers, message in (
+        (2, r"with 2 numbers, expected the 39 or more of the network that it describes"),
+        (2000, r"^weights: got no contract1.conv1.weight, expected all"),
+    ):
+        part = {"output.bias": np.zeros(numbers)}
+        save_file(part, tmp_path / "part.safetensors", {"unet_np": description})
+        with pytest.raises(InputError, match=message):
+            UNet.load(tmp_path / "part.safetensors")
 
 
 def test_weights_of_another_architecture_change_nothing() -> None:
