@@ -1,4 +1,4 @@
-"""The array library, NumPy or CuPy, and the host's cores."""
+"""The array library, NumPy or CuPy, and the host's memory and cores."""
 
 from unet_np.backend.arrays import (
     NAMES,
