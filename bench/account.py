@@ -19,7 +19,6 @@ from bench.network import OwnNetwork
 from bench.peers import LAYOUTS, TorchNetwork
 from bench.timing import interleaved
 from unet_np import backend
-from unet_np.backend import host
 from unet_np.network.architecture import Architecture
 from unet_np.ops import winograd, winograd_tiles
 
@@ -30,7 +29,7 @@ VARIANTS: list[tuple[str, str, dict[tuple[ModuleType, str], int]]] = [
     (
         "im2col",
         "one matrix product for each convolution",
-        {(winograd, "MIN_TILES"): NEVER, (host, "POOLED_BYTES"): NEVER},
+        {(winograd, "MIN_TILES"): NEVER},
     ),
     (
         "Winograd, small blocks",
@@ -39,17 +38,11 @@ VARIANTS: list[tuple[str, str, dict[tuple[ModuleType, str], int]]] = [
             (winograd_tiles, "BLOCK_ELEMENTS"): 48 * 64,
             (winograd, "MIN_TILES_OF_BLOCK"): 48,
             (winograd, "MIN_TILES"): 100,
-            (host, "POOLED_BYTES"): NEVER,
         },
     ),
     (
         "larger blocks",
         "fewer calls, during which one thread of Python waits for the other",
-        {(winograd, "MIN_TILES"): 100, (host, "POOLED_BYTES"): NEVER},
-    ),
-    (
-        "memory used again",
-        "no fresh pages from the system in every step",
         {(winograd, "MIN_TILES"): 100},
     ),
     (
