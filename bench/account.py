@@ -19,6 +19,7 @@ from bench.network import OwnNetwork
 from bench.peers import LAYOUTS, TorchNetwork
 from bench.timing import interleaved
 from unet_np import backend
+from unet_np.backend import host
 from unet_np.network.architecture import Architecture
 from unet_np.ops import winograd, winograd_tiles
 
@@ -29,7 +30,7 @@ VARIANTS: list[tuple[str, str, dict[tuple[ModuleType, str], int]]] = [
     (
         "im2col",
         "one matrix product for each convolution",
-        {(winograd, "MIN_TILES"): NEVER},
+        {(winograd, "MIN_TILES"): NEVER, (host, "POOLED_BYTES"): NEVER},
     ),
     (
         "Winograd, small blocks",
@@ -38,11 +39,17 @@ VARIANTS: list[tuple[str, str, dict[tuple[ModuleType, str], int]]] = [
             (winograd_tiles, "BLOCK_ELEMENTS"): 48 * 64,
             (winograd, "MIN_TILES_OF_BLOCK"): 48,
             (winograd, "MIN_TILES"): 100,
+            (host, "POOLED_BYTES"): NEVER,
         },
     ),
     (
         "larger blocks",
         "fewer calls, during which one thread of Python waits for the other",
+        {(winograd, "MIN_TILES"): 100, (host, "POOLED_BYTES"): NEVER},
+    ),
+    (
+        "memory used again",
+        "no fresh pages from the system in every step",
         {(winograd, "MIN_TILES"): 100},
     ),
     (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import faulthandler
+import gc
 import multiprocessing
 import os
 import random
@@ -17,10 +18,14 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from threadpoolctl import ThreadpoolController
 
 from unet_np import InputError, UNet, backend, data
@@ -91,6 +96,86 @@ def script(text: str, quiet: bool = True) -> str:
     assert done.returncode == 0, done.stderr
     assert done.stderr == "" or not quiet
     return done.stdout.strip()
+
+
+# Memory
+
+
+def test_freed_memory_is_used_again_but_never_more_kept_than_was_in_use() -> None:
+    pool = host.Pool()
+    first, second = pool.take(1000), pool.take(500)
+    address = first.ctypes.data
+    del first, second
+    again = pool.take(950)
+    assert again.ctypes.data == address  # within the slack
+    more = pool.take(800)  # 500 is too small; and 950 + 800 + 500 is more than the worst
+    assert {block.size for block in pool.blocks} == {1000, 800}
+    assert pool.most == again.size + more.size == 1800
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 100)), max_size=60))
+def test_pool_holds_no_more_than_was_in_use_at_the_worst(
+    actions: list[tuple[bool, int]],
+) -> None:
+    pool = host.Pool()
+    live: list[np.ndarray] = []
+    worst = 0
+    for take, number in actions:
+        if take or not live:
+            live.append(pool.take(number * 1000))
+        else:
+            live.pop(number % len(live))
+        worst = max(worst, sum(block.size for block in live))
+        assert sum(block.size for block in pool.blocks) <= worst
+        assert len({block.ctypes.data for block in live}) == len(live)
+
+
+VIEWS: list[Callable[[np.ndarray], object]] = [
+    lambda a: a,
+    lambda a: a[10:20],
+    lambda a: a.T[3:, ::2],
+    lambda a: a.reshape(300, 1200)[:, None],
+    lambda a: a.view("uint8"),
+    lambda a: np.lib.stride_tricks.as_strided(a, (5, 5), (4, 4)),
+    lambda a: np.broadcast_to(a[0], (9, 600)),
+    lambda a: memoryview(a),
+    lambda a: np.frombuffer(a.data.cast("B"), "float32"),
+    lambda a: a.view(np.matrix),
+    lambda a: torch.from_numpy(a)[1],
+    lambda a: iter(a),
+    lambda a: a.flat,
+    lambda a: a.__array_interface__ and a.ctypes,
+]
+
+
+@pytest.mark.parametrize("number", range(len(VIEWS)))
+def test_memory_is_in_use_while_anything_refers_to_it(number: int) -> None:
+    array = backend.empty(np, (600, 600), "float32")
+    address = array.ctypes.data
+    view = VIEWS[number](array)
+    del array
+    others = [backend.empty(np, (600, 600), "float32") for _ in range(4)]
+    assert address not in {other.ctypes.data for other in others}
+    del view, others
+    gc.collect()
+    again = [backend.empty(np, (600, 600), "float32") for _ in range(5)]
+    assert address in {other.ctypes.data for other in again}
+
+
+def test_threads_never_share_memory_of_the_pool() -> None:
+    def work(seed: int) -> bool:
+        chance = random.Random(seed)
+        live: list[np.ndarray] = []
+        for step in range(400):
+            live.append(backend.empty(np, (chance.randint(256, 300), 1024), "float32"))
+            live[-1][::64] = 1000 * seed + step
+            if len(live) > chance.randint(1, 5):
+                gone = live.pop(chance.randrange(len(live)))
+                if gone[0, 0] != gone[-1 - (len(gone) - 1) % 64, 5]:
+                    return False
+        return all((array[::64] == array[0, 0]).all() for array in live)
+
+    assert in_threads(*(partial(work, seed) for seed in range(4))) == [True] * 4
 
 
 # How many threads

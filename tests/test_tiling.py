@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unet_np import UNet, backend, data
+from unet_np.backend import host
 from unet_np.errors import InputError
 from unet_np.images import normalise, read_image
 from unet_np.network.architecture import Architecture
@@ -465,8 +466,9 @@ def test_forward_bytes_is_the_sum_by_hand():
 
 
 @pytest.fixture
-def traced():
-    """One thread, with one scratch memory."""
+def traced(monkeypatch):
+    """One thread, with one scratch memory, and all arrays of NumPy's own: tracemalloc sees them."""
+    monkeypatch.setattr(host, "POOLED_BYTES", 2**60)
     backend.set_thread_count(1)
     yield
     backend.set_thread_count(None)

@@ -1,4 +1,4 @@
-"""The array library, NumPy or CuPy, and the host's cores."""
+"""The array library, NumPy or CuPy, and the host's memory and cores."""
 
 from unet_np.backend.arrays import (
     NAMES,
@@ -11,6 +11,7 @@ from unet_np.backend.arrays import (
     block_elements,
     channel_sums,
     default_rng,
+    empty,
     empty_channels_last,
     for_row_blocks,
     get,
@@ -41,6 +42,7 @@ __all__ = [
     "block_elements",
     "channel_sums",
     "default_rng",
+    "empty",
     "empty_channels_last",
     "for_row_blocks",
     "get",

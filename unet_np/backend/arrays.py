@@ -41,6 +41,7 @@ __all__ = [
     "block_elements",
     "channel_sums",
     "default_rng",
+    "empty",
     "empty_channels_last",
     "for_row_blocks",
     "get",
@@ -232,6 +233,17 @@ def pool_bytes(xp: ModuleType) -> int:
     return int(xp.get_default_memory_pool().total_bytes()) if is_device(xp) else 0
 
 
+def empty(xp: ModuleType, shape: tuple[int, ...], dtype: Any) -> Array:
+    """An uninitialised array from the memory pool of `xp`.
+
+    Examples
+    --------
+    >>> empty(np, (2, 3), "float32").shape
+    (2, 3)
+    """
+    return xp.empty(shape, dtype) if is_device(xp) else host.empty(shape, dtype)
+
+
 def empty_channels_last(
     xp: ModuleType, shape: tuple[int, int, int, int], dtype: Any, zero: bool = False
 ) -> Array:
@@ -243,7 +255,7 @@ def empty_channels_last(
     (240, 4, 60, 12)
     """
     batch, channels, height, width = shape
-    array = xp.empty((batch, height, width, channels), dtype)
+    array = empty(xp, (batch, height, width, channels), dtype)
     if zero:
         array[...] = 0
     return array.transpose(0, 3, 1, 2)
@@ -342,8 +354,8 @@ def for_row_blocks(function: Callable[..., Any], *arrays: Array) -> None:
 def scratch(xp: ModuleType, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
     """Uninitialised memory that the next call with this name, on this thread, uses again.
 
-    Blocks are small and many, and the same memory stays in the cache. CuPy has a memory pool of
-    its own.
+    Fresh memory must be mapped by the system page by page, which costs more than the
+    arithmetic on it; CuPy has a memory pool of its own.
 
     Examples
     --------

@@ -1,6 +1,10 @@
-"""The host's cores: threads that share out blocks, and a BLAS that stays out of their way.
+"""The host's memory and cores: freed arrays used again, and threads that share out blocks.
 
-An operation is cut into blocks that fit the cache, and the blocks are shared out among
+Memory: the system gives fresh memory page by page, zeroed, which for a feature map costs
+about as much as reading it; so what one step frees, the next one uses again. CuPy has such
+a pool; on the host this is it.
+
+Threads: an operation is cut into blocks that fit the cache, and the blocks are shared out among
 threads. Each GEMM in a block is too small for a BLAS to share out well, so BLAS is told to
 use one thread meanwhile. NumPy drops the interpreter lock in its loops.
 
@@ -12,10 +16,12 @@ from __future__ import annotations
 
 import _thread
 import math
+import mmap
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar, copy_context
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
@@ -27,12 +33,94 @@ from unet_np.errors import InputError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+POOLED_BYTES = 2**20
+"""Smaller arrays are left to NumPy."""
+
+SLACK = 1.1
+"""A block is used again for an array if it is at most so many times as large."""
+
 _local = threading.local()
 _threads: int | None = None
 _threads_here: ContextVar[int | None] = ContextVar("threads", default=None)
 _asking: SimpleQueue[Any] = SimpleQueue()
 _helpers: list[None] = []
 _starting = threading.Lock()
+
+
+class Pool:
+    """Blocks of memory for arrays, never more of them than were in use at the worst.
+
+    All views of a NumPy array refer to the one at their root. So a block is free when nothing
+    but the list of blocks refers to it, which CPython counts anyway.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.blocks: list[np.ndarray] = []
+        self.most = 0
+        # Whatever else an interpreter counts while it counts, it counts here too.
+        self.alone = self._references([_map(1)])[0]
+
+    @staticmethod
+    def _references(blocks: list[np.ndarray]) -> list[int]:
+        return [sys.getrefcount(block) for block in blocks]
+
+    def take(self, size: int) -> np.ndarray:
+        """A block of at least so many bytes; in use until the last array on it goes."""
+        with self.lock:
+            counts = self._references(self.blocks)
+            sizes = [block.size for block in self.blocks]
+            free = [number for number, count in enumerate(counts) if count == self.alone]
+            fitting = [number for number in free if size <= sizes[number] <= SLACK * size]
+            if fitting:
+                return self.blocks[min(fitting, key=sizes.__getitem__)]
+            held = sum(sizes) + size
+            self.most = max(self.most, held - sum(sizes[number] for number in free))
+            while free and held > self.most:
+                held -= sizes[free[0]]
+                sizes[free.pop(0)] = 0
+            self.blocks = [block for block, kept in zip(self.blocks, sizes, strict=True) if kept]
+            self.blocks.append(_map(size))
+            return self.blocks[-1]
+
+
+def _map(size: int) -> np.ndarray:
+    """Memory straight from the system, to which it goes back as soon as it is dropped.
+
+    What `malloc` is given back it often keeps, in a heap for each thread.
+    """
+    flags = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if os.name == "posix" else {}
+    memory = mmap.mmap(-1, size, **flags)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with suppress(OSError):  # a kernel without large pages
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(memory, np.uint8)
+
+
+_pool = Pool()
+
+
+def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """An uninitialised array, from memory that an array before it has freed.
+
+    Examples
+    --------
+    >>> first = empty((512, 1024), "float32")
+    >>> address = first.ctypes.data
+    >>> del first
+    >>> empty((1024, 512), "float32").ctypes.data == address
+    True
+    """
+    dtype = np.dtype(dtype)
+    size = math.prod(shape) * dtype.itemsize
+    if size < POOLED_BYTES or not _counts_references():
+        return np.empty(shape, dtype)
+    return _pool.take(size)[:size].view(dtype).reshape(shape)
+
+
+def _counts_references() -> bool:
+    """Whether an array that another thread lets go cannot be counted half."""
+    return getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
 def thread_count() -> int:
@@ -309,14 +397,14 @@ def scratch(name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     key, size = (name, np.dtype(dtype)), math.prod(shape)
     if key not in buffers or buffers[key].size < size:
         buffers.pop(key, None)
-        buffers[key] = np.empty(size, dtype)
+        buffers[key] = empty((size,), dtype)
     return buffers[key][:size].reshape(shape)
 
 
 def _after_fork() -> None:
     """A child has one thread, and of all others what they had just been at."""
-    global _asking, _starting
-    _asking, _starting = SimpleQueue(), threading.Lock()
+    global _asking, _starting, _pool
+    _asking, _starting, _pool = SimpleQueue(), threading.Lock(), Pool()
     _helpers.clear()
     _local.__dict__.clear()
     _blas.after_fork()

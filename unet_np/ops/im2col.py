@@ -15,6 +15,7 @@ from unet_np.backend import (
     array_module,
     as_channels_last,
     block_elements,
+    empty,
     empty_channels_last,
     is_device,
     parallel_map,
@@ -72,7 +73,7 @@ def weight_gradient(grad: Array, x: Array, w_shape: tuple[int, ...], padding: in
     blocks = _blocks(batch, rows, columns, into * kh * kw, xp)
     # Each share of the blocks has a sum of its own, so that the order of all additions is fixed.
     shares = min(len(blocks), thread_count())
-    sums = xp.empty((shares, kh * kw * into, out), grad.dtype)
+    sums = empty(xp, (shares, kh * kw * into, out), grad.dtype)
 
     def call(share: int) -> None:
         sums[share] = 0

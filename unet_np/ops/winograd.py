@@ -21,6 +21,7 @@ from unet_np.backend import (
     Array,
     array_module,
     as_channels_last,
+    empty,
     empty_channels_last,
     parallel_map,
     scratch,
@@ -160,7 +161,8 @@ def weight_gradient(grad: Array, x: Array, w_shape: tuple[int, ...], padding: in
     xp = array_module(grad, x)
     out, into = w_shape[:2]
     pixels, grads = as_channels_last(x), as_channels_last(grad)
-    grad_w = xp.zeros((9, into, out), grad.dtype)
+    grad_w = empty(xp, (9, into, out), grad.dtype)
+    grad_w[...] = 0
     transform = partial(transform_inputs, padding=padding)
     for group in group_blocks(cut_blocks(grads.shape, max(into, out), 1, xp), into + out):
         patches, errors = group_scratch(group, [into, out], pixels)
