@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -634,6 +635,30 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing(weights):
     assert b"Traceback" not in errors
     assert output == b""
     assert os.listdir() == ["stack.tif"]
+
+
+@pytest.mark.parametrize("module", ["argparse", "numpy", "unet_np.cli"])
+@pytest.mark.parametrize("program", [["-m", "unet_np"], ["unet-np"]])
+def test_ctrl_c_while_it_is_imported(module, program, tmp_path):
+    """One line and 130, as later; the interrupt comes as the module is looked for."""
+    interrupt = "class Finder:\n    def find_spec(name, *_):\n"
+    interrupt += f"        if name == {module!r}: os.kill(os.getpid(), signal.SIGINT)\n"
+    interrupt = f"import os, signal, sys\n{interrupt}sys.meta_path.insert(0, Finder)\n"
+    (tmp_path / "sitecustomize.py").write_text(interrupt)
+    script = tmp_path / "unet-np"
+    entry = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]["unet-np"]
+    script.write_text("import sys\nfrom {} import {}\nsys.exit(main())".format(*entry.split(":")))
+    program = [str(script)] if program == ["unet-np"] else program
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    done = subprocess.run(
+        [sys.executable, *program, "summary", "--depth", "2"],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 130
+    assert done.stderr.strip() in ("unet-np: interrupted", "unet-np summary: interrupted")
 
 
 def test_the_bar_ends_though_its_lock_was_left_taken(monkeypatch):

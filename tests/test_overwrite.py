@@ -10,6 +10,8 @@ import pytest
 
 from unet_np import UNet
 from unet_np.cli import main
+from unet_np.errors import InputError
+from unet_np.experiments import Places, export, recipe, run_fold
 from unet_np.files.ours import is_ours
 from unet_np.images import write_png, write_tiff
 from unet_np.tasks import Classify, Detect
@@ -97,6 +99,54 @@ def test_what_a_viewer_wrote_again_is_not_ours() -> None:
     assert not is_ours(Path("x.tif"))
     assert not is_ours(Path("x.png"))
     assert not is_ours(Path("w.safetensors"))  # weights are no result that is made again
+
+
+EXPERIMENTS = {
+    "experiment em --quick --legs kept --fold 0": "kept/em-fold-0.safetensors",
+    "experiment em --quick": "runs/quick/em.json",
+    "experiment em --quick --search --steps 1": "runs/quick/search-em.json",
+    "experiment em --quick --ablation": "runs/quick/em-ablation.json",
+    "experiment em --quick --test-slices 0": "runs/quick/em-test-slices.png",
+}
+
+
+@pytest.mark.parametrize("command", EXPERIMENTS)
+def test_experiments_keep_files_of_others(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything is trained."""
+    monkeypatch.setattr("unet_np.experiments.runner.train", None)
+    file = Path(EXPERIMENTS[command])
+    file.parent.mkdir(parents=True)
+    own = Path("w.safetensors").read_bytes() if "legs" in command else b'{"mine": 1}'
+    file.write_bytes(own)
+    assert run(command) == 2
+    assert f"got {file}, not written by unet-np, expected" in capsys.readouterr().err
+    assert file.read_bytes() == own
+
+
+def test_what_experiments_write_is_ours(tmp_path: Path) -> None:
+    chosen = recipe("em", quick=True, base_channels=2, steps=1, input_size=68, averaging=1)
+    dataset = chosen.dataset()
+    fold = chosen.folds(dataset)[0]
+    places = Places(tmp_path / "r", tmp_path / "s", ["x"], lambda _: None, False, tmp_path / "l")
+    run_fold(chosen, dataset, fold, places)
+    run_fold(chosen, dataset, fold, places, overwrite=True)
+    written = [*tmp_path.glob("l/*"), *tmp_path.glob("s/*")]
+    assert len(written) == 4
+    assert all(is_ours(path) for path in written)
+    target = export(chosen, fold, places, tmp_path / "out")
+    card = target.with_suffix(".md")
+    assert is_ours(card)
+    for path in (card, target):
+        before = {one: one.read_bytes() for one in (card, target)}
+        if path == card:
+            target.unlink()
+            card.write_text("# Model card: em\n\nmine\n")
+        with pytest.raises(InputError, match=f"--export: got {path}.*, not written by unet-np"):
+            export(chosen, fold, places, tmp_path / "out")
+        export(chosen, fold, places, tmp_path / "out", overwrite=True)
+        assert {one: one.read_bytes() for one in (card, target)} == before
 
 
 @pytest.mark.parametrize(

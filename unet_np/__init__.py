@@ -13,20 +13,24 @@ Examples
 """
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from unet_np.errors import InputError, MissingExtraError, TrainingError
-from unet_np.network.architecture import Architecture
-from unet_np.network.unet import UNet
+if TYPE_CHECKING:
+    from unet_np.errors import InputError as InputError
+    from unet_np.errors import MissingExtraError as MissingExtraError
+    from unet_np.errors import TrainingError as TrainingError
+    from unet_np.network.architecture import Architecture as Architecture
+    from unet_np.network.unet import UNet as UNet
 
-try:
-    __version__ = version("unet-np")
-except PackageNotFoundError:  # the source without an installation
-    __version__ = "0"
+    __version__: str
 
-# Looked up when first asked for, so that `import unet_np` stays quick.
+# Looked up when first asked for, so that the command line and `import unet_np` stay quick.
 _LATER = {
+    "Architecture": "unet_np.network.architecture",
+    "InputError": "unet_np.errors",
+    "MissingExtraError": "unet_np.errors",
+    "TrainingError": "unet_np.errors",
+    "UNet": "unet_np.network.unet",
     "weight_map": "unet_np.weighting",
     "Augmentation": "unet_np.augmentation",
     "predict_tiled": "unet_np.tiling",
@@ -36,18 +40,21 @@ _LATER = {
     "train": "unet_np.training.loop",
 }
 
-__all__ = [
-    "Architecture",
-    "InputError",
-    "MissingExtraError",
-    "TrainingError",
-    "UNet",
-    "__version__",
-    *_LATER,
-]
+__all__ = ["__version__", *_LATER]
 
 
 def __getattr__(name: str) -> Any:
     if name in _LATER:
         return getattr(import_module(_LATER[name]), name)
+    if name == "__version__":
+        return _version()
     raise AttributeError(f"module 'unet_np' has no attribute {name!r}")
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("unet-np")
+    except PackageNotFoundError:  # the source without an installation
+        return "0"

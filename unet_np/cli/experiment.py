@@ -10,6 +10,7 @@ from typing import Any
 
 from unet_np.cli._common import check_output, choose_threads, example
 from unet_np.errors import InputError
+from unet_np.files.ours import check_ours
 
 NAMES = ("em", "u373", "hela", "nuclei", "detect", "classify", "border")
 STUDIES = {
@@ -175,10 +176,12 @@ def _run_folds(args: argparse.Namespace, settings: dict[str, Any], places: Any) 
         experiments.ablate(chosen, dataset, one(-1), places, overwrite=args.overwrite)
     elif args.test_slices is not None or args.export:
         if args.export:
-            experiments.export(chosen, one(-1), places)
+            experiments.export(chosen, one(-1), places, overwrite=args.overwrite)
         if args.test_slices is not None:
-            experiments.draw_test_slices(chosen, one(-1), places, args.test_slices or (0, 9, 19))
+            numbers = args.test_slices or (0, 9, 19)
+            experiments.draw_test_slices(chosen, one(-1), places, numbers, overwrite=args.overwrite)
     else:
+        check_ours([places.result(chosen.key)], args.overwrite, "--results")
         for fold in some:
             places.say(f"{chosen.name}, {fold.name}")
             experiments.run_fold(chosen, dataset, fold, places, args.resume, args.overwrite)

@@ -8,7 +8,7 @@ from typing import Any
 from unet_np.data import Dataset
 from unet_np.errors import TrainingError
 from unet_np.experiments import em, runner
-from unet_np.experiments.protocol import Places, earlier, header, write_json
+from unet_np.experiments.protocol import Places, check_result, earlier, header, write_json
 from unet_np.experiments.recipes import ABLATIONS, Fold, Recipe, changed
 from unet_np.metrics import ISBI_METRICS
 
@@ -51,6 +51,7 @@ def ablate(
         If variants of another fold, recipe or data stand in the JSON file.
     """
     path = places.result(f"{chosen.key}-ablation")
+    check_result(path, overwrite)
     result: dict[str, Any] = {
         **header(chosen, dataset, chosen.fold_config(fold, chosen.config.out), places.command),
         "fold": fold.to_dict(dataset.ids),

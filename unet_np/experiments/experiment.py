@@ -26,6 +26,7 @@ from unet_np.experiments.protocol import (
 )
 from unet_np.experiments.provenance import provenance
 from unet_np.experiments.recipes import Fold, Recipe
+from unet_np.files.ours import check_ours
 from unet_np.training import samples
 from unet_np.training.checkpoint import RunFolder
 
@@ -127,6 +128,7 @@ def _train(
 ) -> Any:
     """The trained network of a fold; where legs are kept, one goes on from them and leaves one."""
     folder, kept = places.run(chosen, fold), places.leg(chosen, fold)
+    check_ours([kept] if kept else [], overwrite, "--legs")
     if kept and kept.exists() and resume and not RunFolder(folder).checkpoint.exists():
         legs.restore(kept, folder)
     try:

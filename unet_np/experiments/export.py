@@ -13,9 +13,17 @@ from unet_np import data, pretrained
 from unet_np.data import info
 from unet_np.errors import InputError
 from unet_np.experiments import cells, em, pictures, runner
-from unet_np.experiments.protocol import Places, header, read_json, weights_sha256, write_json
+from unet_np.experiments.protocol import (
+    Places,
+    check_result,
+    header,
+    read_json,
+    weights_sha256,
+    write_json,
+)
 from unet_np.experiments.recipes import Fold, Recipe
 from unet_np.files import atomic_write
+from unet_np.files.ours import check_ours
 from unet_np.network.unet import UNet
 from unet_np.training.checkpoint import RunFolder
 
@@ -26,7 +34,13 @@ READS = {
 }
 
 
-def export(chosen: Recipe, fold: Fold, places: Places, folder: Path | None = None) -> Path:
+def export(
+    chosen: Recipe,
+    fold: Fold,
+    places: Places,
+    folder: Path | None = None,
+    overwrite: bool = False,
+) -> Path:
     """Write the weights of a finished fold as float16, and their model card.
 
     Parameters
@@ -35,6 +49,8 @@ def export(chosen: Recipe, fold: Fold, places: Places, folder: Path | None = Non
         As for `run_fold`.
     folder : Path, optional
         Where to; by default the package's own.
+    overwrite : bool
+        Whether files of others may be replaced, and, in `folder`, any weights.
 
     Returns
     -------
@@ -45,7 +61,8 @@ def export(chosen: Recipe, fold: Fold, places: Places, folder: Path | None = Non
     ------
     InputError
         If the fold is not finished, its weights are not those of its result, the file would be
-        larger than `unet_np.pretrained.MAX_BYTES`, or a quick run would replace the package's own.
+        larger than `unet_np.pretrained.MAX_BYTES`, a quick run would replace the package's own, or
+        files of others are in the way.
     """
     if chosen.quick and folder is None:
         raise InputError("--export: got --quick, expected a full run for the package's own weights")
@@ -61,12 +78,15 @@ def export(chosen: Recipe, fold: Fold, places: Places, folder: Path | None = Non
             f"{pretrained.MAX_BYTES / 1e6:g} MB"
         )
     target = (folder or pretrained.path(chosen.name).parent) / f"{chosen.name}.safetensors"
+    card = target.with_suffix(".md")
+    # The package's own weights are known by their SHA-256.
+    check_ours([card] if folder is None else [target, card], overwrite, "--export")
     limits = cell_limits(result)
     about = {"cells": json.dumps(limits)} if limits else {}
     UNet.load(weights, backend="numpy").save(target, "float16", about)
     if folder is None:
         pretrained.register(chosen.name)
-    with atomic_write(target.with_suffix(".md")) as temporary:
+    with atomic_write(card) as temporary:
         temporary.write_text(model_card(chosen, result), "utf-8")
     places.say(f"wrote {target} and its card")
     return target
@@ -162,7 +182,12 @@ def model_card(chosen: Recipe, result: dict[str, Any]) -> str:
 
 
 def draw_test_slices(
-    chosen: Recipe, fold: Fold, places: Places, numbers: Sequence[int], name: str = "em-test-slices"
+    chosen: Recipe,
+    fold: Fold,
+    places: Places,
+    numbers: Sequence[int],
+    name: str = "em-test-slices",
+    overwrite: bool = False,
 ) -> Path:
     """Segment some of the 30 unlabelled ISBI slices with the network of a fold, and draw them.
 
@@ -174,6 +199,8 @@ def draw_test_slices(
         Slices, 0 to 29.
     name : str
         Of the picture.
+    overwrite : bool
+        Whether files of others may be replaced.
 
     Returns
     -------
@@ -183,8 +210,10 @@ def draw_test_slices(
     Raises
     ------
     InputError
-        If the fold is not finished or a slice is not there.
+        If the fold is not finished, a slice is not there, or files of others are in the way.
     """
+    path = places.results / f"{name}.png"
+    check_result(path.with_suffix(".json"), overwrite)
     result = _finished(chosen, fold, places)
     test = _unlabelled(chosen)
     outside = [n for n in numbers if not 0 <= n < len(test)]
@@ -197,7 +226,6 @@ def draw_test_slices(
         net, some, range(len(some)), folder, chosen.averaging, places.say
     )
     threshold = result["thresholds"]["rand_error"]
-    path = places.results / f"{name}.png"
     pictures.draw_slices(some.images, maps, threshold, path)
     source = {
         **header(chosen, some, chosen.fold_config(fold, folder), places.command),

@@ -20,10 +20,9 @@ from unet_np.backend import to_numpy
 from unet_np.errors import InputError
 from unet_np.experiments.provenance import provenance
 from unet_np.files import atomic_write
+from unet_np.files.ours import LEG
 from unet_np.files.weights import read_weights, write_weights
 from unet_np.training.checkpoint import RunFolder, load_checkpoint, save_checkpoint
-
-_KEY = "unet-np leg 1"
 
 
 @contextmanager
@@ -92,7 +91,7 @@ def keep(folder: Path, path: Path) -> None:
         content = zlib.compress(file.read_bytes() if file.exists() else b"", 9)
         arrays[file.name] = np.frombuffer(content, np.uint8)
     about = {"state": state, "legs": recorded(folder), "velocity": sorted(velocity)}
-    write_weights(path, arrays, {_KEY: json.dumps(about, sort_keys=True)})
+    write_weights(path, arrays, {LEG: json.dumps(about, sort_keys=True)})
 
 
 def restore(path: Path, folder: Path) -> None:
@@ -104,11 +103,11 @@ def restore(path: Path, folder: Path) -> None:
         If the file is not one of `keep`'s.
     """
     arrays, metadata = read_weights(path)
-    if _KEY not in metadata:
+    if LEG not in metadata:
         raise InputError(f"--legs: got {path}, a file of other content, expected a training's leg")
     run = RunFolder(folder)
     try:
-        about = json.loads(metadata[_KEY])
+        about = json.loads(metadata[LEG])
         state, legs = about["state"], json.dumps(about["legs"], indent=1)
         logs = {file: _unpacked(arrays.pop(file.name)) for file in (run.metrics, run.times)}
         dtype = state["config"].get("dtype", "float32")

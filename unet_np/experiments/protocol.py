@@ -140,8 +140,7 @@ class Experiment:
         if not overwrite and not self.in_parts:
             result = earlier(path, head)
         if result is None:
-            if not path.exists():
-                check_ours(pictures(path), overwrite, "--results")
+            check_result(path, overwrite)
             for figures in self.measure(places, resume, overwrite):
                 result = head | figures
                 write_json(path, result)
@@ -285,6 +284,18 @@ def first_change(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, Any, An
         if key not in FREE and before != value:
             return key, before, value
     return None
+
+
+def check_result(path: Path, overwrite: bool) -> None:
+    """Refuse to write a result, or pictures beside it, over files of others.
+
+    Raises
+    ------
+    InputError
+        Naming the first such file.
+    """
+    # Pictures from before they said who drew them belong to the result that they lie beside.
+    check_ours([path, *([] if path.exists() else pictures(path))], overwrite, "--results")
 
 
 def write_json(path: Path, result: Any) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from unet_np.data import Dataset
 from unet_np.errors import TrainingError
 from unet_np.experiments import runner
-from unet_np.experiments.protocol import Places, header, write_json
+from unet_np.experiments.protocol import Places, check_result, header, write_json
 from unet_np.experiments.recipes import Fold, Recipe, changed
 from unet_np.training.checkpoint import RunFolder
 from unet_np.training.logs import read_csv
@@ -71,8 +71,11 @@ def search(
     Raises
     ------
     InputError
-        If the folder of a trial is that of other settings.
+        If the folder of a trial is that of other settings, or the result would replace a file of
+        others.
     """
+    path = places.result(f"search-{chosen.name}")
+    check_result(path, overwrite)
     rows = []
     for settings in trials:
         row = _trial(chosen, dataset, fold, places, settings, steps, overwrite)
@@ -88,7 +91,6 @@ def search(
         "trials": rows,
         "best": best and {key: best[key] for key in trials[0]},
     }
-    path = places.result(f"search-{chosen.name}")
     write_json(path, result)
     places.say(f"wrote {path}")
     return result

@@ -7,18 +7,24 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from unet_np.errors import InputError, require
+from unet_np.files.weights import read_metadata
 
 PRODUCER = "unet-np"
 """What stands in the headers of files that are written: TIFF, PNG, ONNX, safetensors."""
 
+LEG = "unet-np leg 1"
+"""Key of the header of what a training in legs leaves."""
+
 _SOFTWARE = 305  # the tag of TIFF
 _HEAD = 1 << 16
 _EVALUATION = {"command", "versions", "prediction", "labels", "pairs", "scores"}
+_EXPERIMENT = {"experiment", "quick", "command", "commit", "versions", "machine"}
 _STARTS = (
     b"slice,id,area,row,column,top,left,bottom,right\n",
     b"slice,row,column,score,",
     b"image,slice,row,column,class,",
     b'"""U-Net as a PyTorch module, in one file that needs nothing but PyTorch.',
+    *(f"# Model card: {name}\n\nA U-Net of ".encode() for name in ("em", "u373", "hela")),
     b"import torch_unet, safetensors.torch  # this folder; PyTorch and safetensors, nothing",
 )
 """First lines of tables and texts."""
@@ -74,9 +80,10 @@ def is_ours(path: Path) -> bool:
     if head.startswith(b"\x89PNG"):
         return f"tEXtSoftware\0{PRODUCER}".encode() in head
     if head[:1] == b"{":
-        return _is_evaluation(path)
+        return _is_result(path)
     if head[8:9] == b"{":
-        return _safetensors_producer(head) == PRODUCER
+        about = read_metadata(path)
+        return about.get("producer") == PRODUCER or LEG in about
     # The producer is ONNX's second field, after the version of the format.
     onnx = b"\x12" + bytes([len(PRODUCER)]) + PRODUCER.encode()
     return not head or onnx in head[:32] or head.startswith(_STARTS)
@@ -93,17 +100,10 @@ def _tiff_software(path: Path) -> str:
         return ""
 
 
-def _is_evaluation(path: Path) -> bool:
+def _is_result(path: Path) -> bool:
+    """Of an evaluation, or of an experiment."""
     try:
-        return set(json.loads(path.read_bytes())) >= _EVALUATION
+        keys = set(json.loads(path.read_bytes()))
+        return keys >= _EVALUATION or keys >= _EXPERIMENT
     except (OSError, ValueError, RecursionError):
         return False
-
-
-def _safetensors_producer(head: bytes) -> str:
-    """In a header of a state dict, which is short; parameters' names are no more than that."""
-    size = int.from_bytes(head[:8], "little")
-    try:
-        return str(json.loads(head[8 : 8 + size])["__metadata__"]["producer"])
-    except (ValueError, RecursionError, TypeError, KeyError):
-        return ""
