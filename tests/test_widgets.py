@@ -13,6 +13,8 @@ from browser import new_page, open_browser, serious_violations, serve
 from unet_np.augmentation.warp import displacement_field
 from unet_np.errors import InputError
 from unet_np.network.architecture import Architecture
+from unet_np.tiling.memory import forward_bytes
+from unet_np.tiling.plan import stride, tile_count
 from unet_np.weighting.eq2 import weight_map
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -161,6 +163,54 @@ def test_tile_calculator_explains_512_and_a_key_mends_it(open_widget: Open) -> N
     page.locator(".unet-verdict button", has_text="524").focus()
     page.keyboard.press("Enter")
     assert "Works. The output has 340 x 340 pixels" in verdict.inner_text()
+
+
+@pytest.mark.parametrize("padding", [0, 1])
+@pytest.mark.parametrize("depth", range(1, 6))
+def test_tiles_and_memory_are_the_package_s(open_widget: Open, depth: int, padding: int) -> None:
+    page = open_widget("tile-calculator")
+    network = Architecture(depth=depth, padding=padding, base_channels=8)
+    least = network.min_input_size
+    cases = [
+        (image, least + step * network.size_step)
+        for image in (1, 37, 512, 2048)
+        for step in (0, 1, 2, 11, 40)
+    ]
+    found = page.evaluate(
+        """([depth, padding, cases]) => {
+            const { geometry } = window.unetWidgets;
+            const network = { ...geometry.PAPER, depth, padding, baseChannels: 8 };
+            return cases.map(([image, tile]) => [
+                geometry.stride(network, tile), geometry.tileCount(network, image, tile),
+                geometry.forwardBytes(network, tile)]);
+        }""",
+        [depth, padding, cases],
+    )
+    assert found == [
+        [
+            stride(network, tile),
+            tile_count(network, image, tile),
+            forward_bytes(network, (tile, tile)),
+        ]
+        for image, tile in cases
+    ]
+
+
+def test_tile_calculator_counts_the_tiles_of_an_image(open_widget: Open) -> None:
+    page = open_widget("tile-calculator")
+    tiles = page.locator(".unet-tiles")
+    assert tiles.inner_text() == (
+        "An image of 512 x 512 pixels takes 2 x 2 = 4 tiles, which begin 384 pixels apart, and has "
+        "5.0 pixels read for each of its own: the rest is overlap and mirrored border. The feature "
+        "maps of one tile take 191 MiB at their peak."
+    )
+    page.get_by_label("Image height and width").fill("388")
+    assert "takes 1 tile and has 2.2 pixels read" in tiles.inner_text()
+    page.get_by_label("Input height and width").fill("188")
+    assert tiles.inner_text().startswith("Such tiles cannot be joined")
+    page.get_by_label("Channels of the first level").fill("0")
+    assert "Expected a number of channels from 1 to 256" in page.inner_text(".unet-verdict")
+    assert tiles.inner_text() == ""
 
 
 def test_tile_calculator_takes_any_text(open_widget: Open) -> None:

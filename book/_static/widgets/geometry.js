@@ -102,7 +102,59 @@
     return { rows, fault };
   }
 
+  // First and last input row that an output row depends on.
+  function receptiveField(network, pixel) {
+    let [first, last] = [pixel, pixel];
+    for (const layer of layers(network).reverse()) {
+      if (layer.kind === "conv") [first, last] = [first - layer.padding, last + layer.kernel - 1 - layer.padding];
+      if (layer.kind === "pool") [first, last] = [2 * first, 2 * last + 1];
+      if (layer.kind === "upconv") [first, last] = [Math.floor(first / 2), Math.floor(last / 2)];
+    }
+    return [first, last];
+  }
+
+  // unet_np/tiling/plan.py: how far apart tiles begin, 0 if they cannot be joined.
+  function stride(network, tile) {
+    const step = 2 ** network.depth;
+    if (!network.padding) return Math.floor((tile - margin(network)) / step) * step;
+    let [before, after] = [0, 0];
+    for (let pixel = 0; pixel < step; pixel++) {
+      const [first, last] = receptiveField(network, pixel);
+      before = Math.max(before, pixel - first);
+      after = Math.max(after, last - pixel);
+    }
+    return Math.max(0, tile - step * (Math.ceil(before / step) + Math.ceil(after / step)));
+  }
+
+  // Tiles along an axis of the image, 0 if they cannot be joined.
+  function tileCount(network, image, tile) {
+    const [covered, apart] = [tile - margin(network), stride(network, tile)];
+    if (covered >= image) return 1;
+    const step = 2 ** network.depth;
+    const size = network.padding ? Math.ceil(image / step) * step : image;
+    return apart ? 1 + Math.ceil((size - covered) / apart) : 0;
+  }
+
+  // unet_np/tiling/memory.py: bytes of the feature maps of one tile, in float32, at their peak.
+  function forwardBytes(network, tile) {
+    const [waiting, skips] = [{}, new Set(layers(network).map((layer) => layer.skip))];
+    let before = { ...PAPER, ...network }.inChannels * tile ** 2;
+    let most = 0;
+    for (const row of shapes(network, tile).rows) {
+      const size = row.out * row.size ** 2;
+      const kept = Object.values(waiting).reduce((a, b) => a + b, 0);
+      if (row.kind !== "relu" && row.kind !== "dropout") most = Math.max(most, before + size + kept);
+      before = size;
+      delete waiting[row.skip];
+      if (skips.has(row.name)) {
+        waiting[row.name] = size;
+        before = 0; // a skip that is also the next layer's input exists once
+      }
+    }
+    return 4 * most;
+  }
+
   window.unetWidgets.geometry = {
-    PAPER, layers, shapes, problem, isValid, nearestSizes, minInputSize, margin, parameters,
+    PAPER, layers, shapes, problem, isValid, nearestSizes, minInputSize, margin, parameters, stride, tileCount, forwardBytes,
   };
 })();

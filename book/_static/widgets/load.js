@@ -14,6 +14,7 @@
     "weight-explorer": ["weights", "weight-explorer"],
     "deformation-explorer": ["deformation", "deformation-explorer"],
     "figure-1": ["geometry", "maps/about", "figure-1"],
+    "receptive-field": ["field/fields", "receptive-field"],
     live: LIVE,
     "live-blur": EXPERIMENTS,
     "live-hide": EXPERIMENTS,

@@ -1,4 +1,5 @@
-// Tile-size calculator: type a size; does it work, why not, and what shape has every layer?
+// Tile-size calculator: type the size of a tile; does it work, why not, how many does an image take,
+// and what shape has every layer?
 // In a chapter, one line:
 //
 //     <div data-widget="tile-calculator">On the book's web page a calculator stands here.</div>
@@ -32,7 +33,14 @@
       element("option", { value: 0 }, "none, as in the paper"),
       element("option", { value: 1 }, "1, keeps the size")
     );
+    const image = element("input", {
+      type: "number", inputmode: "numeric", min: 1, max: LARGEST, step: 1, value: 512,
+    });
+    const channels = element("input", {
+      type: "number", inputmode: "numeric", min: 1, max: 256, step: 1, value: 64,
+    });
     const verdict = element("div", { class: "unet-verdict", role: "status" });
+    const tiles = element("p", { class: "unet-note unet-tiles", role: "status" });
     const body = element("tbody");
     const table = element(
       "div",
@@ -84,15 +92,20 @@
     }
 
     function update() {
-      const n = whole(size, 1, LARGEST);
-      const levels = whole(depth, 1, 6);
-      if (n === null || levels === null) {
-        const [what, most] = n === null ? ["size", LARGEST] : ["number of poolings", 6];
-        say(false, `Expected a ${what} from 1 to ${most}, a whole number.`);
+      tiles.textContent = "";
+      const asked = [
+        [size, "size", LARGEST], [depth, "number of poolings", 6],
+        [image, "size of the image", LARGEST], [channels, "number of channels", 256],
+      ];
+      const values = asked.map(([input, , most]) => whole(input, 1, most));
+      const wrong = asked[values.indexOf(null)];
+      if (wrong) {
+        say(false, `Expected a ${wrong[1]} from 1 to ${wrong[2]}, a whole number.`);
         body.replaceChildren();
         return;
       }
-      const network = { ...geometry.PAPER, depth: levels, padding: Number(padding.value) };
+      const [n, levels, pixels, baseChannels] = values;
+      const network = { ...geometry.PAPER, depth: levels, padding: Number(padding.value), baseChannels };
       const { rows, fault } = geometry.shapes(network, n);
       if (fault) {
         const near = geometry.nearestSizes(network, n).flatMap((number) => [" ", offer(number)]);
@@ -101,6 +114,7 @@
         const lost = geometry.margin(network);
         const kept = `The output has ${n - lost} x ${n - lost} pixels`;
         say(true, lost ? `${kept}: ${lost / 2} fewer on each side.` : `${kept}, as many as the input.`);
+        tiles.textContent = cover(network, n, pixels);
       }
       body.replaceChildren(
         line(["input", shape(network.inChannels, n), "", ""]),
@@ -112,6 +126,19 @@
         const why = fault.size % 2 ? `${fault.size} is odd` : "no pixel left";
         body.append(line([fault.layer, why, "", ""], "unet-bad"));
       }
+    }
+
+    function cover(network, tile, pixels) {
+      const count = geometry.tileCount(network, pixels, tile);
+      const memory = `The feature maps of one tile take ${(geometry.forwardBytes(network, tile) / 2 ** 20).toFixed(0)} MiB at their peak.`;
+      if (!count) return `Such tiles cannot be joined: they would have to begin a multiple of ${2 ** network.depth} pixels apart. ${memory}`;
+      const read = ((count * tile) / pixels) ** 2;
+      const apart = count > 1 ? `, which begin ${geometry.stride(network, tile)} pixels apart,` : "";
+      const number = count > 1 ? `${count} x ${count} = ${count ** 2} tiles` : "1 tile";
+      return (
+        `An image of ${pixels} x ${pixels} pixels takes ${number}${apart} and has ${read.toFixed(1)} pixels ` +
+        `read for each of its own: the rest is overlap and mirrored border. ${memory}`
+      );
     }
 
     const shape = (channels, side) => `${channels} x ${side} x ${side}`;
@@ -130,16 +157,19 @@
       );
     }
 
-    for (const input of [size, depth, padding]) input.addEventListener("input", update);
+    for (const input of [size, depth, padding, image, channels]) input.addEventListener("input", update);
     place.append(
       element(
         "div",
         { class: "unet-controls" },
         field("Input height and width, in pixels", size),
         field("Poolings", depth),
-        field("Padding of the 3x3 convolutions", padding)
+        field("Padding of the 3x3 convolutions", padding),
+        field("Image height and width, in pixels", image),
+        field("Channels of the first level", channels)
       ),
       verdict,
+      tiles,
       table
     );
     update();
