@@ -646,8 +646,9 @@ def test_a_fold_with_normalisation_erodes_its_seeds(places):
     assert result["erosion"] == cells.EROSION * cells.narrowest(own)
     compared = result["rules_compared"]
     assert len(compared) == 5
-    rule = compared["one threshold, seeds eroded"]
-    assert rule["seeds"] == rule["threshold"] == result["thresholds"]["seg_measure"]
+    rule = compared[experiment.THE_RULE]
+    assert rule["seeds"] == result["thresholds"]["seg_measure"]
+    assert rule["threshold"] == result["thresholds"]["iou"]
     assert rule["erosion"] == result["erosion"]
     assert rule["test"] == result["scores"]["seg_measure"]["value"]
     assert rule["test_cells"] == result["cells"]
@@ -664,6 +665,46 @@ def test_a_fold_with_normalisation_erodes_its_seeds(places):
     assert not places.result("u373-01-to-02").exists()
     plain = recipe("u373", quick=True, **TINY)
     assert finished_folds(plain, plain.folds(dataset), places) == []
+
+
+def test_thresholds_are_chosen_on_composites_of_the_held_out_frames(tmp_path):
+    """Frames on which no cells touch say nothing of what parts cells; copies of them do."""
+    chosen = replace(recipe("u373", quick=True, norm="instance", **TINY), quick=False, averaging=1)
+    dataset = data.load("synthetic-cells", count=6, size=224)
+    dataset = replace(dataset, groups=("01",) * 3 + ("02",) * 3)
+    fold = chosen.folds(dataset)[0]
+    crowd = experiment.composites(chosen, dataset, fold)
+    assert len(crowd) == cells.COMPOSITES * len(fold.validation)
+    assert len({*crowd.ids} - {*dataset.ids}) == len(crowd)
+    assert np.array_equal(crowd.instances, experiment.composites(chosen, dataset, fold).instances)
+    own = [dataset.instances[dataset.ids.index(name.split("+")[0])] for name in crowd.ids]
+    count = [len(np.unique(one)) for one in crowd.instances]
+    assert sum(count) > sum(len(np.unique(one)) for one in own)
+    result = run_fold(chosen, dataset, fold, Places(tmp_path, tmp_path, say=print))
+    rule = result["rules_compared"][experiment.THE_RULE]
+    assert sum(rule["composites_cells"].values()) == sum(count) - len(count)
+    for norm in ("none", "instance"):
+        assert experiment.composites(recipe("u373", quick=True, norm=norm), dataset, fold) is None
+
+
+def test_thresholds_by_the_mean_of_frames_and_composites():
+    frames = np.array([[[1, 1, 1, 1, 0, 0, 0]]]), np.array([[[0.75] * 4 + [0.0] * 3]])
+    crowd = np.array([[[1, 1, 1, 0, 2, 2, 2]]]), np.array([[[0.96] * 3 + [0.75] + [0.96] * 3]])
+    choose = cells.choose_thresholds
+    assert choose(*frames, 1, cells.ONE)[0] < 0.75
+    assert choose(*crowd, 1, cells.ONE)[0] >= 0.8
+    # Half of a frame lost weighs more than two cells that merge into one, whose SEG is 0 or a half.
+    both = choose(*frames, 1, cells.TWO, composites=crowd)
+    scores = {
+        pair: np.mean(
+            [
+                cells.score(truth, maps, pair, 1)["scores"]["seg_measure"]["value"]
+                for truth, maps in (frames, crowd)
+            ]
+        )
+        for pair in cells.TWO
+    }
+    assert scores[both] == max(scores.values()) > min(scores.values())
 
 
 def test_norms_of_an_experiment():

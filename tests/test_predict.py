@@ -187,6 +187,39 @@ def test_erosion_cuts_the_neck_between_two_seeds():
     assert len(grown_instances(probability, 0.9, 0.5, erosion=12, min_area=600)[1]) == 2
 
 
+def test_what_an_erosion_cuts_off_is_a_part_of_its_neighbour():
+    """A cell with an arm: the neck falls to the erosion, and the arm is no cell of its own."""
+    y, x = np.mgrid[:41, :81]
+    body, arm = np.hypot(y - 20, x - 22) < 15, np.hypot(y - 20, x - 50) < 6
+    probability = np.where(body | arm | ((abs(y - 20) < 2) & (x > 22) & (x < 50)), 0.97, 0.2)
+    assert len(grown_instances(probability, 0.9, 0.5, erosion=3)[1]) == 2
+    ids, cells = grown_instances(probability, 0.9, 0.5, erosion=3, min_area=200)
+    assert len(cells) == 1
+    assert np.array_equal(ids > 0, probability > 0.5)
+    # Two large cells on both sides of it: it goes to the one with the longer border.
+    wide = np.where(body | (abs(y - 20) < 3) & (x > 22) | (np.hypot(y - 20, x - 66) < 13), 0.97, 0)
+    wide[16:25, 43:50] = 0.97
+    ids, cells = grown_instances(wide, 0.9, 0.5, erosion=3, min_area=200)
+    assert len(cells) == 2
+    assert len(np.unique(ids[16:25, 43:50])) == 1
+
+
+@given(st.integers(0, 10**6), st.sampled_from([1.0, 1.5, 2.5]), st.integers(2, 40))
+@settings(max_examples=30)
+def test_after_an_erosion_no_small_cell_has_a_neighbour(seed, erosion, min_area):
+    noise = scipy.ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=(40, 50)), 2)
+    probability = 1 / (1 + np.exp(-8 * noise / noise.std()))
+    whole = grown_instances(probability, 0.6, 0.4, min_area=min_area)[0]
+    ids, cells = grown_instances(probability, 0.6, 0.4, min_area=min_area, erosion=erosion)
+    assert [cell.id for cell in cells] == list(range(1, len(cells) + 1))
+    assert set(np.unique(ids)) == {0, *range(1, len(cells) + 1)}
+    # Parts of what is a cell without the erosion.
+    assert (whole[ids > 0] > 0).all()
+    for cell in cells:
+        around = scipy.ndimage.binary_dilation(ids == cell.id) & (ids != cell.id)
+        assert cell.area >= min_area or not ids[around & (probability > 0.4)].any()
+
+
 def test_a_negative_erosion_is_one_line():
     with pytest.raises(InputError, match=r"^erosion: got -1, expected a number of pixels >= 0$"):
         grown_instances(np.zeros((3, 4)), 0.5, 0.5, erosion=-1)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from unet_np.backend import STREAMS
 from unet_np.data import Dataset
 from unet_np.errors import InputError
 from unet_np.experiments import cells, em, legs, pictures, runner
@@ -29,6 +30,10 @@ from unet_np.experiments.recipes import Fold, Recipe
 from unet_np.files.ours import check_ours
 from unet_np.training import samples
 from unet_np.training.checkpoint import RunFolder
+from unet_np.training.touching import with_touching_cells
+
+THE_RULE = "two thresholds, seeds eroded"
+"""The one of the rules that are compared by which cells are scored."""
 
 
 def choose_folds(folds: tuple[Fold, ...], number: int | None) -> tuple[Fold, ...]:
@@ -76,8 +81,13 @@ class FoldExperiment(Experiment):
         side, a = runner.predict_slices(net, dataset, threshold_slices(chosen, fold), *rest)
         self.maps, b = runner.predict_slices(net, dataset, fold.test, *rest)
         slices = len(side) + len(self.maps)
+        crowd, crowded = composites(chosen, dataset, fold), None
+        if crowd is not None:
+            assert crowd.instances is not None
+            maps, c = runner.predict_slices(net, crowd, range(len(crowd)), *rest)
+            crowded, a, slices = (crowd.instances, maps), a + c, slices + len(maps)
         begun = time.perf_counter()
-        figures = _score(chosen, dataset, fold, side, self.maps)
+        figures = _score(chosen, dataset, fold, side, self.maps, crowded)
         yield {
             "fold": fold.to_dict(dataset.ids),
             **figures,
@@ -197,8 +207,27 @@ def threshold_slices(chosen: Recipe, fold: Fold) -> tuple[int, ...]:
     return fold.validation
 
 
+def composites(chosen: Recipe, dataset: Dataset, fold: Fold) -> Dataset | None:
+    """Copies of the held-out frames with cells brought together; None where none are asked for.
+
+    Frames of one sequence may show no two cells that touch, and say nothing then of what parts
+    them. A quick run has too little image around its cells.
+    """
+    if chosen.name == "em" or chosen.config.norm == "none" or chosen.quick:
+        return None
+    held_out = dataset.subset(fold.validation)
+    rng = np.random.default_rng((chosen.config.seed, STREAMS["touching"], 1))
+    crowd = with_touching_cells(held_out, cells.COMPOSITES, rng)
+    return crowd.subset(range(len(held_out), len(crowd)))
+
+
 def _score(
-    chosen: Recipe, dataset: Dataset, fold: Fold, side: np.ndarray, maps: np.ndarray
+    chosen: Recipe,
+    dataset: Dataset,
+    fold: Fold,
+    side: np.ndarray,
+    maps: np.ndarray,
+    crowded: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> dict[str, Any]:
     """Thresholds from the training side, scores of the test slices."""
     test, validation = list(fold.test), list(fold.validation)
@@ -219,7 +248,7 @@ def _score(
     unknown = None if dataset.unknown is None else dataset.unknown[test]
     min_area = cells.smallest_area(known[[*fold.training, *fold.validation]])
     if chosen.config.norm != "none":
-        return _score_with_erosion(chosen, dataset, fold, side, maps)
+        return _score_with_erosion(chosen, dataset, fold, side, maps, crowded)
     high, low = cells.choose_thresholds(known[validation], side, min_area)
     single = cells.choose_thresholds(known[validation], side, min_area, cells.ONE)
     by_one = cells.score(known[test], maps, single, min_area)["scores"]["seg_measure"]
@@ -234,7 +263,12 @@ def _score(
 
 
 def _score_with_erosion(
-    chosen: Recipe, dataset: Dataset, fold: Fold, side: np.ndarray, maps: np.ndarray
+    chosen: Recipe,
+    dataset: Dataset,
+    fold: Fold,
+    side: np.ndarray,
+    maps: np.ndarray,
+    crowded: tuple[np.ndarray, np.ndarray] | None,
 ) -> dict[str, Any]:
     """Cells by `cells.ERODED_RULES`, and what other rules give."""
     test, validation, known = list(fold.test), list(fold.validation), dataset.instances
@@ -243,34 +277,30 @@ def _score_with_erosion(
     own = known[[*fold.training, *fold.validation]]
     min_area, erosion = cells.smallest_area(own), cells.EROSION * cells.narrowest(own)
     background, cell = samples.class_weights(chosen.fold_config(fold, "unused"), dataset)
-    pair = background, cell
-    implied = cells.weighted(0.5, pair)
+    implied = cells.weighted(0.5, (background, cell))
 
     def best(pairs: Any, eroded: float) -> tuple[tuple[float, float], float]:
-        return cells.choose_thresholds(known[validation], side, min_area, pairs, eroded), eroded
+        settings = min_area, pairs, eroded, crowded
+        return cells.choose_thresholds(known[validation], side, *settings), eroded
 
     rules = {
+        THE_RULE: best(cells.TWO, erosion),
         "one threshold, seeds eroded": best(cells.ONE, erosion),
-        "two thresholds, seeds eroded": best(cells.TWO, erosion),
-        "one threshold": best(cells.ONE, 0),
         "two thresholds": best(cells.TWO, 0),
+        "one threshold": best(cells.ONE, 0),
         "the threshold that the class weights imply": ((implied, implied), 0.0),
     }
+    scored = {"validation": (known[validation], side), "test": (known[test], maps)}
+    if crowded:
+        scored["composites"] = crowded
     compared = {}
     for name, (limits, eroded) in rules.items():
-        seg = [
-            cells.score(known[frames], some, limits, min_area, erosion=eroded)
-            for frames, some in ((validation, side), (test, maps))
-        ]
-        compared[name] = {
-            "seeds": limits[0],
-            "threshold": limits[1],
-            "erosion": eroded,
-            "validation": seg[0]["scores"]["seg_measure"]["value"],
-            "test": seg[1]["scores"]["seg_measure"]["value"],
-            "test_cells": seg[1]["cells"],
-        }
-    limits, _ = rules["one threshold, seeds eroded"]
+        compared[name] = {"seeds": limits[0], "threshold": limits[1], "erosion": eroded}
+        for part, (truth, some) in scored.items():
+            got = cells.score(truth, some, limits, min_area, erosion=eroded)
+            compared[name][part] = got["scores"]["seg_measure"]["value"]
+            compared[name][f"{part}_cells"] = got["cells"]
+    limits, _ = rules[THE_RULE]
     return {
         "thresholds": {"seg_measure": limits[0], "iou": limits[1], "dice": limits[1]},
         "erosion": erosion,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -317,7 +318,8 @@ def grown_instances(
     threshold : float
         It ends where the probability is no longer above this.
     min_area : int
-        Seeds of fewer pixels are left out, before they are eroded.
+        Seeds of fewer pixels are left out, before they are eroded. What an erosion cuts off and
+        grows to fewer pixels is a part of the neighbour with the longest common border.
     erosion : float
         A seed loses its pixels that are no further than this from one that is not above `seeds`.
         The image's edge does not erode.
@@ -352,6 +354,8 @@ def grown_instances(
     if erosion:
         ids, _ = instances(_eroded(ids > 0, erosion))
     ids = grow_within(ids, probability > threshold)
+    if erosion and min_area > 1:
+        ids = _small_joined(ids, min_area)
     _fill_holes(ids)
     return ids, _measure(ids)
 
@@ -360,6 +364,52 @@ def _eroded(mask: np.ndarray, radius: float) -> np.ndarray:
     """The pixels farther than `radius` from those that are not in the mask."""
     # Without any of them there is no distance.
     return mask if mask.all() else scipy.ndimage.distance_transform_edt(mask) > radius
+
+
+def _small_joined(ids: np.ndarray, min_area: int) -> np.ndarray:
+    """Cells of fewer pixels become a part of a neighbour, the smallest first; numbered anew."""
+    areas = _sums(ids, int(ids.max(initial=0)) + 1)
+    borders = _common_borders(ids, len(areas))
+    home = np.arange(len(areas))
+    waiting = [(int(areas[n]), n) for n in range(1, len(areas)) if areas[n] < min_area]
+    heapq.heapify(waiting)
+    while waiting:
+        area, one = heapq.heappop(waiting)
+        if area != areas[one] or home[one] != one or not borders[one]:
+            continue
+        near = borders[one]
+        other = max(near, key=lambda n: (near[n], -n))
+        home[one] = other
+        areas[other] += area
+        for third, length in near.items():
+            del borders[third][one]
+            if third != other:
+                borders[third][other] = borders[third].get(other, 0) + length
+                borders[other][third] = borders[third][other]
+        if areas[other] < min_area:
+            heapq.heappush(waiting, (int(areas[other]), other))
+    for number in range(len(home)):
+        while home[home[number]] != home[number]:
+            home[number] = home[home[number]]
+    kept, numbers = np.unique(home, return_inverse=True)
+    assert kept[0] == 0
+    for rows in _blocks(ids):
+        ids[rows] = numbers[ids[rows]]
+    return ids
+
+
+def _common_borders(ids: np.ndarray, count: int) -> list[dict[int, int]]:
+    """For each number, how many pairs of neighbouring pixels it has with each other one."""
+    borders: list[dict[int, int]] = [{} for _ in range(count)]
+    for a, b in ((ids[1:], ids[:-1]), (ids[:, 1:], ids[:, :-1])):
+        touching = (a != b) & (a > 0) & (b > 0)
+        pairs, lengths = np.unique(
+            np.sort(np.stack([a[touching], b[touching]]), axis=0), axis=1, return_counts=True
+        )
+        for one, other, length in zip(*pairs.tolist(), lengths.tolist(), strict=True):
+            for x, y in ((one, other), (other, one)):
+                borders[x][y] = borders[x].get(y, 0) + length
+    return borders
 
 
 def _fill_holes(ids: np.ndarray) -> None:
