@@ -667,11 +667,18 @@ def test_a_fold_with_normalisation_erodes_its_seeds(places):
     assert finished_folds(plain, plain.folds(dataset), places) == []
 
 
+DISCS = ((40, 40), (40, 110), (110, 75))
+
+
 def test_thresholds_are_chosen_on_composites_of_the_held_out_frames(tmp_path):
     """Frames on which no cells touch say nothing of what parts cells; copies of them do."""
     chosen = replace(recipe("u373", quick=True, norm="instance", **TINY), quick=False, averaging=1)
-    dataset = data.load("synthetic-cells", count=6, size=224)
-    dataset = replace(dataset, groups=("01",) * 3 + ("02",) * 3)
+    y, x = np.mgrid[:160, :160]
+    one = sum((np.hypot(y - a, x - b) < 14) * n for n, (a, b) in enumerate(DISCS, 1))
+    instances = np.stack([np.roll(one, 5 * n, axis=1) for n in range(6)]).astype(np.uint16)
+    images = np.where(instances > 0, 0.8, 0.2) + np.random.default_rng(0).normal(0, 0.05, one.shape)
+    labels = (instances > 0).astype(np.uint8)
+    dataset = Dataset("mine", images, labels, instances, groups=("01",) * 3 + ("02",) * 3)
     fold = chosen.folds(dataset)[0]
     crowd = experiment.composites(chosen, dataset, fold)
     assert len(crowd) == cells.COMPOSITES * len(fold.validation)

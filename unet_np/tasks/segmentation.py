@@ -392,7 +392,6 @@ def _small_joined(ids: np.ndarray, min_area: int) -> np.ndarray:
         while home[home[number]] != home[number]:
             home[number] = home[home[number]]
     kept, numbers = np.unique(home, return_inverse=True)
-    assert kept[0] == 0
     for rows in _blocks(ids):
         ids[rows] = numbers[ids[rows]]
     return ids

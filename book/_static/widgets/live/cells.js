@@ -94,11 +94,58 @@
     return left;
   }
 
+  // How many pairs of neighbouring pixels each number has with each other one.
+  function commonBorders(ids, count, height, width) {
+    const borders = Array.from({ length: count + 1 }, () => new Map());
+    const add = (a, b) => borders[a].set(b, (borders[a].get(b) || 0) + 1);
+    ids.forEach((a, at) => {
+      for (const next of [at % width < width - 1 ? at + 1 : -1, at + width < ids.length ? at + width : -1]) {
+        const b = next < 0 ? 0 : ids[next];
+        if (a && b && a !== b) {
+          add(a, b);
+          add(b, a);
+        }
+      }
+    });
+    return borders;
+  }
+
+  // Cells of fewer pixels become a part of a neighbour, the smallest first; numbered anew.
+  function joinSmall(ids, count, height, width, minArea) {
+    const areas = new Array(count + 1).fill(0);
+    ids.forEach((id) => areas[id]++);
+    const borders = commonBorders(ids, count, height, width);
+    const home = areas.map((_, n) => n);
+    const small = () => home.reduce((best, own, n) => {
+      const takes = n && own === n && areas[n] < minArea && borders[n].size && (!best || areas[n] < areas[best]);
+      return takes ? n : best;
+    }, 0);
+    for (let one = small(); one; one = small()) {
+      const near = [...borders[one]].sort(([a, long], [b, longer]) => longer - long || a - b);
+      const other = near[0][0];
+      home[one] = other;
+      areas[other] += areas[one];
+      for (const [third, length] of near) {
+        borders[third].delete(one);
+        if (third === other) continue;
+        const both = (borders[third].get(other) || 0) + length;
+        borders[third].set(other, both);
+        borders[other].set(third, both);
+      }
+    }
+    const root = (n) => (home[n] === n ? n : root(home[n]));
+    const kept = home.map((own, n) => n).filter((n) => home[n] === n);
+    const numbers = home.map((_, n) => kept.indexOf(root(n)));
+    ids.forEach((id, at) => (ids[at] = numbers[id]));
+    return kept.length - 1;
+  }
+
   // A cell begins as a part above `seeds` and grows to where the probability is not above `threshold`.
   function grownInstances(probability, height, width, { seeds, threshold, min_area: minArea = 1, erosion = 0 }) {
     let { ids, count } = instances(probability.map((p) => p > seeds), height, width, minArea);
     if (erosion) ({ ids, count } = instances(eroded(ids.map((id) => id > 0), height, width, erosion), height, width));
     grow(ids, probability.map((p) => p > threshold), height, width);
+    if (erosion && minArea > 1) count = joinSmall(ids, count, height, width, minArea);
     fillHoles(ids, count, width);
     return { ids, count };
   }
