@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import scipy.ndimage
 
-from unet_np.metrics import dice, evaluate, iou, match_objects, seg_measure
+from unet_np.metrics import Outcome, dice, evaluate, iou, match_objects, seg_measure
 from unet_np.metrics.isbi.thresholds import best_index
 from unet_np.paper import TABLE_2
 from unet_np.tasks.segmentation import grown_instances
@@ -240,7 +240,7 @@ def score(
     -------
     dict
         ``scores``, by metric as `unet_np.metrics.evaluate`, and ``cells``: how many are found,
-        split, merged and missed.
+        split, merged and missed; ``jaccard_of_found`` is the mean over those that are found.
 
     Examples
     --------
@@ -261,9 +261,15 @@ def score(
         slices = [metric(a, b, low) if a.any() else None for a, b in frames]
         value = metric(mask[known][None], probabilities[known][None], low)
         scores[name] = {"value": value, "threshold": low, "slices": slices}
-    outcomes = [match.outcome.name.lower() for match in match_objects(cells, found)]
+    matches = match_objects(cells, found)
+    outcomes = [match.outcome.name.lower() for match in matches]
     names = ("found", "split", "merged", "missed")
-    return {"scores": scores, "cells": {name: outcomes.count(name) for name in names}}
+    alone = [match.jaccard for match in matches if match.outcome is Outcome.FOUND]
+    return {
+        "scores": scores,
+        "cells": {name: outcomes.count(name) for name in names},
+        "jaccard_of_found": float(np.mean(alone)) if alone else None,
+    }
 
 
 def table(name: str, results: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -391,7 +391,7 @@ def _small_joined(ids: np.ndarray, min_area: int) -> np.ndarray:
     for number in range(len(home)):
         while home[home[number]] != home[number]:
             home[number] = home[home[number]]
-    kept, numbers = np.unique(home, return_inverse=True)
+    numbers = np.unique(home, return_inverse=True)[1]
     for rows in _blocks(ids):
         ids[rows] = numbers[ids[rows]]
     return ids
