@@ -158,7 +158,10 @@ def test_ignored_pixel_may_have_any_weight() -> None:
             {"weights": np.full((1, 3, 3), -0.5)},
             "weights: got a negative or not finite number, expected >= 0",
         ),
-        ({"reduction": "average"}, "reduction: got 'average', expected sum or mean"),
+        (
+            {"reduction": "average"},
+            "reduction: got 'average', expected one of sum, mean; nearest valid is 'mean'",
+        ),
     ],
 )
 def test_bad_input(change: dict[str, object], message: str) -> None:

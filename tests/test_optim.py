@@ -171,7 +171,11 @@ def test_schedules_never_rise_above_the_rate_nor_reach_zero(kind, steps):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"kind": "cosin"}, "schedule: got 'cosin', expected one of constant, step, poly, cosine"),
+        (
+            {"kind": "cosin"},
+            "schedule: got 'cosin', expected one of constant, step, poly, cosine; "
+            "nearest valid is 'cosine'",
+        ),
         ({"learning_rate": -1.0}, "learning_rate: got -1.0, expected a number > 0"),
         ({"steps": 0}, "steps: got 0, expected an integer >= 1"),
         ({"warmup": -1}, "warmup: got -1, expected an integer >= 0"),

@@ -169,7 +169,7 @@ def test_seeds_that_are_refused(make):
 
 def test_other_arguments_that_are_refused():
     assert message(synthetic_cells, 64, modality="x") == (
-        "modality: got 'x', expected one of dic, phase"
+        "modality: got 'x', expected one of dic, phase; nearest valid is 'phase'"
     )
     for size in (11, np.nan):
         assert message(synthetic_cells, 64, cell_size=size).startswith("cell_size: got")

@@ -435,7 +435,10 @@ def test_complex_images_are_refused() -> None:
             {"task": "count", "output": "vector", "num_classes": 0},
             "num_classes: got 0, expected an integer >= 1",
         ),
-        ({"backend": "jax"}, "backend: got 'jax', expected one of numpy, cupy, auto"),
+        (
+            {"backend": "jax"},
+            "backend: got 'jax', expected one of numpy, cupy, auto; nearest valid is 'auto'",
+        ),
     ],
 )
 def test_bad_arguments(arguments: dict[str, object], message: str) -> None:

@@ -368,7 +368,7 @@ def test_separation_is_the_same_on_every_library_and_stays_there(xp):
         ((np.eye(2, dtype=int), 10, 5, "falk2019", (1, 1)), "expected None for variant"),
         (
             (np.eye(2, dtype=int), 10, 5, "paper", None, "cells"),
-            "term: got 'cells', expected background or everywhere",
+            "term: got 'cells', expected one of background, everywhere",
         ),
         (
             (np.eye(2, dtype=int), 50, 6, "falk2019", None, "everywhere"),

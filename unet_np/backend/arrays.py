@@ -29,7 +29,7 @@ from unet_np.backend.host import (
     thread_count,
     using_threads,
 )
-from unet_np.errors import InputError, MissingExtraError
+from unet_np.errors import InputError, MissingExtraError, one_of
 
 __all__ = [
     "STREAMS",
@@ -94,8 +94,7 @@ def get(name: str | None = None) -> ModuleType:
     if name is None or name == "auto":
         name = os.environ.get("UNET_NP_BACKEND", "auto")
         source = "UNET_NP_BACKEND"
-    if name not in NAMES:
-        raise InputError(f"{source}: got {name!r}, expected one of {', '.join(NAMES)}")
+    one_of(source, name, NAMES)
     if name == "numpy":
         return np
     try:

@@ -28,7 +28,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from unet_np.errors import InputError
+from unet_np.errors import InputError, integer
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -178,8 +178,8 @@ def using_threads(threads: int | None) -> Iterator[None]:
 
 
 def _check(threads: int | None) -> None:
-    if threads is not None and threads < 1:
-        raise InputError(f"threads: got {threads}, expected an integer >= 1")
+    if threads is not None:
+        integer("threads", threads, 1)
 
 
 def run_serially() -> None:

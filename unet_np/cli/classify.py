@@ -17,7 +17,7 @@ from unet_np.cli._common import (
     load_network,
     open_for,
 )
-from unet_np.errors import InputError
+from unet_np.errors import InputError, integer
 
 _DESCRIPTION = """\
 Classify images with a network that was trained with `unet-np train --task classify`. An image is
@@ -66,8 +66,8 @@ def run(args: argparse.Namespace) -> int:
     """Classify every image; everything that can be checked is checked before the first."""
     for flag in ("patch", "stride"):
         value = getattr(args, flag)
-        if value is not None and value < 1:
-            raise InputError(f"--{flag}: got {value}, expected an integer >= 1")
+        if value is not None:
+            integer(f"--{flag}", value, 1)
     if args.out.suffix.lower() != ".csv":
         raise InputError(f"--out: got {args.out}, expected a name that ends in .csv")
     args.images = listed(args.images)

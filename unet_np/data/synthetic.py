@@ -17,7 +17,7 @@ from unet_np.backend import STREAMS, default_rng
 from unet_np.data.fields import borders, distance_to, smooth_noise
 from unet_np.data.paint_cells import colony, contacts, dic, phase, relief
 from unet_np.data.paint_em import organelles, tessellation
-from unet_np.errors import InputError
+from unet_np.errors import InputError, integer, one_of
 
 Triple = tuple[np.ndarray, np.ndarray, np.ndarray]
 Size = int | tuple[int, int]
@@ -123,8 +123,7 @@ def synthetic_cells(
     >>> image.dtype, bool(((instances > 0) == (labels == 1)).all()), bool(instances.max() > 3)
     (dtype('uint8'), True, True)
     """
-    if modality not in MODALITIES:
-        raise InputError(f"modality: got {modality!r}, expected one of {', '.join(MODALITIES)}")
+    one_of("modality", modality, MODALITIES)
     if not cell_size >= 12:
         raise InputError(f"cell_size: got {cell_size}, expected at least 12 pixels")
     shape, rng = _prepare(size, seed, index)
@@ -153,8 +152,7 @@ def synthetic_stack(
     >>> images.shape, bool((images[1] == synthetic_em(64, index=1)[0]).all())
     ((2, 64, 64), True)
     """
-    if not _is_whole(count) or count < 1:
-        raise InputError(f"count: got {count!r}, expected an integer >= 1")
+    integer("count", count, 1)
     made = [make(size, seed=seed, index=first + i) for i in range(count)]
     images, labels, instances = (np.stack(arrays) for arrays in zip(*made, strict=True))
     return images, labels, instances
@@ -171,9 +169,8 @@ def _prepare(size: Size, seed: int, index: int) -> tuple[tuple[int, int], np.ran
         raise InputError(
             f"size: got {size!r}, expected a number or (height, width) of at least {SMALLEST}"
         )
-    for name, value in (("seed", seed), ("index", index)):
-        if not _is_whole(value) or value < 0:
-            raise InputError(f"{name}: got {value!r}, expected an integer >= 0")
+    integer("seed", seed, 0)
+    integer("index", index, 0)
     rng = default_rng(np, (int(seed), STREAMS["synthetic"], int(index)))
     return (int(shape[0]), int(shape[1])), rng
 

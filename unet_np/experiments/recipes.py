@@ -12,7 +12,7 @@ import numpy as np
 
 from unet_np import data
 from unet_np.data import Dataset, blocks
-from unet_np.errors import InputError
+from unet_np.errors import InputError, one_of
 from unet_np.training.config import TrainConfig
 
 EM_BREAKS = (10, 26)
@@ -270,8 +270,7 @@ def recipe(name: str, quick: bool = False, norm: str | None = None, **settings: 
     >>> recipe("em", steps=10).config.steps, recipe("em", quick=True).config.base_channels
     (10, 4)
     """
-    if name not in RECIPES:
-        raise InputError(f"experiment: got {name!r}, expected one of {', '.join(RECIPES)}")
+    one_of("experiment", name, RECIPES)
     if norm not in (None, "none", "instance"):
         raise InputError(f"norm: got {norm!r}, expected none or instance")
     chosen = RECIPES[name]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unet_np.errors import InputError, MissingExtraError
+from unet_np.errors import InputError, MissingExtraError, one_of
 from unet_np.images.calibration import Calibration
 from unet_np.images.conventions import PALETTES, Picture, arrange
 from unet_np.images.grey import check_finite
@@ -150,8 +150,7 @@ def open_image(
     >>> film.axes, len(film.pages)
     ('TYX', 2)
     """
-    if palette not in PALETTES:
-        raise InputError(f"palette: got {palette!r}, expected one of {', '.join(PALETTES)}")
+    one_of("palette", palette, PALETTES)
     file, kind = _identify(path, argument)
     try:
         picture, calibration = _decode(file, kind, palette, axes)

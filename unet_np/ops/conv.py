@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 
 from unet_np.backend import Array, array_module, channel_sums
-from unet_np.errors import InputError
+from unet_np.errors import InputError, integer
 from unet_np.ops import im2col, naive, winograd, winograd_tiles
 
 Cache = tuple[Array, Array, int, str]
@@ -142,8 +142,7 @@ def _check(x: Array, w: Array, b: Array, padding: int, algorithm: str) -> None:
         raise InputError(f"b: got shape {b.shape}, expected ({w.shape[0]},)")
     if not x.dtype == w.dtype == b.dtype:
         raise InputError(f"x, w, b: got {x.dtype}, {w.dtype}, {b.dtype}, expected one dtype")
-    if padding < 0:
-        raise InputError(f"padding: got {padding}, expected an integer >= 0")
+    integer("padding", padding, 0)
     for name, size, kernel in zip(("height", "width"), x.shape[2:], w.shape[2:], strict=True):
         if size + 2 * padding < kernel:
             raise InputError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from unet_np.backend import Array, array_module
-from unet_np.errors import InputError
+from unet_np.errors import InputError, one_of
 
 REDUCTIONS = ("sum", "mean")
 
@@ -154,8 +154,7 @@ def _check_shapes(logits: Array, labels: Array, weights: Array | None, reduction
         raise InputError(f"labels: got dtype {labels.dtype}, expected integers")
     if weights is not None and weights.shape != expected:
         raise InputError(f"weights: got shape {weights.shape}, expected {expected}")
-    if reduction not in REDUCTIONS:
-        raise InputError(f"reduction: got {reduction!r}, expected {' or '.join(REDUCTIONS)}")
+    one_of("reduction", reduction, REDUCTIONS)
 
 
 def _check_values(

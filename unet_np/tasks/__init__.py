@@ -1,6 +1,6 @@
 """What a network is for: segmentation as in the paper; classification and detection beside it."""
 
-from unet_np.errors import InputError
+from unet_np.errors import one_of
 from unet_np.tasks.classification import Classify
 from unet_np.tasks.detection import Detect
 from unet_np.tasks.segmentation import Segment
@@ -29,6 +29,5 @@ def find_task(name: str) -> type[Task]:
     >>> find_task("detect").options["num_classes"]
     3
     """
-    if name not in TASKS:
-        raise InputError(f"task: got {name!r}, expected one of {', '.join(TASKS)}")
+    one_of("task", name, TASKS)
     return TASKS[name]

@@ -18,7 +18,7 @@ from unet_np.augmentation.augment import Augmentation
 from unet_np.backend import Array, array_module
 from unet_np.data import Dataset
 from unet_np.data.own.classes import class_names
-from unet_np.errors import InputError
+from unet_np.errors import InputError, integer
 from unet_np.ops import softmax, weighted_cross_entropy
 from unet_np.tasks.task import Arrays, Task, check_task, known_pixels, prepare
 from unet_np.windows import crop_window, middles
@@ -228,8 +228,7 @@ def classify_points(
     if outside.any():
         wrong = tuple(int(i) for i in points[outside.any(axis=1)][0])
         raise InputError(f"points: got {wrong}, expected a pixel of the image {ready.shape[-2:]}")
-    if batch < 1:
-        raise InputError(f"batch: got {batch}, expected an integer >= 1")
+    integer("batch", batch, 1)
     net.architecture.check_input((1, net.architecture.in_channels, size, size))
     found = np.empty((len(points), net.architecture.num_classes), np.float32)
     for first in range(0, len(points), batch):
@@ -267,8 +266,7 @@ def classify(net: Any, image: np.ndarray, size: int, stride: int | None = None) 
     [[8, 8], [8, 25], [8, 31]]
     """
     stride = size if stride is None else stride
-    if stride < 1:
-        raise InputError(f"stride: got {stride}, expected an integer >= 1")
+    integer("stride", stride, 1)
     rows, columns = (middles(length, size, stride) for length in image.shape[:2])
     points = np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1).reshape(-1, 2)
     return Classification(points, classify_points(net, image, points, size))

@@ -19,7 +19,7 @@ from unet_np.backend import NAMES
 from unet_np.data.own.masks import KINDS as MASK_VALUES
 from unet_np.data.own.pages import COLOURS
 from unet_np.data.own.values import parse_values
-from unet_np.errors import InputError
+from unet_np.errors import InputError, integer, one_of
 from unet_np.network.architecture import Architecture, with_norm
 from unet_np.tasks import TASKS, Task, find_task
 from unet_np.training.optim import Schedule
@@ -141,14 +141,19 @@ nearest valid key is 'base_channels'
                 parse_slices(getattr(self, name), name)
 
     def _check_ranges(self) -> None:
-        minima = {"steps": 1, "validate_every": 1, "checkpoint_every": 1, "seed": 0, "threads": 0}
-        minima["touching"] = 0
-        minima["patience"] = 0
-        minima["batch_size"] = 1
-        for name, minimum in minima.items():
-            if getattr(self, name) < minimum:
-                got = getattr(self, name)
-                raise InputError(f"{name}: got {got}, expected an integer >= {minimum}")
+        least_one = "steps", "validate_every", "checkpoint_every", "batch_size"
+        for name in (*least_one, "seed", "threads", "touching", "patience"):
+            integer(name, getattr(self, name), int(name in least_one))
+        choices = {
+            "weight_term": TERMS,
+            "weight_variant": tuple(WEIGHT_MAPS),
+            "backend": NAMES,
+            "dtype": ("float32", "float64"),
+            "mask_values": MASK_VALUES,
+            "colour": COLOURS,
+        }
+        for name, allowed in choices.items():
+            one_of(name, getattr(self, name), allowed)
         ranges = {
             "dropout": (0 <= self.dropout < 1, "0 <= dropout < 1"),
             "momentum": (0 <= self.momentum < 1, "0 <= momentum < 1"),
@@ -157,13 +162,7 @@ nearest valid key is 'base_channels'
             "loss_limit": (self.loss_limit > 0, "a number > 0"),
             "w0": (self.w0 is None or self.w0 >= 0, "a number >= 0"),
             "sigma": (self.sigma is None or self.sigma > 0, "a number > 0"),
-            "weight_term": (self.weight_term in TERMS, " or ".join(TERMS)),
             "heat_sigma": (self.heat_sigma > 0, "a number > 0"),
-            "weight_variant": (self.weight_variant in WEIGHT_MAPS, "paper or falk2019"),
-            "backend": (self.backend in NAMES, f"one of {', '.join(NAMES)}"),
-            "dtype": (self.dtype in ("float32", "float64"), "float32 or float64"),
-            "mask_values": (self.mask_values in MASK_VALUES, f"one of {', '.join(MASK_VALUES)}"),
-            "colour": (self.colour in COLOURS, f"one of {', '.join(COLOURS)}"),
             "out": (bool(self.out), "the name of a folder"),
         }
         for name, (good, expected) in ranges.items():

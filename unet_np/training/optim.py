@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from unet_np.backend import Array, array_module, is_device, parallel_map, scratch
-from unet_np.errors import InputError, TrainingError
+from unet_np.errors import InputError, TrainingError, one_of
 
 # Elements in a block: of parameter, gradient, velocity and scratch together it fits the
 # second-level cache in float32, so that each is read from memory once.
@@ -238,8 +238,7 @@ class Schedule:
     power: float = 0.9
 
     def __post_init__(self) -> None:
-        if self.kind not in SCHEDULES:
-            raise InputError(f"schedule: got {self.kind!r}, expected one of {', '.join(SCHEDULES)}")
+        one_of("schedule", self.kind, SCHEDULES)
         rate = self.learning_rate
         _check_number("learning_rate", rate, rate > 0, "a number > 0")
         _check_number("steps", self.steps, self.steps >= 1, "an integer >= 1")

@@ -24,7 +24,7 @@ from types import ModuleType
 
 from unet_np import backend
 from unet_np.backend import Array
-from unet_np.errors import InputError
+from unet_np.errors import InputError, one_of
 from unet_np.weighting.cell_distance import bounded_distances, check_instances
 
 DEFAULTS = {"paper": (10.0, 5.0), "falk2019": (50.0, 6.0)}
@@ -225,8 +225,7 @@ def _reach(height: float, sigma: float) -> float:
 
 
 def _checked_parameters(w0: float | None, sigma: float | None, variant: str) -> tuple[float, float]:
-    if variant not in DEFAULTS:
-        raise InputError(f"variant: got {variant!r}, expected one of {', '.join(DEFAULTS)}")
+    one_of("variant", variant, DEFAULTS)
     w0 = DEFAULTS[variant][0] if w0 is None else w0
     sigma = DEFAULTS[variant][1] if sigma is None else sigma
     if not (w0 >= 0 and math.isfinite(w0)):
@@ -237,8 +236,7 @@ def _checked_parameters(w0: float | None, sigma: float | None, variant: str) -> 
 
 
 def _check_term(term: str, variant: str) -> None:
-    if term not in TERMS:
-        raise InputError(f"term: got {term!r}, expected {' or '.join(TERMS)}")
+    one_of("term", term, TERMS)
     if (variant, term) == ("falk2019", "everywhere"):
         raise InputError(f"term: got {term!r}, expected background for variant 'falk2019'")
 

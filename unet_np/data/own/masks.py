@@ -10,7 +10,7 @@ import numpy as np
 from unet_np.data.own.pages import check_channels
 from unet_np.data.own.smeared import has_two_sides, is_smeared
 from unet_np.data.own.values import listed, shown
-from unet_np.errors import InputError
+from unet_np.errors import InputError, one_of
 from unet_np.metrics.components import one_region_each, renumbered
 
 KINDS = ("auto", "mask", "classes", "cells")
@@ -161,8 +161,7 @@ def read_meaning(
     >>> read_meaning(["a"], [np.array([[0, 1, 0, 2, 0, 3]])]).note
     'masks: 3 numbered cells, 3 on average in a mask'
     """
-    if kind not in KINDS:
-        raise InputError(f"mask_values: got {kind!r}, expected one of {', '.join(KINDS)}")
+    one_of("mask_values", kind, KINDS)
     ignored = [np.isin(mask, ignore) for mask in masks]
     left = [mask[~out] for mask, out in zip(masks, ignored, strict=True)]
     counted = [np.unique(pixels) for pixels in left]

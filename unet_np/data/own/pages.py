@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unet_np.errors import InputError
+from unet_np.errors import InputError, one_of
 from unet_np.images import open_image, to_grey
 
 COLOURS = ("auto", "grey", "rgb")
@@ -87,8 +87,7 @@ def to_channels(pages: Pages, colour: str = "auto") -> list[np.ndarray]:
     >>> to_channels([("a", image)])[0].shape, to_channels([("a", image)], "rgb")[0].shape
     ((8, 8), (3, 8, 8))
     """
-    if colour not in COLOURS:
-        raise InputError(f"colour: got {colour!r}, expected one of {', '.join(COLOURS)}")
+    one_of("colour", colour, COLOURS)
     check_channels(pages, "images")
     if colour == "rgb":
         flat = next((name for name, im in pages if im.ndim == 2 or im.shape[-1] < 3), None)
