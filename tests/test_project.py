@@ -56,7 +56,7 @@ def test_requirements_hold_what_the_extras_ask_for() -> None:
     pinned = {re.split(r"==", pin)[0].lower().replace("_", "-") for pin in requirements()[:-1]}
     extras = PROJECT["optional-dependencies"]
     wanted = [*PROJECT["dependencies"], *extras["io"], *extras["plot"], *extras["book"]]
-    wanted += extras["dev"]
+    wanted += [*extras["dev"], *extras["scale"]]
     names = {re.split(r"[\[<>=]", item)[0].lower() for item in wanted} - {"unet-np"}
     assert names <= pinned
 

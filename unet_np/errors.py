@@ -30,6 +30,20 @@ class TrainingError(RuntimeError):
     """Training cannot go on: the loss or the gradient is not finite or has exploded."""
 
 
+class FailedElsewhereError(RuntimeError):
+    """Another process of the same work failed, and says so itself.
+
+    Parameters
+    ----------
+    error : BaseException
+        What it failed with.
+    """
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 def integer(name: str, value: Any, minimum: int) -> int:
     """The value as an `int`, NumPy's integers included; no bool and no float.
 

@@ -41,6 +41,7 @@ __all__ = [
     "block_elements",
     "channel_sums",
     "default_rng",
+    "device_group",
     "empty",
     "empty_channels_last",
     "for_row_blocks",
@@ -214,6 +215,24 @@ def synchronize(xp: ModuleType) -> None:
     """Wait until the GPU has done all it was asked; for timing. Nothing to do on the host."""
     if is_device(xp):
         xp.cuda.Stream.null.synchronize()
+
+
+def device_group(xp: ModuleType, size: int, rank: int) -> Any:
+    """What adds up arrays of GPUs by NCCL, one GPU for each of `size` processes of MPI.
+
+    Its ``all_reduce(array, out)`` is that of `cupyx.distributed`. False on the host, and where
+    CuPy finds no NCCL.
+
+    Examples
+    --------
+    >>> device_group(np, 4, 0)
+    False
+    """
+    if not is_device(xp) or not xp.cuda.nccl.available:
+        return False
+    from cupyx.distributed import init_process_group
+
+    return init_process_group(size, rank, use_mpi=True)
 
 
 def allow_tf32() -> None:

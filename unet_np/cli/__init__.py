@@ -43,7 +43,9 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print one line and end with exit code 2."""
-        self.exit(BAD_INPUT, f"{self.prog}: error: {_one_line(message)} (try --help)\n")
+        # The same line was given to all ranks.
+        line = "" if _on_rank() else f"{self.prog}: error: {_one_line(message)} (try --help)\n"
+        self.exit(BAD_INPUT, line)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -102,14 +104,26 @@ def _main(arguments: list[str], debug: bool) -> int:
         if debug:
             raise
         code, message = _explain(error)
-        print(f"{name}: error: {_one_line(message)}", file=sys.stderr)
+        if message:
+            print(f"{name}{_on_rank()}: error: {_one_line(message)}", file=sys.stderr)
         return code
 
 
-def _explain(error: Exception) -> tuple[int, str]:
-    """Exit code and message of an error."""
-    from unet_np.errors import InputError, MissingExtraError, TrainingError
+def _on_rank() -> str:
+    """Which of several processes this is; nothing for the first or only one."""
+    from unet_np.training.ranks import launch
 
+    rank, _ = launch()
+    return f" on rank {rank}" if rank else ""
+
+
+def _explain(error: BaseException) -> tuple[int, str]:
+    """Exit code and message of an error."""
+    from unet_np.errors import FailedElsewhereError, InputError, MissingExtraError, TrainingError
+
+    if isinstance(error, FailedElsewhereError):
+        stopped = isinstance(error.error, KeyboardInterrupt)
+        return INTERRUPTED if stopped else _explain(error.error)[0], ""
     if isinstance(error, InputError):
         return BAD_INPUT, str(error)
     if isinstance(error, MissingExtraError | TrainingError):

@@ -14,6 +14,7 @@ from unet_np.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from unet_np.data import Dataset
+    from unet_np.training.ranks import Ranks
 
 _DESCRIPTION = """\
 Train as the paper does: one large augmented tile a step, momentum 0.99, weighted cross entropy.
@@ -28,7 +29,10 @@ mask has the name of its image, or a_mask for a. Its values are 0 and another, c
 of cells; the first line that is printed says how they were read.
 
 --task detect learns where objects are, for unet-np detect; --task classify what a patch's middle
-pixel is, or, with --images alone, a folder that holds a folder for each class, what an image is."""
+pixel is, or, with --images alone, a folder that holds a folder for each class, what an image is.
+
+mpirun -n 4 unet-np train ... trains in four processes, each with tiles of its own (or one GPU): a
+step is that of --batch-size 4. It needs pip install 'unet-np[scale]'."""
 
 _EXAMPLE = """
 unet-np train --data isbi2012 --base-channels 16 --steps 300 --seed 5 --out runs/em
@@ -71,6 +75,19 @@ def run(args: argparse.Namespace) -> int:
     """Train; returns the exit code."""
     # Imported late: --help need not wait for the network.
     from unet_np.training.interrupt import TrainingInterrupted
+    from unet_np.training.ranks import launched
+
+    try:
+        with launched() as ranks:
+            args.quiet |= not ranks.first
+            _train(args, ranks)
+    except TrainingInterrupted as stop:
+        print(f"unet-np train: {stop}", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _train(args: argparse.Namespace, ranks: Ranks) -> None:
     from unet_np.training.loop import train
     from unet_np.training.memory import check_memory
     from unet_np.training.samples import load_data
@@ -78,15 +95,11 @@ def run(args: argparse.Namespace) -> int:
     if args.resume and args.overwrite:
         raise InputError("overwrite: got --overwrite with --resume, expected one of the two")
     config = settings(args)
-    check_memory(config)
+    check_memory(config, ranks.here)
     dataset = load_data(config)
     for remark in () if args.quiet else remarks(config, dataset):
         print(remark)
-    try:
-        result = train(config, args.resume, args.overwrite, not args.quiet, dataset)
-    except TrainingInterrupted as stop:
-        print(f"unet-np train: {stop}", file=sys.stderr)
-        return 130
+    result = train(config, args.resume, args.overwrite, not args.quiet, dataset, ranks)
     if not args.quiet:
         figures = ", ".join(f"{key} {value:.4g}" for key, value in result.last.items())
         print(f"{figures or f'step {result.step}, nothing left to do'}")
@@ -94,7 +107,6 @@ def run(args: argparse.Namespace) -> int:
             print(f"stopped early: the lowest validation loss is that of step {result.best_step}")
         kept = f", of step {result.best_step}" if config.patience else ""
         print(f"weights: {result.folder.weights}{kept}")
-    return 0
 
 
 def remarks(config: TrainConfig, dataset: Dataset) -> list[str]:

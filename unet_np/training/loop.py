@@ -11,7 +11,6 @@ from contextlib import closing
 from typing import Any
 
 from unet_np import backend
-from unet_np.backend import STREAMS, default_rng
 from unet_np.data import Dataset
 from unet_np.training import samples
 from unet_np.training.config import TrainConfig
@@ -20,6 +19,7 @@ from unet_np.training.logs import Report
 from unet_np.training.memory import check_memory
 from unet_np.training.optim import check_step, gradient_norm
 from unet_np.training.prefetch import prefetch
+from unet_np.training.ranks import ALONE, Ranks
 from unet_np.training.run import Run, TrainResult
 from unet_np.training.samples import Tile
 
@@ -32,6 +32,7 @@ def train(
     overwrite: bool = False,
     progress: bool | Report = True,
     dataset: Dataset | None = None,
+    ranks: Ranks = ALONE,
 ) -> TrainResult:
     """Train a network, or go on with a training.
 
@@ -51,6 +52,9 @@ def train(
         row of the metrics.
     dataset : Dataset, optional
         Takes the place of ``config.data`` and of ``config.images``.
+    ranks : Ranks
+        The processes that train together, from `unet_np.training.ranks.launched`; the first one
+        has the folder.
 
     Returns
     -------
@@ -66,6 +70,8 @@ def train(
     TrainingInterrupted
         On Ctrl-C, once the step is done and a checkpoint saved. A second Ctrl-C does not
         wait for it.
+    FailedElsewhereError
+        If another rank failed.
 
     Examples
     --------
@@ -76,12 +82,12 @@ def train(
     2
     """
     row: dict[str, Any] = {}
-    with backend.using_threads(config.threads or None):
+    with backend.using_threads(config.threads or ranks.threads):
         xp = backend.get(config.backend)
-        check_memory(config)
+        check_memory(config, ranks.here)
         dataset = samples.load_data(config) if dataset is None else dataset
-        prepared = samples.prepare(config, dataset, xp)
-        run = Run.begin(config, prepared, xp, resume, overwrite)
+        prepared = samples.prepare(config, dataset, xp, ranks.rank, ranks.size)
+        run = Run.begin(config, prepared, xp, resume, overwrite, ranks)
         with (
             closing(run),
             backend.using_threads(run.threads),
@@ -92,11 +98,11 @@ def train(
             for tile in tiles:
                 row = train_step(run, tile)
                 if run.due(config.validate_every):
-                    row |= prepared.task.validate(run.net.forward, run.validation)
+                    row |= run.validate()
                 report(row)
                 if run.early.stops:
                     break
-                if stopped.is_set() and run.step < config.steps:
+                if ranks.any(stopped.is_set()) and run.step < config.steps:
                     run.save()
                     where = f"step {run.step} of {config.steps}"
                     raise TrainingInterrupted(f"stopped after {where}; --resume goes on from there")
@@ -104,7 +110,7 @@ def train(
 
 
 def train_step(run: Run, tile: Tile) -> dict[str, Any]:
-    """One step of gradient descent on the energy of a tile.
+    """One step of gradient descent on the energy of a tile, or of a tile on each rank.
 
     Parameters
     ----------
@@ -124,11 +130,12 @@ def train_step(run: Run, tile: Tile) -> dict[str, Any]:
         If loss or gradient are not finite or beyond their limits; then nothing is changed.
     """
     config, net = run.config, run.net
-    rng = default_rng(run.xp, (config.seed, STREAMS["dropout"], run.step))
+    rng = run.samples.dropout(run.step, run.xp)
     outputs = net.forward(tile.image, train=True, rng=rng)
     energy, grad = run.samples.task.energy(outputs, tile.labels, tile.weights)
     net.backward(grad, need_grad_x=False)
-    loss, norm, rate = float(energy), gradient_norm(net.grads), config.rate(run.step)
+    loss = run.ranks.mean(float(energy), [*net.grads.values(), *net.buffers.values()])
+    norm, rate = gradient_norm(net.grads), config.rate(run.step)
     limits = config.gradient_limit, config.loss_limit
     check_step(run.step + 1, loss, norm, *limits, str(run.folder.checkpoint))
     run.optimiser.step(net.grads, rate)

@@ -26,8 +26,15 @@ def least_bytes(config: TrainConfig) -> int:
     return np.dtype(config.dtype).itemsize * (3 * net.parameters + maps)
 
 
-def check_memory(config: TrainConfig) -> None:
+def check_memory(config: TrainConfig, processes: int = 1) -> None:
     """Refuse settings that this machine cannot hold; a device says so itself.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        The settings.
+    processes : int
+        How many on this machine have the same settings.
 
     Raises
     ------
@@ -37,11 +44,11 @@ def check_memory(config: TrainConfig) -> None:
     free = available_memory()
     if free is None or backend.is_device(backend.get(config.backend)):
         return
-    needed = least_bytes(config)
-    if needed > free:
+    needed, each = least_bytes(config), free // processes
+    if needed > each:
         names = ("base_channels", "depth", "batch_size")
         given = ", ".join(f"{name} {getattr(config, name)}" for name in names)
         raise InputError(
             f"base_channels: got {given} and tiles of {config.tile_size} pixels, which take at "
-            f"least {shown(needed)}, expected what fits in {shown(free)} of memory"
+            f"least {shown(needed)}, expected what fits in {shown(each)} of memory"
         )

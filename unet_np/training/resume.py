@@ -15,7 +15,9 @@ Images and masks may lie elsewhere: what they hold is compared.
 """
 
 
-def check_same(state: dict[str, Any], config: TrainConfig, checksum: int, library: str) -> None:
+def check_same(
+    state: dict[str, Any], config: TrainConfig, checksum: int, library: str, ranks: int = 1
+) -> None:
     """Refuse to resume with settings, data or an array library that would change the steps.
 
     Parameters
@@ -28,6 +30,8 @@ def check_same(state: dict[str, Any], config: TrainConfig, checksum: int, librar
         Of the data.
     library : str
         "numpy" or "cupy".
+    ranks : int
+        Processes: each has its own tiles, so another number of them makes other steps.
 
     Raises
     ------
@@ -53,6 +57,11 @@ def check_same(state: dict[str, Any], config: TrainConfig, checksum: int, librar
     if state["backend"] != library:
         raise InputError(
             f"backend: got {library}, expected {state['backend']}, with which the run was begun"
+        )
+    if state.get("ranks", 1) != ranks:
+        raise InputError(
+            f"ranks: got {ranks}, expected {state.get('ranks', 1)}, with which the run was begun; "
+            "a new --out with --start and its weights begins another"
         )
     if state["data"] != checksum:
         raise InputError("data: got other images or labels than those the run was begun with")

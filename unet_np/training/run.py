@@ -26,6 +26,7 @@ from unet_np.training.fine_tuning import start_from, weights_file
 from unet_np.training.lock import FolderLock
 from unet_np.training.logs import CsvLog, Report, TensorBoard, progress_bar
 from unet_np.training.optim import SGD
+from unet_np.training.ranks import ALONE, Ranks
 from unet_np.training.resume import check_same
 from unet_np.training.samples import Samples, Tile
 
@@ -83,6 +84,9 @@ class Run:
         The lowest validation loss so far.
     threads : int
         Among which work is shared out: how decides the order of sums, and so their last bits.
+    ranks : Ranks
+        The processes that train together. The first one has the folder; what the others would write
+        is left out.
     lock : FolderLock
         Of the folder.
     step : int
@@ -98,7 +102,8 @@ class Run:
     validation: list[Tile]
     early: EarlyStopping
     threads: int
-    lock: FolderLock
+    ranks: Ranks = ALONE
+    lock: FolderLock | None = None
     step: int = 0
     _metrics_bytes: int = 0
     _times_bytes: int = 0
@@ -106,59 +111,96 @@ class Run:
 
     @classmethod
     def begin(
-        cls, config: TrainConfig, samples: Samples, xp: ModuleType, resume: bool, overwrite: bool
+        cls,
+        config: TrainConfig,
+        samples: Samples,
+        xp: ModuleType,
+        resume: bool,
+        overwrite: bool,
+        ranks: Ranks = ALONE,
     ) -> Run:
         """Make the network and the folder, or go on with what is there.
 
         Raises
         ------
         InputError
-            If the folder cannot be used, or the run in it was begun with other settings.
+            If the folder cannot be used, or the run in it was begun with other settings, or ranks
+            differ in settings or data.
         MissingExtraError
             If TensorBoard is asked for and not installed.
         """
         if config.tensorboard:
             require("tensorboard", "tensorboard")  # before anything is removed
-        folder, table = RunFolder(config.out), samples.architecture
-        going_on = resume and folder.checkpoint.exists()
+        ranks.check_alike(_must_be_alike(config, samples, xp))
         net = UNet(
-            **table.to_dict(),
+            **samples.architecture.to_dict(),
             dropout=config.dropout,
             dtype=config.dtype,
             seed=config.seed,
             backend=_name(xp),
         )
+        optimiser = SGD(net.params, config.learning_rate, config.momentum, config.weight_decay)
+        tiles = samples.validation_tiles() if ranks.first else []
+        early, threads = EarlyStopping(config.patience), backend.thread_count()
+        folder = RunFolder(config.out)
+        run = cls(config, folder, samples, net, optimiser, xp, tiles, early, threads, ranks)
+        if ranks.first:
+            run._take_folder(resume, overwrite)
+        try:
+            run._share()
+        except BaseException:
+            run.close()
+            raise
+        return run
+
+    def _take_folder(self, resume: bool, overwrite: bool) -> None:
+        """Begin the run in its folder, or go on with the one that is there."""
+        config, folder, names = self.config, self.folder, self.samples.class_names
+        going_on = resume and folder.checkpoint.exists()
         if not going_on:
-            samples.task.begin(net.params)
+            self.samples.task.begin(self.net.params)
             if config.start:
                 check_start(config.start, folder)
-                start_from(net, config.start)
+                start_from(self.net, config.start)
         folder.make()
         with ExitStack() as stack:
-            lock = stack.enter_context(FolderLock(config.out))
+            self.lock = stack.enter_context(FolderLock(config.out))
             as_it_is = config.stands_in(folder.config)
-            folder.begin(table.parameters * net.dtype.itemsize, resume, overwrite, as_it_is)
-            optimiser = SGD(net.params, config.learning_rate, config.momentum, config.weight_decay)
-            tiles, early = samples.validation_tiles(), EarlyStopping(config.patience)
-            threads = backend.thread_count()
-            run = cls(config, folder, samples, net, optimiser, xp, tiles, early, threads, lock)
+            size = self.samples.architecture.parameters * self.net.dtype.itemsize
+            folder.begin(size, resume, overwrite, as_it_is)
             if going_on:
-                run._restore()
+                self._restore()
             # One that holds these settings may be the user's own, with remarks.
             if not as_it_is:
                 with atomic_write(folder.config) as temporary:
                     temporary.write_text(config.to_toml(), "utf-8")
-            if samples.class_names:
+            if names:
                 with atomic_write(folder.classes) as temporary:
-                    temporary.write_text(
-                        "\n".join(samples.class_names) + "\n", "utf-8", "surrogateescape"
-                    )
+                    temporary.write_text("\n".join(names) + "\n", "utf-8", "surrogateescape")
             stack.pop_all()
-        return run
+
+    def _share(self) -> None:
+        """Give every rank what the first one begins with."""
+        if self.ranks.size == 1:
+            return
+        groups = self.net.state, self.optimiser.velocity
+        mine = [{name: backend.to_numpy(a) for name, a in group.items()} for group in groups]
+        begun = (mine, self.step, self.threads, self.early) if self.ranks.first else None
+        theirs, self.step, self.threads, self.early = self.ranks.agree(begun)[0]
+        for group, values in zip(groups, theirs, strict=True):
+            copy_into(group, values, "ranks")
+
+    def validate(self) -> dict[str, float]:
+        """The figures of the tiles that are held out; the first rank finds them for all."""
+        figures = None
+        if self.ranks.first:
+            figures = self.samples.task.validate(self.net.forward, self.validation)
+        return self.ranks.agree(figures)[0]
 
     def close(self) -> None:
         """Let other trainings have the folder."""
-        self.lock.close()
+        if self.lock is not None:
+            self.lock.close()
 
     @property
     def end(self) -> int:
@@ -173,9 +215,13 @@ class Run:
     def reports(self, progress: bool | Report) -> Iterator[Report]:
         """What to call with each row of the metrics, when its step is done.
 
-        It writes the row, saves where a checkpoint is due, and shows the progress.
+        It writes the row, saves where a checkpoint is due, and shows the progress; on the first
+        rank only.
         """
         config, folder = self.config, self.folder
+        if not self.ranks.first:
+            yield self._note
+            return
         with ExitStack() as stack:
             enter = stack.enter_context
             log = self._log = enter(
@@ -189,10 +235,8 @@ class Run:
             begun = time.perf_counter()
 
             def report(row: dict[str, Any]) -> None:
-                self.lock.check()
-                # Not the one of a last step between two others: with more steps it would not be.
-                if "validation_loss" in row and self.step % config.validate_every == 0:
-                    self.early.update(self.step, row["validation_loss"])
+                self._check_folder()
+                self._note(row)
                 with writing(folder.metrics):
                     log.write(row)
                     times.write({"step": self.step, "seconds": time.perf_counter() - begun})
@@ -201,6 +245,16 @@ class Run:
                 show(row)
 
             yield report
+
+    def _note(self, row: dict[str, Any]) -> None:
+        """Take note of a validation."""
+        # Not the one of a last step between two others: with more steps it would not be.
+        if "validation_loss" in row and self.step % self.config.validate_every == 0:
+            self.early.update(self.step, row["validation_loss"])
+
+    def _check_folder(self) -> None:
+        if self.lock is not None:
+            self.lock.check()
 
     def _save_if_due(self) -> None:
         """A checkpoint where the settings ask for one, at a new best and at an early end.
@@ -214,7 +268,9 @@ class Run:
 
     def save(self) -> None:
         """Checkpoint, then weights: what `--resume` needs comes first."""
-        self.lock.check()
+        if not self.ranks.first:
+            return
+        self._check_folder()
         if self._log is not None:
             with writing(self.folder.metrics):
                 self._metrics_bytes = self._log.offset()
@@ -225,6 +281,7 @@ class Run:
             "weighting": self.config.weighting,
             "data": self.samples.checksum,
             "threads": self.threads,
+            "ranks": self.ranks.size,
             "backend": self.xp.__name__,
             "early_stopping": self.early.state(),
         }
@@ -243,7 +300,8 @@ class Run:
     def _restore(self) -> None:
         """Continue from the checkpoint of the folder."""
         params, velocity, state = load_checkpoint(self.folder.checkpoint)
-        check_same(state, self.config, self.samples.checksum, self.xp.__name__)
+        library, ranks = self.xp.__name__, self.ranks.size
+        check_same(state, self.config, self.samples.checksum, library, ranks)
         copy_into(self.net.state, params, "checkpoint")
         copy_into(self.optimiser.velocity, velocity, "checkpoint")
         self.step, self.threads = state["step"], state["threads"]
@@ -256,7 +314,7 @@ class Run:
     def result(self, last: dict[str, Any]) -> TrainResult:
         """What is handed back at the end."""
         early, net = self.early, self.net
-        if early.patience:
+        if early.patience and self.ranks.first:
             net = UNet.load(self.folder.weights, _name(self.xp), net.dtype, self.config.seed)
         at_the_end = self._over_before_it_counts() and (early.patience or "validation_loss" in last)
         best = self.step if at_the_end else early.best_step
@@ -285,6 +343,15 @@ replaces, expected a copy of it or another --out
             f"start: got {start}, which the run in --out replaces, expected a copy of it or "
             "another --out"
         )
+
+
+def _must_be_alike(config: TrainConfig, samples: Samples, xp: ModuleType) -> dict[str, Any]:
+    """What ranks have to have in common: neither the places of files nor the number of cores."""
+    settings = config.to_dict()
+    for name in ("out", "images", "masks", "start", "threads", "backend"):
+        del settings[name]
+    settings["backend"], settings["data"] = xp.__name__, f"checksum {samples.checksum:08x}"
+    return settings
 
 
 def _name(xp: ModuleType) -> str:

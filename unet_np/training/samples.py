@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from types import ModuleType
@@ -90,6 +91,8 @@ class Samples:
         Of images and labels: a resumed run must see the same.
     class_names : tuple of str
         Of `Task.class_names`.
+    rank, ranks : int
+        Which of how many processes of the training this is; each has tiles of its own.
     """
 
     config: TrainConfig
@@ -101,6 +104,8 @@ class Samples:
     architecture: Architecture
     checksum: int
     class_names: tuple[str, ...]
+    rank: int = 0
+    ranks: int = 1
 
     @property
     def output_size(self) -> int:
@@ -130,10 +135,20 @@ class Samples:
         key = (self.config.seed, STREAMS["sample"], epoch)
         return int(default_rng(np, key).permutation(count)[place])
 
+    def numbers(self, step: int) -> range:
+        """The tiles of a step on this rank; the ranks together have one batch after the other."""
+        batch = self.config.batch_size
+        start = (step * self.ranks + self.rank) * batch
+        return range(start, start + batch)
+
     def tile(self, step: int) -> Tile:
         """The tile of a step, counted from 0; the same whenever and wherever it is made."""
-        batch = self.config.batch_size
-        return self._batch([self._one(step * batch + i) for i in range(batch)])
+        return self._batch([self._one(number) for number in self.numbers(step)])
+
+    def dropout(self, step: int, xp: ModuleType) -> EachTile:
+        """What drops out in a step: of each tile the same, whichever ones are beside it."""
+        keys = [(self.config.seed, STREAMS["dropout"], number) for number in self.numbers(step)]
+        return EachTile(xp, keys)
 
     def _one(self, sample: int) -> Arrays:
         arrays = self.training.slice_of(self.index(sample))
@@ -157,6 +172,33 @@ class Samples:
         return Tile(images.astype(dtype), labels, weights.astype(dtype))
 
 
+class EachTile:
+    """A generator for each tile of a batch, in the place of one for all.
+
+    Parameters
+    ----------
+    xp : module
+        The array library.
+    keys : sequence of tuple of int
+        As `default_rng` takes them.
+
+    Examples
+    --------
+    >>> two = EachTile(np, [(0, 1, 4), (0, 1, 5)]).random((2, 3), np.float32)
+    >>> bool((two[1] == default_rng(np, (0, 1, 5)).random(3, np.float32)).all())
+    True
+    """
+
+    def __init__(self, xp: ModuleType, keys: Sequence[tuple[int, ...]]) -> None:
+        self.xp = xp
+        self.generators = [default_rng(xp, key) for key in keys]
+
+    def random(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Uniform numbers from 0 to 1, for an array whose first axis is that of the tiles."""
+        drawn = [generator.random(shape[1:], dtype=dtype) for generator in self.generators]
+        return self.xp.stack(drawn)
+
+
 def load_data(config: TrainConfig) -> Dataset:
     """The data set that the settings name."""
     if config.images and not config.masks:
@@ -169,7 +211,9 @@ def load_data(config: TrainConfig) -> Dataset:
     return data.load(config.data)
 
 
-def prepare(config: TrainConfig, dataset: Dataset, xp: ModuleType) -> Samples:
+def prepare(
+    config: TrainConfig, dataset: Dataset, xp: ModuleType, rank: int = 0, ranks: int = 1
+) -> Samples:
     """Choose the slices, normalise the images and find the truth of the task.
 
     Parameters
@@ -180,6 +224,8 @@ def prepare(config: TrainConfig, dataset: Dataset, xp: ModuleType) -> Samples:
         Images with labels or instances.
     xp : module
         Where the arrays go, ``numpy`` or ``cupy``.
+    rank, ranks : int
+        See `Samples`.
 
     Raises
     ------
@@ -210,6 +256,8 @@ def prepare(config: TrainConfig, dataset: Dataset, xp: ModuleType) -> Samples:
         config.with_channels(dataset.channels, classes),
         _checksum(dataset, kind.learns_from),
         task.class_names(dataset),
+        rank,
+        ranks,
     )
 
 
