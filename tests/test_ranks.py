@@ -117,7 +117,7 @@ def test_ranks_make_the_steps_of_a_larger_batch(together, tmp_path, name):
         np.testing.assert_allclose(array, alone.net.state[key], rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["paper", "batch", "detect"])
+@pytest.mark.parametrize("name", ["paper", "batch", "detect", "begun"])
 def test_all_ranks_end_with_the_same_weights(together, name):
     """Also where the ranks do not make the steps of a larger batch: see `Ranks.mean`."""
     folder, count = together

@@ -139,13 +139,19 @@ class Run:
             seed=config.seed,
             backend=_name(xp),
         )
+        folder = RunFolder(config.out)
+        going_on = resume and folder.checkpoint.exists()
+        if ranks.first and not going_on:
+            samples.task.begin(net.params)
+            if config.start:
+                check_start(config.start, folder)
+                start_from(net, config.start)
         optimiser = SGD(net.params, config.learning_rate, config.momentum, config.weight_decay)
         tiles = samples.validation_tiles() if ranks.first else []
         early, threads = EarlyStopping(config.patience), backend.thread_count()
-        folder = RunFolder(config.out)
         run = cls(config, folder, samples, net, optimiser, xp, tiles, early, threads, ranks)
         if ranks.first:
-            run._take_folder(resume, overwrite)
+            run._take_folder(resume, overwrite, going_on)
         try:
             run._share()
         except BaseException:
@@ -153,15 +159,9 @@ class Run:
             raise
         return run
 
-    def _take_folder(self, resume: bool, overwrite: bool) -> None:
+    def _take_folder(self, resume: bool, overwrite: bool, going_on: bool) -> None:
         """Begin the run in its folder, or go on with the one that is there."""
         config, folder, names = self.config, self.folder, self.samples.class_names
-        going_on = resume and folder.checkpoint.exists()
-        if not going_on:
-            self.samples.task.begin(self.net.params)
-            if config.start:
-                check_start(config.start, folder)
-                start_from(self.net, config.start)
         folder.make()
         with ExitStack() as stack:
             self.lock = stack.enter_context(FolderLock(config.out))
