@@ -23,6 +23,8 @@ from unet_np.cli._common import (
     output_file,
     progress_bar,
 )
+from unet_np.cli._volume import add_options, is_volume
+from unet_np.cli._volume import run as segment_volume
 from unet_np.errors import InputError
 
 if TYPE_CHECKING:
@@ -47,14 +49,21 @@ the probability is above 0.9 and grows, up to the next, to where it is above 0.6
 touch are told apart, and holes are filled; --erosion 5 takes 5 pixels off where it begins. Weights
 such as those of u373 and hela have such numbers in their file, and the fewest pixels that begin a
 cell. Their scores are with --averaging 7.
-Without -o, OUT is NAME-probabilities for the image NAME, in the current folder."""
+Without -o, OUT is NAME-probabilities for the image NAME, in the current folder.
+
+A volume is an OME-Zarr (0.4 or 0.5), or anything else with an OUT that ends in .zarr. It is read
+and written chunk by chunk, each slice by itself:
+  OUT.zarr         the most probable class of each pixel, with the axes and scales of the image
+With --instances also OUT-instances.zarr and OUT-cells.csv and, where cells grow from seeds,
+OUT-probability.zarr. The same command again goes on with the chunks that are missing."""
 
 _EXAMPLE = """
 unet-np segment slice.tif -o out.tif
 unet-np segment cells.tif --model hela --instances
 unet-np segment cells.tif --weights runs/mine --instances --seeds 0.9 --threshold 0.6
 unet-np segment slice.tif -o out.tif --weights runs/em/weights.safetensors
-unet-np segment plate/ -o results/ --weights cells.safetensors --averaging 7"""
+unet-np segment plate/ -o results/ --weights cells.safetensors --averaging 7
+unet-np segment volume.zarr -o labels.zarr --workers 4 --memory 2G"""
 
 
 @dataclass(frozen=True)
@@ -106,11 +115,15 @@ def add_parser(subparsers: Any) -> None:
     add("--threads", type=int, metavar="N", help="default: all cores")
     add("--backend", choices=("numpy", "cupy", "auto"), help="default: auto, or UNET_NP_BACKEND")
     add("-q", "--quiet", action="store_true", help="print errors only")
+    add_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Segment every image; everything that can be checked is checked before the first."""
     args.weights = choose_weights(args.weights, args.model)
+    if is_volume(args):
+        args.limits, args.min_area = cell_limits(args)
+        return segment_volume(args)
     args.images = listed(args.images)
     outputs = plan_outputs(args.images, args.out, args.labels)
     paths = [path for files in outputs for path in _written(files, args.instances)]
@@ -373,12 +386,12 @@ def _write(
             # uint16 holds 65535 cells; float32 is exact up to 16 million.
             ids = ids if ids.max() < 2**16 else ids.astype(np.float32)
             write_tiff(temporary[2], ids, axes=axes.replace("C", ""), calibration=known)
-            _write_table([found for _, found in cells], temporary[3])
+            write_table([found for _, found in cells], temporary[3])
     if not args.quiet:
         print("wrote " + ", ".join(str(path) for path in paths))
 
 
-def _write_table(cells: Sequence[list[Cell]], table: Path) -> None:
+def write_table(cells: Sequence[list[Cell]], table: Path) -> None:
     """One row for each cell of each slice."""
     from unet_np.files.tables import csv_text
 

@@ -237,7 +237,7 @@ def predict_tiled(
         for version in versions
     ]
     if net.architecture.norm == "instance":
-        _check_budget(net, image.shape[-2:], memory_budget)
+        check_budget(net, image.shape[-2:], memory_budget)
     done, total = 0, sum(len(tiling) for tiling in tilings)
     if progress is not None:
         progress(0, total)
@@ -287,7 +287,14 @@ def _shared(net: Network, image: Array, tiling: Tiling, border: str) -> dict[str
     return {"statistics": net.statistics(_read(net, image, corners, window, border))}
 
 
-def _check_budget(net: Network, size: tuple[int, int], budget: int) -> None:
+def check_budget(net: Network, size: tuple[int, int], budget: int) -> None:
+    """Refuse a budget, in bytes, that the statistics of an image of this size do not fit in.
+
+    Raises
+    ------
+    InputError
+        Naming the least.
+    """
     window, corners = reference_windows(net.architecture, size)
     needed = forward_bytes(
         net.architecture, window, np.dtype(net.dtype).itemsize, batch=len(corners)
