@@ -15,6 +15,7 @@
     "deformation-explorer": ["deformation", "deformation-explorer"],
     "figure-1": ["geometry", "maps/about", "figure-1"],
     "receptive-field": ["field/fields", "receptive-field"],
+    "moving-window": ["moving-window"],
     live: LIVE,
     "live-blur": EXPERIMENTS,
     "live-hide": EXPERIMENTS,
