@@ -7,6 +7,7 @@
     python -m bench tiling
     python -m bench metrics
     python -m bench segment --out results/bench-segment.json
+    python -m bench volumes --out results/bench-volumes.json
     python -m bench browser --out results/bench-browser.json
 
 `python -m bench NAME --help` says what it measures, and how.
@@ -30,6 +31,7 @@ COMMANDS = {
     "tiling": "bench.tiling",
     "metrics": "bench.metrics",
     "segment": "bench.segment",
+    "volumes": "bench.volumes",
     "browser": "bench.browser",
 }
 """The module of each: ``add_arguments(parser)``, ``measure(args)``; ``text`` if it is no table."""
