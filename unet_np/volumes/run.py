@@ -21,7 +21,7 @@ from unet_np.volumes.blocks import Model, halo, probabilities
 from unet_np.volumes.cluster import compute
 from unet_np.volumes.objects import Parts, Place, joined, numbered, parts_of
 from unet_np.volumes.source import Volume
-from unet_np.volumes.target import Index, Target, prepare_target, stored_settings
+from unet_np.volumes.target import Index, Target, check_same, prepare_target, stored_settings
 
 Progress = Callable[[str, int, int], None]
 """Called with what is done, how many chunks of it, and of how many."""
@@ -117,14 +117,16 @@ def segment_volume(
     check_task(model.net, "segment")
     channels = _channels(volume, model)
     tile, chunk = _cut(volume, model, settings, out)
-    levels = _levels(volume, channels, client, show)
-    made = {
-        "image": hashlib.sha256(levels.tobytes()).hexdigest(),
+    made: dict[str, Any] = {
         "weights": model.checksum,
         "tile": list(tile),
         "averaging": settings.averaging,
         "chunk": list(chunk),
     }
+    if stored_settings(out) and not settings.overwrite:
+        check_same(out, made)
+    levels = _levels(volume, channels, client, show)
+    made["image"] = hashlib.sha256(levels.tobytes()).hexdigest()
     maps = probabilities(volume, model, levels, tile, settings.averaging)
     dtype = np.dtype(np.uint8 if maps.shape[1] <= 256 else np.uint16)
     wanted: list[tuple[Path, Any, Any]] = [(out, dtype, _labels_of(maps, dtype))]

@@ -153,7 +153,8 @@ def _level(
     level = multiscale.levels[number]
     names = [axis["name"] for axis in multiscale.axes]
     sides = min(chunk[0], level.shape[-2]), min(chunk[1], level.shape[-1])
-    target = Target(path / level.path, level.shape, sides)
+    # Workers may run in other folders.
+    target = Target((path / level.path).absolute(), level.shape, sides)
     if not any((target.path / name).is_file() for name in ("zarr.json", ".zarray")):
         new = multiscale.version != "0.4"
         zarr.create_array(
@@ -179,7 +180,7 @@ def stored_settings(path: Path) -> dict[str, Any]:
 
 
 def check_same(path: Path, settings: dict[str, Any]) -> None:
-    """Refuse to go on with a result that other settings began.
+    """Refuse to go on with a result that other settings began, as far as they are known.
 
     Raises
     ------
