@@ -229,8 +229,11 @@ def test_tile_calculator_takes_any_text(open_widget: Open) -> None:
     assert "as many as the input" in page.inner_text(".unet-verdict")
 
 
-@pytest.mark.parametrize("variant", ["paper", "falk2019"])
-def test_weights_are_the_package_s(open_widget: Open, variant: str) -> None:
+@pytest.mark.parametrize(
+    "variant, term",
+    [("paper", "background"), ("paper", "everywhere"), ("falk2019", "background")],
+)
+def test_weights_are_the_package_s(open_widget: Open, variant: str, term: str) -> None:
     page = open_widget("weight-explorer")
     for w0, sigma, gap, second in [
         *((10, 5, gap, True) for gap in (0, 1, 4, 17, 40)),
@@ -240,21 +243,21 @@ def test_weights_are_the_package_s(open_widget: Open, variant: str) -> None:
         (10, 5, 4, False),
     ]:
         found = page.evaluate(
-            """([w0, sigma, gap, second, variant]) => {
+            """([w0, sigma, gap, second, variant, term]) => {
                 const { weights } = window.unetWidgets;
                 const image = weights.twoCells({ gap, second });
                 const both = weights.distances(image);
-                const map = weights.weightMap(image, both, { w0, sigma, variant });
+                const map = weights.weightMap(image, both, { w0, sigma, variant, term });
                 return [[...image.cells], [...map], image.height];
             }""",
-            [w0, sigma, gap, second, variant],
+            [w0, sigma, gap, second, variant, term],
         )
         cells, weights = (np.array(part).reshape(found[2], -1) for part in found[:2])
         assert cells.max() == 1 + second
         if second:
             row = cells[found[2] // 2]
             assert np.argmax(row == 2) - np.flatnonzero(row == 1)[-1] == gap + 1
-        expected = weight_map(cells, w0, sigma, variant)
+        expected = weight_map(cells, w0, sigma, variant, term=term)
         np.testing.assert_allclose(weights, expected, rtol=0, atol=2e-5)
 
 
@@ -269,10 +272,39 @@ def test_weight_explorer_reads_a_pixel_and_follows_its_controls(open_widget: Ope
     assert reading.inner_text() != before
     page.get_by_label("second cell").press("Space")
     assert "d2 = infinite (there is no second cell)" in reading.inner_text()
+    page.locator("canvas").click(position={"x": 1, "y": 1})
+    page.get_by_label("border term").select_option("everywhere")
+    assert "in a cell" not in reading.inner_text()
     page.get_by_label("formula").select_option("falk2019")
+    assert page.get_by_label("border term").is_disabled()
     assert page.get_by_label("w0").input_value() == "50"
     page.locator("canvas").click(position={"x": 1, "y": 1})
     assert reading.inner_text().startswith("Pixel 0, background")
+
+
+def test_colours_of_the_weights_stay_when_the_largest_changes(open_widget: Open) -> None:
+    page = open_widget("weight-explorer")
+
+    def far_background() -> Any:
+        return page.evaluate(
+            """() => [...document.querySelector('canvas').getContext('2d')
+                .getImageData(0, 0, 1, 1).data]"""
+        )
+
+    caption = page.locator("figcaption")
+    before, words = far_background(), caption.inner_text()
+    page.get_by_label("w0").fill("40")
+    assert far_background() == before
+    assert caption.inner_text() != words
+    assert "yellow for 12 and more" in caption.inner_text()
+    page.get_by_label("border term").select_option("everywhere")
+    page.get_by_label("gap").fill("2")
+    rim = "document.querySelector('.unet-note').textContent"
+    page.get_by_label("pixel of the middle row").fill("58")
+    everywhere = page.evaluate(rim)
+    page.get_by_label("border term").select_option("background")
+    assert "in a cell" in everywhere
+    assert page.evaluate(rim) != everywhere
 
 
 @pytest.mark.parametrize("grid", [(1, 1), (2, 2), (3, 3), (3, 5), (12, 12)])

@@ -14,6 +14,7 @@
     "weight-explorer": ["weights", "weight-explorer"],
     "deformation-explorer": ["deformation", "deformation-explorer"],
     "figure-1": ["geometry", "maps/about", "figure-1"],
+    "momentum-explorer": ["deformation", "momentum", "momentum-explorer"],
     "receptive-field": ["field/fields", "receptive-field"],
     "moving-window": ["moving-window"],
     live: LIVE,
@@ -26,7 +27,7 @@
 
   // An element with attributes (functions become listeners) and children.
   function element(name, attributes = {}, ...children) {
-    const svg = /^(svg|g|rect|text|path|line|polyline|circle|title)$/.test(name);
+    const svg = /^(svg|g|rect|text|path|line|polyline|circle|ellipse|title)$/.test(name);
     const made = svg
       ? document.createElementNS("http://www.w3.org/2000/svg", name)
       : document.createElement(name);
@@ -41,13 +42,13 @@
 
   let controls = 0;
 
-  // A labelled slider with its value beside it; `change` gets the number.
-  function slider(label, { min, max, step, value, unit = "" }, change) {
+  // A labelled slider with its value beside it, or what `words` makes of it; `change` gets the number.
+  function slider(label, { min, max, step, value, unit = "", words = String }, change) {
     const id = `unet-control-${controls++}`;
     const shown = element("output", { for: id });
     const input = element("input", { type: "range", id, min, max, step, value });
     const show = () => {
-      shown.textContent = `${input.value}${unit && " " + unit}`;
+      shown.textContent = `${words(Number(input.value))}${unit && " " + unit}`;
       input.setAttribute("aria-valuetext", shown.textContent);
     };
     input.addEventListener("input", () => {

@@ -8,6 +8,8 @@
   const { element, slider, field, define, weights } = window.unetWidgets;
   // Points of the colour map cividis, which readers with any colour vision see as a ramp.
   const RAMP = [[0, 34, 78], [53, 69, 108], [102, 105, 112], [148, 142, 119], [200, 184, 102], [254, 232, 56]];
+  // Yellow stands for this weight and more, whatever the sliders say: so maps can be compared.
+  const YELLOW = { paper: 12, falk2019: 60 };
   const PLOT = { width: 330, height: 190, left: 38, right: 8, top: 8, bottom: 36 };
 
   function colour(share) {
@@ -17,7 +19,7 @@
   }
 
   define("weight-explorer", (place) => {
-    const state = { w0: 10, sigma: 5, gap: 4, second: true, variant: "paper", probe: 60 };
+    const state = { w0: 10, sigma: 5, gap: 4, second: true, variant: "paper", term: "background", probe: 60 };
     let image, both, map;
     const canvas = element("canvas", { role: "img", "aria-label": "Weight map of the cells" });
     const caption = element("figcaption");
@@ -45,6 +47,7 @@
         input: (event) => {
           state.variant = event.target.value;
           Object.assign(state, weights.DEFAULTS[state.variant]);
+          term.disabled = state.variant !== "paper"; // the later formula says where it adds
           w0.set(state.w0);
           sigma.set(state.sigma);
           update();
@@ -52,6 +55,13 @@
       },
       element("option", { value: "paper" }, "equation 2 of the paper"),
       element("option", { value: "falk2019" }, "the authors' later one (2019)")
+    );
+
+    const term = element(
+      "select",
+      { input: (event) => change("term")(event.target.value) },
+      element("option", { value: "background" }, "in the background, as Fig. 3d"),
+      element("option", { value: "everywhere" }, "everywhere, as printed")
     );
 
     canvas.addEventListener("pointerdown", (event) => {
@@ -76,18 +86,19 @@
       canvas.height = height;
       const context = canvas.getContext("2d");
       const pixels = context.createImageData(width, height);
+      const yellow = YELLOW[state.variant];
       const most = map.reduce((a, b) => Math.max(a, b));
       for (let i = 0; i < map.length; i++) {
         const [y, x] = [Math.floor(i / width), i % width];
         // The rim of a cell is drawn lighter, so that cells show where weights are equal.
         const rim = cells[i] && [i - 1, i + 1, i - width, i + width].some((j) => cells[j] !== cells[i]);
-        const base = colour(map[i] / most);
+        const base = colour(map[i] / yellow);
         const shown = y === image.middle && x === state.probe ? [213, 94, 0] : base.map((v) => (rim ? v * 0.4 + 153 : v));
         pixels.data.set([...shown, 255], 4 * i);
       }
       context.putImageData(pixels, 0, 0);
       caption.textContent =
-        `The weights, dark for 0 and yellow for the largest, ${most.toFixed(2)}. ` +
+        `The weights, dark for 0 and yellow for ${yellow} and more; the largest is ${most.toFixed(2)}. ` +
         "Light rings: the rims of the cells.";
     }
 
@@ -133,7 +144,7 @@
       element(
         "div",
         { class: "unet-controls" },
-        w0, sigma, gap, field("second cell", second), field("formula", formula), probe
+        w0, sigma, gap, field("second cell", second), field("formula", formula), field("border term", term), probe
       ),
       element("div", { class: "unet-views" }, element("figure", {}, canvas, caption), element("div", {}, plot)),
       reading
