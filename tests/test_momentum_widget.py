@@ -51,7 +51,7 @@ def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
     assert not problems
 
 
-@pytest.mark.parametrize("rate, momentum", [(1.0, 0.0), (1.0, 0.9), (0.05, 0.99), (2.5, 0.3)])
+@pytest.mark.parametrize(("rate", "momentum"), [(1.0, 0.0), (1.0, 0.9), (0.05, 0.99), (2.5, 0.3)])
 def test_descents_are_the_package_s(
     open_page: Callable[..., Any], rate: float, momentum: float
 ) -> None:

@@ -230,7 +230,7 @@ def test_tile_calculator_takes_any_text(open_widget: Open) -> None:
 
 
 @pytest.mark.parametrize(
-    "variant, term",
+    ("variant", "term"),
     [("paper", "background"), ("paper", "everywhere"), ("falk2019", "background")],
 )
 def test_weights_are_the_package_s(open_widget: Open, variant: str, term: str) -> None:
