@@ -27,6 +27,7 @@ from unet_np.images import normalise, read_image, to_grey
 from unet_np.pretrained import NAMES, load
 from unet_np.tasks.segmentation import grown_instances, instances
 from unet_np.tiling.plan import plan_axis
+from unet_np.tiling.statistics import reference_windows
 
 ROOT = Path(__file__).resolve().parent.parent
 CHANGES = ("blur", "hide", "turn")
@@ -143,14 +144,18 @@ def received(text: str, dtype: Any = np.float32) -> np.ndarray:
     return np.frombuffer(base64.b64decode(text), dtype)
 
 
-def random_network(path: Path, seed: int = 0, **options: Any) -> tuple[UNet, dict[str, Any]]:
-    """A network with biases, and what the page needs of it."""
+def random_network(
+    path: Path, seed: int = 0, metadata: dict[str, str] | None = None, **options: Any
+) -> tuple[UNet, dict[str, Any]]:
+    """A network with biases and with statistics, and what the page needs of it."""
     net = UNet(backend="numpy", seed=seed, **options)
     rng = np.random.default_rng(seed)
-    for name, array in net.params.items():
-        if name.endswith("bias"):
+    for name, array in net.state.items():
+        if name.endswith(("bias", "mean")):
             array[...] = rng.normal(0, 0.3, array.shape)
-    net.save(path)
+        elif array.ndim == 1:  # scales and variances of a normalisation
+            array[...] = rng.uniform(0.5, 2, array.shape)
+    net.save(path, metadata=metadata)
     about = {"table": extension.table(net.architecture), "weights": sent(path.read_bytes())}
     return net, about
 
@@ -194,12 +199,18 @@ NETWORKS = [
 ]
 
 
+@pytest.mark.parametrize("norm", ["none", "batch", "instance"])
 @pytest.mark.parametrize("kind", ["simd", "javascript"])
 @pytest.mark.parametrize(("options", "size"), NETWORKS, ids=["1", "2", "3", "4"])
 def test_every_layer_is_the_package_s(
-    engine_page: Any, tmp_path: Path, kind: str, options: dict[str, int], size: tuple[int, int]
+    engine_page: Any,
+    tmp_path: Path,
+    kind: str,
+    options: dict[str, int],
+    size: tuple[int, int],
+    norm: str,
 ) -> None:
-    net, about = random_network(tmp_path / "net.safetensors", **options)
+    net, about = random_network(tmp_path / "net.safetensors", norm=norm, **options)
     tile = np.random.default_rng(1).normal(size=(net.architecture.in_channels, *size))
     tile = tile.astype(np.float32)
     seen = every_layer(net, tile[None])
@@ -237,7 +248,7 @@ def test_a_layer_that_is_not_known_is_named(engine_page: Any, tmp_path: Path) ->
     options: dict[str, Any]
     for options, line in (
         ({"padding": 1}, "contract1.conv1: got a layer of kind conv (padding 1), expected one of"),
-        ({"norm": "batch"}, "contract1.bn1: got a layer of kind batch_norm (padding 0)"),
+        ({"up": "nearest"}, "expand1.upsample: got a layer of kind upsample (padding 0)"),
     ):
         _, about = random_network(tmp_path / "n.safetensors", base_channels=2, depth=1, **options)
         with pytest.raises(Exception, match="got a layer of kind") as error:
@@ -311,6 +322,7 @@ WHOLE = """async ([about, image, height, width, tile, averaging]) => {
 }"""
 
 
+@pytest.mark.parametrize("norm", ["none", "batch", "instance"])
 @pytest.mark.parametrize(
     ("size", "tile", "averaging", "count"),
     [
@@ -328,14 +340,73 @@ def test_an_image_in_tiles_is_the_package_s(
     tile: int,
     averaging: int,
     count: int,
+    norm: str,
 ) -> None:
-    net, about = random_network(tmp_path / "net.safetensors", base_channels=4, depth=2)
+    net, about = random_network(tmp_path / "net.safetensors", base_channels=4, depth=2, norm=norm)
     image = np.random.default_rng(2).integers(0, 256, size).astype(np.float32)
     answer, total, parts = engine_page.evaluate(WHOLE, [about, sent(image), *size, tile, averaging])
     expected = predict_tiled(net, normalise(image), averaging=averaging)[1]
     np.testing.assert_allclose(received(answer).reshape(size), expected, rtol=0, atol=1e-5)
     assert parts == list(range(1, total + 1))
     assert total == count
+
+
+def test_a_large_image_is_normalised_by_windows_as_in_the_package(
+    engine_page: Any, tmp_path: Path
+) -> None:
+    options = {"base_channels": 2, "depth": 1, "norm": "instance"}
+    net, about = random_network(tmp_path / "net.safetensors", **options)
+    size = (1030, 1101)
+    # Dark above and light below: the statistics of a tile are not those of the image.
+    ramp = np.linspace(0, 255, size[0], dtype=np.float32)[:, None]
+    image = ramp + np.random.default_rng(2).normal(0, 30, size).astype(np.float32)
+    assert len(reference_windows(net.architecture, size)[1]) == 9
+    answer, _, _ = engine_page.evaluate(WHOLE, [about, sent(image), *size, 444, 1])
+    expected = predict_tiled(net, normalise(image))[1]
+    np.testing.assert_allclose(received(answer).reshape(size), expected, rtol=0, atol=1e-5)
+
+
+def test_reference_windows_are_the_package_s(engine_page: Any) -> None:
+    sizes = [(1, 1), (512, 512), (520, 696), (840, 840), (841, 841), (2048, 2048)]
+    sizes += [(30, 40000), (40000, 1), (900, 1100)]
+    for depth in range(1, 6):
+        network = Architecture(depth=depth)
+        found = engine_page.evaluate(
+            """([table, sizes]) => {
+                const { engine } = window.testing;
+                return sizes.map((size) => engine.referenceWindows(table, ...size));
+            }""",
+            [extension.table(network), sizes],
+        )
+        for size, windows in zip(sizes, found, strict=True):
+            window, corners = reference_windows(network, size)
+            assert [(one["top"], one["left"]) for one in windows] == corners
+            assert {(one["height"], one["width"]) for one in windows} == {window}
+
+
+def test_statistics_are_measured_in_less_memory_than_a_tile_is_watched_in(
+    engine_page: Any, tmp_path: Path
+) -> None:
+    options = {"base_channels": 4, "depth": 4, "norm": "instance"}
+    net, about = random_network(tmp_path / "net.safetensors", **options)
+    tile = np.random.default_rng(0).normal(size=(316, 316)).astype(np.float32)
+    watched, measured, statistics = engine_page.evaluate(
+        """([about, tile]) => {
+            const { engine, bytes, floats } = window.testing;
+            const file = bytes(about.weights).buffer;
+            const made = () => engine.network(about.table, file, "javascript");
+            const [one, other, found] = [made(), made(), {}];
+            Array.from(one.forward(floats(tile), 316, 316));
+            Array.from(other.measure([floats(tile)], 316, 316, found));
+            return [one.machine.heap.length, other.machine.heap.length, found];
+        }""",
+        [about, sent(tile)],
+    )
+    assert measured < 0.45 * watched
+    expected = net.statistics(tile[None, None])
+    assert list(statistics) == list(expected)
+    for name, (mean, var) in expected.items():
+        np.testing.assert_allclose(np.transpose(statistics[name]), [mean, var], rtol=0, atol=1e-5)
 
 
 # ---- cells
@@ -839,6 +910,45 @@ def test_a_whole_sample_is_segmented_as_by_the_command_line(
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "labels.png")), ids)
 
 
+def test_a_network_with_instance_normalisation_and_its_own_cells(
+    open_live: Open, tmp_path: Path
+) -> None:
+    limits = {"seeds": 0.6, "threshold": 0.4, "min_area": 9, "erosion": 1.5}
+    about_cells = {"cells": json.dumps(limits)}
+    options = {"base_channels": 4, "depth": 2, "norm": "instance"}
+    path = tmp_path / "hela.safetensors"
+    net, about = random_network(path, metadata=about_cells, **options)
+    page = open_live()
+    script = f"window.unetWidgets.live.receive('weights/hela', {json.dumps(about)});"
+    page.route("**/weights/hela.js", lambda route: route.fulfill(body=script))
+    page.get_by_label("network").select_option("hela")
+    page.get_by_label("tiles of").select_option("220")
+    image = gaussian_filter(np.random.default_rng(4).normal(size=(150, 230)), 5)
+    image = (255 * (image - image.min()) / np.ptp(image)).astype(np.uint8)
+    give(page, picture(image, "PNG"), "mine.png")
+    wait_idle(page, "took")
+    assert page.get_by_label("threshold").input_value() == "0.4"
+    expected = predict_tiled(net, normalise(image))[1]
+    answer = "window.testing.send(window.unetWidgets.live.session.image.answer)"
+    tile = received(page.evaluate(answer)).reshape(image.shape)
+    known = ~np.isnan(tile)
+    assert 0 < known.mean() < 1
+    np.testing.assert_allclose(tile[known], expected[known], rtol=0, atol=1e-5)
+    page.get_by_role("button", name="Segment the whole image").click()
+    wait_idle(page, "Done")
+    found = received(page.evaluate(answer)).reshape(image.shape)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+    ids, cells = grown_instances(found, 0.6, 0.4, min_area=9, erosion=1.5)
+    assert ids.max() != grown_instances(found, 0.6, 0.4, min_area=9)[0].max()
+    assert f"{len(cells)} parts are numbered" in status(page)
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="Download the label map").click()
+    waiting.value.save_as(tmp_path / "labels.png")
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "labels.png")), ids)
+    page.get_by_role("button", name="Show its receptive field").click()
+    assert "Mean and variance of each channel are those of the whole image" in status(page)
+
+
 def test_the_threshold_moves_what_is_numbered(open_live: Open) -> None:
     page = open_live()
     choose_sample(page, tile=444)
@@ -1053,15 +1163,21 @@ def compare(page: Any, about: Any, image: np.ndarray, change: str, amount: float
     return found
 
 
+@pytest.mark.parametrize("norm", ["none", "instance"])
 def test_experiments_change_the_tile_and_compare_all_boxes(
-    engine_page: Any, tmp_path: Path
+    engine_page: Any, tmp_path: Path, norm: str
 ) -> None:
-    net, about = random_network(tmp_path / "net.safetensors", base_channels=4, depth=2)
+    net, about = random_network(tmp_path / "net.safetensors", base_channels=4, depth=2, norm=norm)
     image = np.random.default_rng(0).integers(0, 256, (76, 92)).astype(np.float32)
     ready = normalise(image)
+    # The changed tile has the statistics of the image as it was.
+    window = reference_windows(net.architecture, ready.shape)[0]
+    half = net.architecture.margin // 2
+    around = [(half, side - size - half) for side, size in zip(window, ready.shape, strict=True)]
+    shared = net.statistics(np.pad(ready, around, mode="reflect")[None, None])
 
     def answer(tile: np.ndarray) -> np.ndarray:
-        logits = net.forward(tile[None, None].astype(np.float32))[0]
+        logits = net.forward(tile[None, None].astype(np.float32), statistics=shared)[0]
         return 1 / (1 + np.exp(logits[0] - logits[1]))
 
     hidden = ready.copy()
@@ -1089,10 +1205,11 @@ def test_experiments_change_the_tile_and_compare_all_boxes(
         assert all(value > 0 for name, value in changes.items() if name != "input")
 
 
+@pytest.mark.parametrize("norm", ["none", "instance"])
 def test_what_is_hidden_changes_nothing_beyond_the_receptive_field(
-    engine_page: Any, tmp_path: Path
+    engine_page: Any, tmp_path: Path, norm: str
 ) -> None:
-    net, about = random_network(tmp_path / "net.safetensors", base_channels=4, depth=2)
+    net, about = random_network(tmp_path / "net.safetensors", base_channels=4, depth=2, norm=norm)
     image = np.random.default_rng(0).integers(0, 256, (140, 140)).astype(np.float32)
     found = compare(engine_page, about, image, "hide", 4)
     fields = [net.architecture.receptive_field(at) for at in range(found["height"])]

@@ -102,6 +102,24 @@
         shape: same,
         run: (machine, layer, from) => rectify(machine.heap, from.at, from.at + from.channels * from.plane),
       },
+      // By the running mean and variance, which come with the weights.
+      batch_norm: {
+        shape: same,
+        parameters({ out_channels: out }, { weight, bias, mean, var: variance }) {
+          const all = Array.from({ length: out }, (_, c) =>
+            straightLine(weight.values[c], bias.values[c], mean.values[c], variance.values[c]));
+          return { weights: Float32Array.from(all, ([scale]) => scale), bias: Float32Array.from(all, ([, shift]) => shift) };
+        },
+        run: ({ heap }, layer, from) => scaleAndShift(heap, from, (c) => [heap[layer.packed.weights + c], heap[layer.packed.bias + c]]),
+      },
+      // By mean and variance of the image, which `measure` takes from all tiles of a pass.
+      instance_norm: {
+        shape: same,
+        parameters: (layer, { weight, bias }) => ({ weights: weight.values, bias: bias.values }),
+        measure: ({ heap }, maps) => Array.from({ length: maps[0].channels }, (_, c) => channelStatistics(heap, maps, c)),
+        run: ({ heap }, { packed }, from, to, { statistics }) =>
+          scaleAndShift(heap, from, (c) => straightLine(heap[packed.weights + c], heap[packed.bias + c], ...statistics[c])),
+      },
       dropout: { shape: same, run() {} }, // only in training
       pool: {
         shape: (layer, { channels, height, width }) => compact(channels, height / 2, width / 2),
@@ -156,6 +174,35 @@
       for (let i = from; i < to; i++) heap[i] = Math.max(heap[i], 0);
     }
 
+    const EPSILON = 1e-5;
+
+    // y = weight (x - mean) / sqrt(variance + 1e-5) + bias, as slope and constant.
+    function straightLine(weight, bias, mean, variance) {
+      const scale = weight / Math.sqrt(variance + EPSILON);
+      return [scale, bias - mean * scale];
+    }
+
+    function scaleAndShift(heap, map, lineOf) {
+      let [scale, shift] = [0, 0];
+      eachRow(map, (c, y, at) => {
+        if (!y) [scale, shift] = lineOf(c);
+        for (let i = at; i < at + map.width; i++) heap[i] = scale * heap[i] + shift;
+      });
+    }
+
+    // Mean and variance of one channel over all maps; the variance is that of the differences.
+    function channelStatistics(heap, maps, channel) {
+      const mean = (of) => {
+        let [sum, count] = [0, 0];
+        for (const { at, plane, height, width, stride } of maps)
+          for (let y = 0, row = at + channel * plane; y < height; y++, row += stride, count += width)
+            for (let i = row; i < row + width; i++) sum += of(heap[i]);
+        return sum / count;
+      };
+      const middle = mean((value) => value);
+      return [middle, mean((value) => (value - middle) ** 2)];
+    }
+
     function maxOfFour(heap, from, stride, to, width) {
       for (let x = 0, i = from; x < width; x++, i += 2) {
         const above = heap[i] > heap[i + 1] ? heap[i] : heap[i + 1];
@@ -188,7 +235,7 @@
       const layers = table.layers.map((layer) => {
         const { parameters } = KINDS[layer.kind];
         const own = (what) => arrays[`${layer.name}.${what}`];
-        const packed = parameters && parameters(layer, { weight: own("weight"), bias: own("bias") });
+        const packed = parameters && parameters(layer, { weight: own("weight"), bias: own("bias"), mean: own("mean"), var: own("var") });
         return { ...layer, packed: packed && { weights: place(packed.weights), bias: place(packed.bias) } };
       });
       machine.grow(used);
@@ -196,43 +243,64 @@
         for (const { at, values } of Object.values(packed || {})) machine.heap.set(values, at);
       for (const layer of layers)
         if (layer.packed) layer.packed = { weights: layer.packed.weights.at, bias: layer.packed.bias.at };
-      const made = { ...table, layers, machine, maps: null };
-      const start = used;
+      const made = { ...table, layers, machine, maps: null, measured: layers.some(({ kind }) => KINDS[kind].measure) };
 
-      // Where each map of a tile lies; all are kept, so that one can look at them.
-      function plan(channels, height, width) {
-        let next = start;
+      // Where each map of a tile lies. All are kept for who wants to look at them, or else a place is
+      // free again once what lay there was read.
+      function plan(channels, height, width, start, kept) {
+        const places = placesFrom(start);
         const reserve = (map) => {
           const plane = map.height * map.stride + SLACK;
-          const whole = { ...map, plane, at: next };
-          next += upToFour(map.channels) * plane;
-          return whole;
+          return { ...map, plane, at: places.take(upToFour(map.channels) * plane) };
         };
         const maps = { input: reserve(compact(channels, height, width)) };
         const steps = [];
         let from = maps.input;
-        for (const layer of layers) {
+        layers.forEach((layer, number) => {
           const { shape, scratch } = KINDS[layer.kind];
           const wanted = shape(layer, from);
           const to = wanted.inPlace ? from : reserve(wanted);
-          steps.push({ layer, from, to, skip: maps[layer.skip], scratch: scratch && reserve(scratch(layer, from)) });
+          const step = { from, to, skip: maps[layer.skip], scratch: scratch && reserve(scratch(layer, from)) };
+          steps.push(step);
           maps[layer.name] = from = to;
-        }
-        machine.grow(next);
-        return { maps, steps };
+          const isRead = (map) => map === to || layers.slice(number + 1).some(({ skip }) => maps[skip] === map);
+          for (const map of kept ? [] : [step.from, step.skip, step.scratch])
+            if (map && !isRead(map)) places.give(map.at);
+        });
+        return { maps, steps, end: places.end() };
       }
 
-      // One tile, (channels, height, width) in a Float32Array; stops for a moment after each layer.
-      made.forward = function* (tile, height, width) {
+      // Tiles of one image, (channels, height, width) each in a Float32Array. Stops for a moment after
+      // each layer of each. `statistics` are by layer; those that are not there are measured over all
+      // tiles, and noted in it.
+      function* pass(tiles, height, width, statistics, kept) {
         for (const size of [height, width]) checkSize(table, size);
-        const { maps, steps } = plan(tile.length / (height * width), height, width);
-        made.maps = maps;
-        eachRow(maps.input, (c, y, at) => machine.heap.set(tile.subarray((c * height + y) * width, (c * height + y + 1) * width), at));
-        for (const { layer, from, to, ...more } of steps) {
-          KINDS[layer.kind].run(machine, layer, from, to, more);
-          yield { layer, map: to };
+        let end = used;
+        const plans = tiles.map((tile) => {
+          const made = plan(tile.length / (height * width), height, width, end, kept);
+          end = made.end;
+          return made;
+        });
+        machine.grow(end);
+        made.maps = plans[0].maps;
+        tiles.forEach((tile, n) =>
+          eachRow(plans[n].maps.input, (c, y, at) => machine.heap.set(tile.subarray((c * height + y) * width, (c * height + y + 1) * width), at)));
+        for (const [number, layer] of layers.entries()) {
+          const { measure, run } = KINDS[layer.kind];
+          const steps = plans.map((one) => one.steps[number]);
+          if (measure && !statistics[layer.name]) statistics[layer.name] = measure(machine, steps.map(({ from }) => from));
+          for (const { from, to, ...more } of steps) {
+            run(machine, layer, from, to, { ...more, statistics: statistics[layer.name] });
+            yield { layer, map: to };
+          }
         }
-      };
+      }
+
+      // One tile, all of whose maps are there afterwards; by default with statistics of its own.
+      made.forward = (tile, height, width, statistics = {}) => pass([tile], height, width, statistics, true);
+
+      // Several tiles, for the statistics that they have as one image.
+      made.measure = (tiles, height, width, statistics) => pass(tiles, height, width, statistics, false);
 
       // The numbers of a map, (channels, height, width) without what lies between.
       made.values = (map) => {
@@ -245,6 +313,25 @@
         return values;
       };
       return made;
+    }
+
+    // Places in memory that are taken and given back; each begins where the first gap is wide enough.
+    function placesFrom(start) {
+      const taken = []; // first number and the one after the last, in order
+      let most = start;
+      return {
+        take(size) {
+          const free = (number) => (number ? taken[number - 1][1] : start);
+          const gap = taken.findIndex(([next], number) => next - free(number) >= size);
+          const number = gap < 0 ? taken.length : gap;
+          const at = free(number);
+          taken.splice(number, 0, [at, at + size]);
+          most = Math.max(most, at + size);
+          return at;
+        },
+        give: (at) => taken.splice(taken.findIndex(([from]) => from === at), 1),
+        end: () => most,
+      };
     }
 
     // The probability of each class (classes, pixels); the largest logit first subtracted, as ever.
@@ -274,6 +361,26 @@
     // The smallest tile whose output has `size` pixels.
     function tileFor({ margin, min_input_size: least, size_step: step }, size) {
       return least + step * Math.ceil(Math.max(size + margin - least, 0) / step);
+    }
+
+    const REFERENCE_PIXELS = 2 ** 20; // of all windows together
+    const WINDOWS = 3; // along each axis
+
+    // Where the statistics of an image come from: the whole of it, or windows from border to border, as
+    // in unet_np/tiling/statistics.py.
+    function referenceWindows(table, height, width) {
+      const { margin, min_input_size: least, size_step: step } = table;
+      const whole = [height, width].map((size) => tileFor(table, size));
+      const wanted = Math.floor(Math.sqrt(REFERENCE_PIXELS) / WINDOWS);
+      const side = least + step * Math.floor(Math.max(wanted - least, 0) / step);
+      const fits = whole[0] * whole[1] <= REFERENCE_PIXELS;
+      const window = fits ? whole : whole.map((size) => Math.min(size, side));
+      const [rows, columns] = whole.map((size, axis) => {
+        const last = size - window[axis];
+        return (last ? [0, last >> 1, last] : [0]).map((start) => start - margin / 2);
+      });
+      const corners = rows.flatMap((top) => columns.map((left) => ({ top, left })));
+      return corners.map((corner) => ({ ...corner, height: window[0], width: window[1] }));
     }
 
     // Tiles begin at multiples of the pooling's step, so that every pixel sees what it would in one pass.
@@ -330,7 +437,7 @@
       return Float32Array.from(image, (value) => (value / largest - mean) / spread);
     }
 
-    return { network, readWeights, softmax, isValid, tileFor, planAxis, reflected, cut, receptiveField, normalise };
+    return { network, readWeights, softmax, isValid, tileFor, planAxis, referenceWindows, reflected, cut, receptiveField, normalise };
   }
 
   window.unetWidgets.live.engine = engine;

@@ -208,6 +208,12 @@
       image.version++;
     }
 
+    // Before its tiles, a network with instance normalisation goes over the whole image.
+    const measuring = (next) => ({ share }) => {
+      progress.value = share;
+      say(share < 1 ? "Measuring mean and variance of each channel over the whole image." : next);
+    };
+
     async function watch() {
       const begin = performance.now();
       const count = u.count() || 1;
@@ -216,12 +222,17 @@
         const one = session.place();
         state.frames = tileFrames(one);
         u.empty();
-        say(`Computing a tile of ${bySize(one)} pixels.`);
+        const words = `Computing a tile of ${bySize(one)} pixels.`;
+        say(words);
         draw();
-        const found = await session.ask({ do: "tile", place: one }, (_, box) => {
-          u.fill(box);
-          progress.value = u.done() / count;
-        });
+        const hear = {
+          statistics: measuring(words),
+          box(data) {
+            u.fill(data);
+            progress.value = u.done() / count;
+          },
+        };
+        const found = await session.ask({ do: "tile", place: one }, (event, data) => hear[event](data));
         const half = session.network.table.margin / 2;
         paste(found, one.top + half, one.left + half);
         draw();
@@ -235,9 +246,11 @@
       await attempt(async () => {
         const { image } = session;
         session.forget();
-        say("Computing the whole image, tile by tile.");
+        const words = "Computing the whole image, tile by tile.";
+        say(words);
         let finished = 0;
         const hear = {
+          statistics: measuring(words),
           box(data) {
             u.fill(data);
             progress.value = (finished + u.done() / u.count()) / progress.total;
@@ -352,7 +365,8 @@
         `Pixel (${point.join(", ")}):`,
         Number.isNaN(p) ? "not computed yet." : `cell with probability ${p.toFixed(3)}.`,
         `Its receptive field is rows ${rows.join(" to ")} and columns ${columns.join(" to ")}, ${bySize(box)} pixels;`,
-        outside ? "what lies outside of the image is mirrored." : "no other pixel has a say in it."
+        outside ? "what lies outside of the image is mirrored." : "no other pixel has a say in it.",
+        session.network.measured ? "Mean and variance of each channel are those of the whole image, and are taken as given here." : ""
       );
     }
 

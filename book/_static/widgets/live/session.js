@@ -75,7 +75,7 @@
   // ---- the session
 
   const session = {
-    network: null, // { name, table, limits, kind }
+    network: null, // { name, table, limits, kind, measured }
     image: null, // { name, words, values, width, height, answer, ids }
     point: [0, 0], // the pixel that was chosen last: row, column
     tile: 444,
@@ -91,9 +91,9 @@
   async function useNetwork(name, engine) {
     if (session.network && session.network.name === name) return;
     const { table, weights } = await load(`weights/${name}`);
-    const { kind, metadata } = await ask({ do: "network", table, buffer: bytesOf(weights), kind: engine });
+    const { kind, metadata, measured } = await ask({ do: "network", table, buffer: bytesOf(weights), kind: engine });
     const limits = metadata.cells ? JSON.parse(metadata.cells) : null;
-    session.network = { name, table, limits, kind };
+    session.network = { name, table, limits, kind, measured };
     if (session.image) forget();
     tell("network");
   }

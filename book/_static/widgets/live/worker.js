@@ -10,6 +10,7 @@
     const THUMB = 72; // pixels of a box's picture, at most
     let net = null;
     let image = null; // { values, height, width }, normalised
+    let statistics = null; // of the image, by layer, once they are known
     let watched = null; // the last tile that was computed alone
     let stopped = false;
 
@@ -56,21 +57,41 @@
         bell.port2.postMessage(0);
       });
 
-    async function forward(tile, height, width, boxDone) {
-      let begin = performance.now();
-      let last = null;
-      for (const { layer, map } of net.forward(tile, height, width)) {
-        if (!last && boxDone) boxDone({ name: "input" }, net.maps.input, 0);
-        last = map;
-        if (boxDone && isBox(layer)) {
-          boxDone(layer, map, performance.now() - begin);
-          begin = performance.now();
-        }
+    async function through(steps, done) {
+      for (const step of steps) {
+        done(step);
         await pause();
         if (stopped) throw new Error("stopped");
       }
+    }
+
+    async function forward(tile, height, width, shared, boxDone) {
+      let begin = performance.now();
+      let last = null;
+      await through(net.forward(tile, height, width, shared), ({ layer, map }) => {
+        if (!last && boxDone) boxDone({ name: "input" }, net.maps.input, 0);
+        last = map;
+        if (!boxDone || !isBox(layer)) return;
+        boxDone(layer, map, performance.now() - begin);
+        begin = performance.now();
+      });
       return last;
     }
+
+    // What all tiles of an image share: with instance normalisation its statistics, else nothing.
+    async function sharedBy(id, source) {
+      const found = {};
+      if (!net.measured) return found;
+      const windows = engine.referenceWindows(net, source.height, source.width);
+      const tiles = windows.map((place) => cutTile(place, source));
+      const total = tiles.length * net.layers.length;
+      let done = 0;
+      const tell = () => scope.postMessage({ id, event: "statistics", share: ++done / total });
+      await through(net.measure(tiles, windows[0].height, windows[0].width, found), tell);
+      return found;
+    }
+
+    const sharedByImage = async (id) => (statistics = statistics || (await sharedBy(id, image)));
 
     const boxEvent = (id, silent) => (layer, map, ms) =>
       scope.postMessage({
@@ -196,17 +217,17 @@
     const COMMANDS = {
       network({ table, buffer, kind }) {
         net = engine.network(table, buffer, kind);
-        watched = null;
-        return { kind: net.machine.kind, metadata: engine.readWeights(buffer).metadata };
+        watched = statistics = null;
+        return { kind: net.machine.kind, measured: net.measured, metadata: engine.readWeights(buffer).metadata };
       },
       image({ values, height, width }) {
         image = { values: engine.normalise(values), height, width };
-        watched = null;
+        watched = statistics = null;
         return {};
       },
       async tile({ id, place }) {
         watched = null;
-        const map = await forward(cutTile(place), place.height, place.width, boxEvent(id));
+        const map = await forward(cutTile(place), place.height, place.width, await sharedByImage(id), boxEvent(id));
         watched = place;
         return { probability: foreground(map), height: map.height, width: map.width };
       },
@@ -222,10 +243,11 @@
           const first = version === SYMMETRIES[0];
           const tell = (shown) => scope.postMessage({ id, event: "part", done, total, answer: shown ? answer.values : null });
           try {
+            const shared = first ? await sharedByImage(id) : await sharedBy(id, source);
             for (const [row, column] of tiles) {
               const place = { top: row.start, left: column.start, height: row.tile, width: column.tile };
               scope.postMessage({ id, event: "tile", done, total, place: first ? place : null });
-              const map = await forward(cutTile(place, source), place.height, place.width, boxEvent(id, total > 16));
+              const map = await forward(cutTile(place, source), place.height, place.width, shared, boxEvent(id, total > 16));
               paste(foreground(map), map, answer, row, column);
               done++;
               tell(first && done % Math.ceil(tiles.length / 16) === 0); // not worth a copy each time
@@ -253,6 +275,7 @@
         const tile = { values: cutTile(place), height: place.height, width: place.width };
         const changed = CHANGES[change](tile, amount);
         const quarters = change === "turn" ? amount : 0;
+        const shared = await sharedByImage(id);
         const before = {};
         const boxes = [];
         const count = 2 * net.layers.filter(isBox).length + 2; // the input's are boxes too
@@ -261,12 +284,12 @@
           before[name] = net.values(map);
           tell();
         };
-        const first = foreground(await forward(tile.values, tile.height, tile.width, keep));
+        const first = foreground(await forward(tile.values, tile.height, tile.width, shared, keep));
         const compare = ({ name }, map) => {
           boxes.push({ name, change: difference(before[name], map, quarters) });
           tell();
         };
-        const map = await forward(changed.values, changed.height, changed.width, compare);
+        const map = await forward(changed.values, changed.height, changed.width, shared, compare);
         const answer = { values: foreground(map), height: map.height, width: map.width };
         const { values: after, height, width } = turn(answer, (4 - quarters) % 4);
         return { before: first, after, height, width, boxes, tile: changed };
