@@ -8,6 +8,7 @@
     python -m bench metrics
     python -m bench segment --out results/bench-segment.json
     python -m bench volumes --out results/bench-volumes.json
+    python -m bench ranks --out results/bench-ranks.json
     python -m bench browser --out results/bench-browser.json
 
 `python -m bench NAME --help` says what it measures, and how.
@@ -32,6 +33,7 @@ COMMANDS = {
     "metrics": "bench.metrics",
     "segment": "bench.segment",
     "volumes": "bench.volumes",
+    "ranks": "bench.ranks",
     "browser": "bench.browser",
 }
 """The module of each: ``add_arguments(parser)``, ``measure(args)``; ``text`` if it is no table."""
