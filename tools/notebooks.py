@@ -84,9 +84,11 @@ def begin_with_installation(notebook: nbformat.NotebookNode) -> None:
                     output.execution_count = number
         code = [first, *code]
     config = yaml.safe_load((BOOK.parent / "_config.yml").read_text(encoding="utf-8"))
-    # Only what exports to ONNX needs its two packages.
-    exports = any(re.search(r"^\s*(import|from) onnx", cell.source, re.M) for cell in code)
-    extras = "io,plot,onnx" if exports else "io,plot"
+    # Only what exports to ONNX needs its two packages, and only volumes need Zarr and Dask.
+    lines = "\n".join(cell.source for cell in code)
+    more = {"onnx": r"^\s*(import|from) onnx", "scale": r"^\s*(import|from) zarr"}
+    wanted = (name for name, line in more.items() if re.search(line, lines, re.M))
+    extras = ",".join(["io", "plot", *wanted])
     text = INSTALL.replace("REPOSITORY", config["repository"]["url"])
     code[0].source = text.replace("EXTRAS", extras).rstrip()
 
