@@ -147,7 +147,7 @@ def probabilities(
     tile : tuple of int
         Input size of a tile, as in `unet_np.tiling.make_tiling`.
     averaging : {1, 7, 8}
-        Mean over so many of `unet_np.tiling.SYMMETRIES`.
+        Mean over so many of ``unet_np.tiling.SYMMETRIES``.
 
     Returns
     -------

@@ -137,7 +137,7 @@ class Volume:
         levels : numpy.ndarray
             (channels, 3), from `levels`.
         version : tuple
-            Which of the 8 symmetries (`unet_np.tiling.SYMMETRIES`) turns the slice.
+            Which of the 8 symmetries (``unet_np.tiling.SYMMETRIES``) turns the slice.
 
         Returns
         -------
