@@ -1,6 +1,6 @@
 """A volume that does not fit in memory against a single image: time a pixel, and the peak.
 
-Both are `unet-np segment` with the same network, tile and threads, each in a process of its own: a
+Both are `unet-np segment` with the same network, bound and threads, each in a process of its own: a
 slice as a TIFF, the volume as an OME-Zarr of as many slices as asked for. Seconds are those of the
 processor, which a machine that others use as well changes less than those of the clock.
 """
