@@ -10,6 +10,7 @@
     python -m bench volumes --out results/bench-volumes.json
     python -m bench ranks --out results/bench-ranks.json
     python -m bench browser --out results/bench-browser.json
+    python -m bench gpu --out results/bench-gpu.json
 
 `python -m bench NAME --help` says what it measures, and how.
 """
@@ -35,6 +36,7 @@ COMMANDS = {
     "volumes": "bench.volumes",
     "ranks": "bench.ranks",
     "browser": "bench.browser",
+    "gpu": "bench.gpu",
 }
 """The module of each: ``add_arguments(parser)``, ``measure(args)``; ``text`` if it is no table."""
 

@@ -53,9 +53,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     architecture = Architecture(base_channels=width)
     architecture.output_size(size)
     backend.set_thread_count(args.threads)
-    if args.tf32:
-        backend.allow_tf32()
     xp = backend.get(args.backend)
+    backend.allow_tf32(args.tf32, xp)
     torch_module(tf32=args.tf32)
     sizes = [188, 380, size] if args.quick else [188, 316, 572, 828, 1084]
     parts = {

@@ -16,12 +16,13 @@ LAYOUTS = ("nchw", "channels_last")
 
 
 def torch_module(threads: int | None = None, tf32: bool = False) -> Any:
-    """PyTorch, with as many threads as this package uses."""
+    """PyTorch at its best: as many threads as this package uses, algorithms tried before use."""
     import torch
 
     torch.set_num_threads(threads or backend.thread_count())
     torch.backends.cuda.matmul.allow_tf32 = tf32
     torch.backends.cudnn.allow_tf32 = tf32
+    torch.backends.cudnn.benchmark = True
     return torch
 
 

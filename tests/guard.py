@@ -19,6 +19,10 @@ round_trips: Counter[str] = Counter()
 """How often the host asked, by the way in which it did."""
 
 
+products = SimpleNamespace(kind=None, mode=None)
+"""What was said on the precision of products: of two matrices, and of many."""
+
+
 class GuardArray(NDArrayOperatorsMixin):
     """An array on a device that is not there."""
 
@@ -139,6 +143,19 @@ def modules() -> dict[str, ModuleType]:
         cuda=SimpleNamespace(
             runtime=SimpleNamespace(getDeviceCount=lambda: 1),
             Stream=SimpleNamespace(null=SimpleNamespace(synchronize=lambda: None)),
+            device=SimpleNamespace(get_cublas_handle=lambda: 1),
+            cublas=SimpleNamespace(
+                CUBLAS_TF32_TENSOR_OP_MATH=3,
+                CUBLAS_DEFAULT_MATH=0,
+                setMathMode=lambda handle, mode: vars(products).update(mode=mode),
+            ),
+        ),
+        _core=SimpleNamespace(
+            _routines_linalg=SimpleNamespace(
+                COMPUTE_TYPE_TF32=7,
+                COMPUTE_TYPE_DEFAULT=1,
+                set_compute_type=lambda dtype, kind: vars(products).update(kind=kind),
+            )
         ),
     )
     cupyx, scipy_module = ModuleType("cupyx"), ModuleType("cupyx.scipy")

@@ -80,6 +80,14 @@ def test_guard_counts_what_the_host_asks(monkeypatch: pytest.MonkeyPatch) -> Non
     assert guard.round_trips == {"float": 1, "bool": 1}
 
 
+def test_tf32_reaches_products_of_two_matrices_and_of_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, module in guard.modules().items():
+        monkeypatch.setitem(sys.modules, name, module)
+    for allowed, kind, mode in ((True, 7, 3), (False, 1, 0)):
+        backend.allow_tf32(allowed, backend.get("cupy"))
+        assert vars(guard.products) == {"kind": kind, "mode": mode}
+
+
 def test_random_numbers_come_from_the_key_alone(xp: object) -> None:
     draw = lambda key: backend.to_numpy(backend.default_rng(xp, key).random(5))  # noqa: E731
     assert np.array_equal(draw((1, 2, 3)), draw((1, 2, 3)))

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import speed, timing
+from bench import gpu, speed, timing
 from bench.__main__ import main
 from bench.account import VARIANTS, variant
 from bench.layers import layer_cases
@@ -172,3 +172,39 @@ def test_ranks_and_threads_take_turns(capsys: pytest.CaptureFixture[str], tmp_pa
     assert all(len(seconds) == 1 and seconds[0] > 0 for seconds in row["seconds"].values())
     assert "two ranks" in capsys.readouterr().out
     assert main(["ranks", "--repeats", "0"]) == 2
+
+
+@pytest.mark.slow
+def test_the_stages_for_a_gpu_run_on_the_processor(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("probe", "hela-instance"):
+        gpu.STAGES[name](gpu.Stage(name, tmp_path, 60, quick=True))
+    # At home: nothing is measured again, and the machine stays the one that was measured.
+    made = json.loads((tmp_path / "probe.json").read_text())["made"] | {"machine": "there"}
+    found = json.loads((tmp_path / "probe.json").read_text()) | {"made": made}
+    (tmp_path / "probe.json").write_text(json.dumps(found))
+    out = tmp_path / "out" / "bench-gpu.json"
+    out.parent.mkdir()
+    assert main(["gpu", "--folder", str(tmp_path), "--only", "score", "--out", str(out)]) == 0
+    result = json.loads(out.read_text())
+    assert result["machine"] == "there"
+    stages = result["stages"]
+    assert stages["probe"]["gemm_rate_tf32"] > 0
+    assert stages["hela-instance"]["steps"] == 10
+    assert "seg_measure" in stages["hela-instance-scores"]["scores"]
+    assert "hela-instance" in capsys.readouterr().out
+
+
+def test_a_stage_that_fails_or_is_cut_off_is_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    stage = ["gpu", "--folder", str(tmp_path), "--only", "layers"]
+    for more, key, words in (
+        (["--seconds", "6000"], "failed", "cupy"),
+        (["--quick", "--seconds", "0.01"], "stopped", "after 0 s"),
+    ):
+        assert main([*stage, *more, "--out", str(tmp_path / "all.json")]) == 0
+        assert words in json.loads((tmp_path / "all.json").read_text())["stages"]["layers"][key]
+        (tmp_path / "all.json").unlink()

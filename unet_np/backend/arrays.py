@@ -41,6 +41,7 @@ __all__ = [
     "block_elements",
     "channel_sums",
     "default_rng",
+    "device_about",
     "device_group",
     "empty",
     "empty_channels_last",
@@ -235,9 +236,44 @@ def device_group(xp: ModuleType, size: int, rank: int) -> Any:
     return init_process_group(size, rank, use_mpi=True)
 
 
-def allow_tf32() -> None:
-    """Let a GPU round float32 matrix products to TF32; before the first use of CuPy."""
-    os.environ["CUPY_TF32"] = "1"
+def allow_tf32(allowed: bool, xp: ModuleType) -> None:
+    """Whether a GPU may round the factors of float32 products to TF32, on this thread.
+
+    CuPy's own switch, ``CUPY_TF32``, is read for products of matrices; those of more than two
+    dimensions go by the mode of cuBLAS, which has a handle for each thread.
+
+    Examples
+    --------
+    >>> allow_tf32(True, np)  # a processor rounds nothing
+    """
+    if is_device(xp):
+        products, blas = xp._core._routines_linalg, xp.cuda.cublas
+        kind = products.COMPUTE_TYPE_TF32 if allowed else products.COMPUTE_TYPE_DEFAULT
+        products.set_compute_type(np.float32, kind)
+        mode = blas.CUBLAS_TF32_TENSOR_OP_MATH if allowed else blas.CUBLAS_DEFAULT_MATH
+        blas.setMathMode(xp.cuda.device.get_cublas_handle(), mode)
+
+
+def device_about(xp: ModuleType) -> dict[str, Any]:
+    """Name, memory and versions of the GPU and of what drives it; empty on the host.
+
+    Examples
+    --------
+    >>> device_about(np)
+    {}
+    """
+    if not is_device(xp):
+        return {}
+    runtime = xp.cuda.runtime
+    about = runtime.getDeviceProperties(runtime.getDevice())
+    return {
+        "name": about["name"].decode(),
+        "memory_gib": round(about["totalGlobalMem"] / 2**30, 1),
+        "multiprocessors": about["multiProcessorCount"],
+        "driver": runtime.driverGetVersion(),
+        "runtime": runtime.runtimeGetVersion(),
+        "library": xp.__version__,
+    }
 
 
 def pool_bytes(xp: ModuleType) -> int:

@@ -1,0 +1,296 @@
+"""Everything worth knowing of a GPU: probe, speed and memory against PyTorch, profile, trainings.
+
+Each stage is a process with a share of the time (--seconds) and leaves STAGE.json in the folder as
+it goes, so that one that fails or is cut off takes nothing along. Trainings leave probabilities,
+which are scored where there is time, on any machine:
+
+    python -m bench gpu --folder gpu                                               # on the GPU
+    python -m bench gpu --folder gpu --only score --out results/bench-gpu.json     # at home
+
+`--quick` is a dry run on the processor.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from bench.layers import bench_layers, layer_cases
+from bench.network import OwnNetwork, bench_memory, bench_network
+from bench.peers import TorchNetwork, torch_module
+from bench.timing import copy_rate, gemm_rate, interleaved
+from unet_np import backend
+from unet_np.augmentation.augment import Augmentation
+from unet_np.data import Dataset
+from unet_np.errors import InputError
+from unet_np.experiments import experiment, runner
+from unet_np.experiments.provenance import provenance
+from unet_np.experiments.recipes import Recipe, recipe
+from unet_np.files import atomic_write
+from unet_np.network.architecture import Architecture
+
+TRAININGS = {
+    f"{name}-{norm}": (name, norm, fold)
+    for norm in ("none", "instance")
+    for name, fold in (("em", 2), ("u373", 0), ("hela", 0))
+}
+"""Experiment, normalisation and fold of each."""
+SHARES = {
+    "probe": 0.1,
+    "network": 0.2,
+    "memory": 0.1,
+    "layers": 0.05,
+    "profile": 0.07,
+    **dict.fromkeys(TRAININGS, 0.08),
+}
+"""Of the time."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where, how long and what."""
+    add = parser.add_argument
+    add("--folder", type=Path, default=Path("gpu"), help="of the files of the stages (gpu)")
+    add("--seconds", type=float, default=480, help="for all stages together (480)")
+    add("--only", nargs="+", choices=[*SHARES, "score"], default=[*SHARES], metavar="STAGE")
+    add("--quick", action="store_true", help="a dry run on the processor, about a minute")
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """The figures of all stages whose files are in the folder."""
+    if args.seconds <= 0:
+        raise InputError(f"--seconds: got {args.seconds:g}, expected a number > 0")
+    args.folder.mkdir(parents=True, exist_ok=True)
+    for stage in args.only:
+        if stage != "score":
+            _run(stage, args.folder, args.seconds * SHARES[stage], args.quick)
+    if "score" in args.only:
+        for path in sorted(args.folder.glob("*.npz")):
+            _write(args.folder, f"{path.stem}-scores", score(path))
+    names = [name for stage in SHARES for name in (stage, f"{stage}-scores")]
+    paths = [path for name in names if (path := args.folder / f"{name}.json").exists()]
+    figures = {path.stem: json.loads(path.read_text("utf-8")) for path in paths}
+    # Of the machine with the GPU, not of the one that puts all together.
+    return figures.get("probe", {}).get("made", {}) | {"stages": figures}
+
+
+def text(result: dict[str, Any]) -> str:
+    """A line for each stage, and what it found last."""
+    return "\n".join(f"{name}: {json.dumps(got)[:300]}" for name, got in result["stages"].items())
+
+
+def _run(stage: str, folder: Path, seconds: float, quick: bool) -> None:
+    """A stage in a process of its own, which ends when its time is over."""
+    command = [sys.executable, "-m", "bench.gpu", stage, str(folder), str(seconds), str(int(quick))]
+    begun, path = time.perf_counter(), folder / f"{stage}.json"
+    path.unlink(missing_ok=True)
+    with open(folder / f"{stage}.log", "w", encoding="utf-8") as log:
+        try:
+            code = subprocess.run(command, timeout=seconds, stdout=log, stderr=log).returncode
+        except subprocess.TimeoutExpired:
+            code = None
+    found = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    if code is None:
+        found["stopped"] = f"after {seconds:.0f} s"
+    elif code:
+        lines = (folder / f"{stage}.log").read_text("utf-8").strip().splitlines()
+        found["failed"] = lines[-1] if lines else f"exit code {code}"
+    _write(folder, stage, found | {"seconds": round(time.perf_counter() - begun, 1)})
+
+
+def _write(folder: Path, stage: str, figures: dict[str, Any]) -> None:
+    with atomic_write(folder / f"{stage}.json") as temporary:
+        temporary.write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
+
+
+class Stage:
+    """What a stage has to know, and the figures that it has so far."""
+
+    def __init__(self, name: str, folder: Path, seconds: float, quick: bool) -> None:
+        self.name, self.folder, self.quick = name, folder, quick
+        self.end = time.perf_counter() + seconds
+        self.library = "numpy" if quick else "cupy"
+        self.xp: ModuleType = backend.get(self.library)
+        self.wait = partial(backend.synchronize, self.xp)
+        self.base, self.size, self.repeats = (4, 188, 1) if quick else (64, 572, 6)
+        self.figures: dict[str, Any] = {}
+
+    def found(self, **figures: Any) -> None:
+        """Keep figures, also should the stage be cut off."""
+        self.figures |= figures
+        _write(self.folder, self.name, self.figures)
+
+    def seconds(self, function: Any) -> float:
+        """Of the fastest of several calls."""
+        return min(interleaved({"": function}, self.repeats, self.wait)[""])
+
+
+def probe(stage: Stage) -> None:
+    """The machine, its limits, and the parts of a step that are no convolution."""
+    xp, quick = stage.xp, stage.quick
+    stage.found(made=provenance([]), gpu=backend.device_about(xp))
+    stage.found(copy_rate=copy_rate(xp, 2**20 if quick else 2**30))
+    for tf32 in (False, True):
+        backend.allow_tf32(tf32, xp)
+        batch, tiles, channels = (2, 64, 16) if quick else (36, 4096, 512)
+        a, b = (xp.ones((batch, n, channels), "float32") for n in (tiles, channels))
+        seconds = stage.seconds(lambda a=a, b=b: xp.matmul(a, b))
+        rates = {
+            "gemm_rate": gemm_rate(xp, 256 if quick else 8192),
+            "batched_rate": 2 * batch * tiles * channels**2 / seconds,
+        }
+        stage.found(**{f"{key}{'_tf32' if tf32 else ''}": rate for key, rate in rates.items()})
+    size = 64 if quick else 512
+    image = xp.asarray(np.random.default_rng(0).random((size, size), np.float32))
+    labels, weights = (image > 0.5).astype("uint8"), xp.ones((size, size), "float32")
+    window = (stage.size, Architecture(base_channels=4).output_size(stage.size))
+
+    def tile() -> Any:
+        return Augmentation().tile(image, labels, weights, *window, np.random.default_rng(1))
+
+    def drop() -> Any:
+        rng = backend.default_rng(xp, (0, 1, 2))
+        return rng.random((64, 64, 8 * stage.base), dtype=xp.float32)
+
+    stage.found(tile_seconds=stage.seconds(tile), dropout_seconds=stage.seconds(drop))
+
+
+def network(stage: Stage) -> None:
+    """Prediction and step against PyTorch in both layouts, in float32 and with TF32."""
+    for name, tf32 in (("float32", False), ("tf32", True)):
+        backend.allow_tf32(tf32, stage.xp)
+        how = stage.base, stage.size, stage.repeats, stage.xp, tf32
+        stage.found(**{name: bench_network(*how)})
+
+
+def memory(stage: Stage) -> None:
+    """Peak memory of prediction and step."""
+    threads = backend.thread_count()
+    stage.found(**bench_memory(stage.base, stage.size, stage.library, threads))
+
+
+def layers(stage: Stage) -> None:
+    """Each convolution by each algorithm."""
+    cases = layer_cases(Architecture(base_channels=stage.base), stage.size)
+    cases, names = cases[:2] if stage.quick else cases, ("auto", "im2col", "winograd")
+    stage.found(layers=bench_layers(cases, stage.repeats, stage.xp, names))
+
+
+def profile(stage: Stage) -> None:
+    """The kernels of a step: how many, and which take the most time."""
+    from torch.profiler import ProfilerActivity
+    from torch.profiler import profile as record
+
+    torch = torch_module()
+    kind = ProfilerActivity.CUDA if torch.cuda.is_available() else ProfilerActivity.CPU
+    own = OwnNetwork(stage.base, stage.size, 1, stage.xp)
+    peer = TorchNetwork(own.net, own.x, own.labels, "channels_last")
+    for name, network in (("unet_np", own), ("torch channels_last", peer)):
+        for _ in range(2):
+            network.step()
+        stage.wait()
+        begun = time.perf_counter()
+        with record(activities=[kind]) as recorded:
+            network.step()
+            stage.wait()
+        wall, calls, busy = time.perf_counter() - begun, Counter[str](), Counter[str]()
+        for event in recorded.events():
+            calls[event.name[:120]] += 1
+            busy[event.name[:120]] += event.time_range.elapsed_us() / 1e6
+        most = [[key, calls[key], seconds] for key, seconds in busy.most_common(30)]
+        figures = {"calls": calls.total(), "busy_seconds": busy.total(), "wall_seconds": wall}
+        stage.found(**{name: figures | {"most": most}})
+
+
+def train(stage: Stage) -> None:
+    """A training as long as the time allows, and the probabilities that scores are made from."""
+    chosen, fold_number = _recipe(stage.name, stage.quick)
+    backend.allow_tf32(True, stage.xp)
+    dataset = chosen.dataset()
+    fold = chosen.folds(dataset)[fold_number]
+    clock: list[float] = []
+
+    def fit(steps: int, folder: Path) -> Any:
+        clock.clear()
+        config = chosen.config.replace(
+            steps=steps,
+            validate_every=max(steps // 10, 1),
+            checkpoint_every=10**6,
+            backend=stage.library,
+        )
+        now = Recipe(**{**vars(chosen), "config": config})
+        note = lambda _: clock.append(time.perf_counter())  # noqa: E731
+        net = runner.train_fold(now, dataset, fold, folder, False, True, note)
+        return net, (clock[-1] - clock[len(clock) // 2 - 1]) / (len(clock) - len(clock) // 2)
+
+    with tempfile.TemporaryDirectory() as scratch:
+        _, pilot = fit(10, Path(scratch, "pilot"))
+        # The rest is for predictions, each of which is several steps' work, and for the start.
+        room = 0.6 * (stage.end - time.perf_counter())
+        steps = 10 if stage.quick else int(np.clip(room / pilot, 20, chosen.config.steps))
+        net, per = fit(steps, Path(scratch, "run"))
+        stage.found(steps=steps, seconds_per_step=per, curve=runner.curve(Path(scratch, "run")))
+        rest = Path(scratch, "run"), 1 if stage.quick else chosen.averaging, lambda _: None
+        parts: dict[str, tuple[Dataset, Sequence[int]]] = {
+            "side": (dataset, experiment.threshold_slices(chosen, fold)),
+            "maps": (dataset, fold.test),
+        }
+        if crowd := experiment.composites(chosen, dataset, fold):
+            parts["crowd"] = crowd, range(len(crowd))
+        kept, timed = {}, {}
+        for part, (source, indices) in parts.items():
+            maps, timed[part] = runner.predict_slices(net, source, indices, *rest)
+            kept[part] = np.round(255 * maps).astype(np.uint8)  # small enough to be carried
+        stage.found(prediction_seconds=timed)
+        with (
+            atomic_write(stage.folder / f"{stage.name}.npz") as temporary,
+            open(temporary, "wb") as file,
+        ):
+            np.savez_compressed(file, quick=stage.quick, **kept)  # type: ignore[arg-type]
+
+
+def score(path: Path) -> dict[str, Any]:
+    """Scores and thresholds of the probabilities that a training left."""
+    with np.load(path) as file:
+        quick = bool(file["quick"])
+        parts = {part: file[part] / np.float32(255) for part in file if part != "quick"}
+    chosen, number = _recipe(path.stem, quick)
+    dataset = chosen.dataset()
+    fold = chosen.folds(dataset)[number]
+    crowd = experiment.composites(chosen, dataset, fold)
+    crowded = None if crowd is None else (crowd.instances, parts["crowd"])
+    return experiment._score(chosen, dataset, fold, parts["side"], parts["maps"], crowded)  # type: ignore[arg-type]
+
+
+def _recipe(name: str, quick: bool) -> tuple[Recipe, int]:
+    experiment_name, norm, fold = TRAININGS[name]
+    wide = {} if quick else {"base_channels": 64}
+    return recipe(experiment_name, quick=quick, norm=norm, **wide), 0 if quick else fold
+
+
+STAGES = {
+    "probe": probe,
+    "network": network,
+    "memory": memory,
+    "layers": layers,
+    "profile": profile,
+    **dict.fromkeys(TRAININGS, train),
+}
+
+if __name__ == "__main__":
+    name, folder, seconds, quick = sys.argv[1:]
+    if quick == "1":
+        os.environ["UNET_NP_BACKEND"] = "numpy"
+    STAGES[name](Stage(name, Path(folder), float(seconds), quick == "1"))
