@@ -565,7 +565,7 @@ def test_exit_codes(error, code, message, weights, monkeypatch, capsys):
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(segment_command, "_write", fail)
+    monkeypatch.setattr(segment_command, "stored", fail)
     write_png("a.png", random_image((20, 20)))
     before = everything()
     assert main(["segment", "a.png", "-o", "out.tif", "--weights", str(weights)]) == code
@@ -593,7 +593,7 @@ def test_all_files_of_an_image_or_none(weights, monkeypatch):
         raise OSError(28, "No space left on device")
 
     # The last of four files fails.
-    monkeypatch.setattr(segment_command, "_write_table", fail)
+    monkeypatch.setattr(segment_command, "write_table", fail)
     write_png("a.png", random_image((20, 20)))
     before = everything()
     options = ["-o", "out.tif", "--weights", str(weights), "--instances"]

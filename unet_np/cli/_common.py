@@ -7,7 +7,7 @@ import re
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,8 @@ from unet_np.errors import InputError, require
 from unet_np.files.ours import check_ours
 
 if TYPE_CHECKING:
-    from unet_np.images import ImageFile
+    from unet_np.files.on_disk import DiskArray
+    from unet_np.images import BandedImage, ImageFile
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _DELAY = 2  # seconds
@@ -257,26 +258,64 @@ def progress_bar(total: int | None, text: str, unit: str, quiet: bool = False) -
             thread.join(timeout=1)
 
 
-def open_for(net: Any, path: Path, axes: str | None = None) -> ImageFile:
+@contextmanager
+def opened(
+    net: Any, path: Path, axes: str | None, most: Callable[[int], object]
+) -> Iterator[BandedImage]:
     """An image that has the channels which the network reads: colour may become grey.
+
+    Parameters
+    ----------
+    net, path, axes
+        The network, the file, and what its axes are.
+    most : callable
+        As in `unet_np.images.open_bands`.
 
     Raises
     ------
     InputError
-        As `unet_np.images.open_image`, or if it has others.
+        As `unet_np.images.open_bands`, or if it has others.
+    """
+    from unet_np.images import open_bands
+
+    with open_bands(path, argument="image", axes=axes, most=most) as image:
+        _check_channels(net, path, image.shape[-1] if image.axes.endswith("C") else 1)
+        yield image
+
+
+def open_for(net: Any, path: Path, axes: str | None = None) -> ImageFile:
+    """The same as an array.
+
+    Raises
+    ------
+    InputError
+        As `unet_np.images.open_image`, or if it has other channels.
     """
     from unet_np.images import open_image
 
     image = open_image(path, argument="image", axes=axes)
+    _check_channels(net, path, image.pixels.shape[-1] if image.axes.endswith("C") else 1)
+    return image
+
+
+def _check_channels(net: Any, path: Path, got: int) -> None:
     channels = net.architecture.in_channels
-    got = image.pixels.shape[-1] if image.axes.endswith("C") else 1
-    if got == channels or (channels == 1 and got == 3):
-        return image
-    expected = "1, or 3 of a colour image" if channels == 1 else f"{channels}"
-    raise InputError(
-        f"image: {path} has {got} channel{'s' * (got > 1)}, expected {expected}, which the network "
-        "of --weights reads"
-    )
+    if got != channels and (channels, got) != (1, 3):
+        expected = "1, or 3 of a colour image" if channels == 1 else f"{channels}"
+        raise InputError(
+            f"image: {path} has {got} channel{'s' * (got > 1)}, expected {expected}, which the "
+            "network of --weights reads"
+        )
+
+
+def stored(image: BandedImage, number: int, file: Path) -> DiskArray:
+    """A slice on disk, as it was read; closed by the caller."""
+    from unet_np.files.on_disk import new_array
+
+    page = new_array(file, image.shape, image.dtype)
+    for rows, band in image.bands(number):
+        page[rows] = band
+    return page
 
 
 def add_axes(parser: argparse.ArgumentParser, whose: str = "the images") -> None:

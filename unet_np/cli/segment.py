@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,19 +20,20 @@ from unet_np.cli._common import (
     example,
     listed,
     load_network,
-    open_for,
+    opened,
     output_file,
     progress_bar,
+    stored,
 )
+from unet_np.cli._memory import Bound, resident_bytes
 from unet_np.cli._volume import add_options, is_volume
 from unet_np.cli._volume import run as segment_volume
 from unet_np.errors import InputError
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from unet_np.images import ImageFile
-    from unet_np.tasks.segmentation import Cell, Segmentation
+    from unet_np.files.on_disk import DiskArray
+    from unet_np.images import BandedImage
+    from unet_np.tasks.segmentation import Cell
 
 _DESCRIPTION = """\
 Segment images of any size: grey or colour, 8-bit, 16-bit or float, single images or stacks, as
@@ -134,37 +136,24 @@ def run(args: argparse.Namespace) -> int:
 
     from unet_np.tasks.task import check_task
     from unet_np.tiling import make_tiling
+    from unet_np.tiling.overlap_tile import MEMORY_BUDGET
 
     net = load_network(args.weights, args.backend)
     check_task(net, "segment")
-    budgets = []
+    jobs, held = [], resident_bytes()
     for path in args.images:
-        image = open_for(net, path, args.axes)
-        budget = _budget(net, path, image, memory, args.instances)
-        size = image.pages[0].shape[:2]
-        make_tiling(net.architecture, size, memory_budget=budget, tile=args.tile)
-        budgets.append(budget)
-        del image
-    for path, files, budget in zip(args.images, outputs, budgets, strict=True):
-        options = {"memory_budget": budget, "tile": args.tile, "averaging": args.averaging}
-        _segment_file(net, path, files, args, options)
+        bound = Bound(memory, held, MEMORY_BUDGET, path)
+        with opened(net, path, args.axes, bound.reading) as image:
+            size = image.shape[0], image.shape[1]
+            options = {"memory_budget": bound.maps(net, size, args.tile), "tile": args.tile}
+            make_tiling(net.architecture, size, **options)
+            if args.instances:
+                bound.bands(size, (args.limits or {}).get("erosion", 0))
+            image.check()
+        jobs.append((bound, {**options, "averaging": args.averaging}))
+    for (bound, options), files in zip(jobs, outputs, strict=True):
+        _segment_file(net, bound, files, args, options)
     return 0
-
-
-def _budget(net: Any, path: Path, image: ImageFile, memory: int | None, cells: bool) -> int:
-    """Bytes for feature maps: what the image leaves of --memory, or 1 GiB."""
-    from unet_np.cli._memory import maps_budget, resident_bytes
-    from unet_np.tiling.memory import forward_bytes
-    from unet_np.tiling.overlap_tile import MEMORY_BUDGET
-
-    if memory is None:
-        return MEMORY_BUDGET
-    pages, classes = image.pages, net.architecture.num_classes
-    height, width = pages[0].shape[:2]
-    side = net.architecture.min_input_size
-    least = forward_bytes(net.architecture, (side, side), net.dtype.itemsize)
-    held, pixels = resident_bytes(), height * width
-    return maps_budget(memory, held, pixels, len(pages), classes, cells, least, path)
 
 
 def choose_weights(weights: Path | None, model: str | None) -> Path:
@@ -301,104 +290,135 @@ def _written(files: Outputs, instances: bool) -> list[Path]:
 
 
 def _segment_file(
-    net: Any, path: Path, files: Outputs, args: argparse.Namespace, options: dict[str, Any]
-) -> None:
-    from unet_np.tasks.segmentation import segment
-
-    image = open_for(net, path, args.axes)
-    slices = image.pages
-    # With two classes the second map says nothing that the first does not.
-    classes = slice(None) if args.all_classes or net.architecture.num_classes > 2 else slice(1, 2)
-    count = len(slices)
-    probabilities: list[np.ndarray] = []
-    labels: list[np.ndarray] = []
-    cells: list[Any] = []
-    with progress_bar(None, path.name, "tile", args.quiet) as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total * len(slices)
-            bar.update(total * len(labels) + done - bar.n)
-
-        for page in slices:
-            result = segment(net, page, progress=show, **options)
-            chosen = result.probabilities[classes]
-            # A view would keep all classes of every slice.
-            probabilities.append(chosen.copy() if count > 1 else chosen)
-            labels.append(result.labels)
-            if args.instances:
-                cells.append(find_instances(result, args.limits, args.min_area))
-            del result, chosen
-    maps, numbers = (_stacked(one, image.stacked) for one in (probabilities, labels))
-    _write(maps, numbers, cells, files, args, image)
-
-
-def _stacked(pages: list[np.ndarray], stacked: bool) -> np.ndarray:
-    """All slices in one array; the list is emptied, so that none is held twice for long."""
-    import numpy as np
-
-    if not stacked:
-        return pages[0]
-    whole = np.empty((len(pages), *pages[0].shape), pages[0].dtype)
-    for number in range(len(pages)):
-        whole[number] = pages[number]
-        pages[number] = whole[number]
-    return whole
-
-
-def find_instances(
-    result: Segmentation, limits: dict[str, float] | None, min_area: int
-) -> tuple[np.ndarray, list[Cell]]:
-    """The cells of one slice, numbered and measured, by `cell_limits`."""
-    from unet_np.tasks.segmentation import grown_instances, instances
-
-    if limits is None:
-        return instances(result.labels, min_area=min_area)
-    return grown_instances(result.probabilities[1], min_area=min_area, **limits)
-
-
-def _write(
-    maps: np.ndarray,
-    labels: np.ndarray,
-    cells: list[tuple[np.ndarray, list[Cell]]],
-    files: Outputs,
-    args: argparse.Namespace,
-    image: ImageFile,
+    net: Any, bound: Bound, files: Outputs, args: argparse.Namespace, options: dict[str, Any]
 ) -> None:
     """Write every file of one image, with its calibration, or, if one cannot be written, none."""
     import numpy as np
 
-    from unet_np.files import atomic_write
-    from unet_np.images import write_tiff
+    from unet_np.files.on_disk import new_array
+    from unet_np.tasks.segmentation import segment_on_disk
 
-    several = maps.shape[-3] > 1
-    slices = ("T" if image.axes[0] == "T" else "Z") if image.stacked else ""
-    axes = slices + ("C" if several else "") + "YX"
-    known = image.calibration
-    paths = _written(files, args.instances)
+    classes = net.architecture.num_classes
+    # With two classes the second map says nothing that the first does not.
+    chosen = slice(None) if args.all_classes or classes > 2 else slice(1, 2)
     with ExitStack() as stack:
-        temporary = [stack.enter_context(atomic_write(path)) for path in paths]
-        write_tiff(
-            temporary[0], maps if several else maps[..., 0, :, :], axes=axes, calibration=known
-        )
-        write_tiff(temporary[1], labels, axes=axes.replace("C", ""), calibration=known)
-        if args.instances:
-            ids = np.stack([page for page, _ in cells]).reshape(labels.shape)
-            # uint16 holds 65535 cells; float32 is exact up to 16 million.
-            ids = ids if ids.max() < 2**16 else ids.astype(np.float32)
-            write_tiff(temporary[2], ids, axes=axes.replace("C", ""), calibration=known)
-            write_table([found for _, found in cells], temporary[3])
+        image = stack.enter_context(opened(net, bound.path, args.axes, bound.reading))
+        size, count = (image.shape[0], image.shape[1]), image.count
+        sheets = _Sheets(stack, image)
+        maps = sheets.tiff(files.probabilities, np.float32, len(range(classes)[chosen]))
+        labels = sheets.tiff(files.labels, np.uint8 if classes <= 256 else np.uint16)
+        # Beside the first output while it is written, and gone with it.
+        room = Path(maps.file.name).parent
+        whole = stack.enter_context(new_array(room / "whole", (classes, *size), net.dtype))
+        cells = _Cells(stack, sheets, room, bound, args) if args.instances else None
+        bar = stack.enter_context(progress_bar(None, bound.path.name, "tile", args.quiet))
+        for number in range(count):
+            show = partial(_show, bar, number, count)
+            with stored(image, number, room / "slice") as page:
+                found = segment_on_disk(net, page, whole, progress=show, **options)
+                for rows, result in found:
+                    maps[number, :, rows] = result.probabilities[chosen]
+                    labels[number, :, rows] = result.labels
+            if cells:
+                foreground = maps.part(number).part(1 - (chosen.start or 0))
+                cells.find(number, foreground, labels.part(number).part(0))
+        if cells:
+            cells.write(files)
     if not args.quiet:
-        print("wrote " + ", ".join(str(path) for path in paths))
+        print("wrote " + ", ".join(str(path) for path in _written(files, args.instances)))
 
 
-def write_table(cells: Sequence[list[Cell]], table: Path) -> None:
-    """One row for each cell of each slice."""
-    from unet_np.files.tables import csv_text
+def _show(bar: Any, number: int, count: int, done: int, total: int) -> None:
+    """How much of all slices is done."""
+    bar.total = total * count
+    bar.update(total * number + done - bar.n)
+
+
+class _Sheets:
+    """TIFF files of the height, width, slices and calibration of an image, whole or not there."""
+
+    def __init__(self, stack: ExitStack, image: BandedImage) -> None:
+        self.stack, self.image = stack, image
+
+    def tiff(self, path: Path, dtype: Any, channels: int = 1) -> DiskArray:
+        """One that is written in parts, (slices, channels, H, W)."""
+        from unet_np.files import atomic_write
+        from unet_np.images.write import tiff_on_disk
+
+        image, many = self.image, channels > 1
+        temporary = self.stack.enter_context(atomic_write(path))
+        sizes = (image.count, channels, *image.shape[:2])
+        axes = ("T" if image.axes[0] == "T" else "Z") * image.stacked + "C" * many + "YX"
+        kept = (image.stacked, many, True, True)
+        shape = tuple(size for size, there in zip(sizes, kept, strict=True) if there)
+        known = image.calibration
+        array = tiff_on_disk(temporary, shape, dtype, axes=axes, calibration=known)
+        return self.stack.enter_context(array).reshape(sizes)
+
+
+class _Cells:
+    """The cells of each slice, numbered and measured, by `cell_limits`."""
+
+    def __init__(
+        self,
+        stack: ExitStack,
+        sheets: _Sheets,
+        room: Path,
+        bound: Bound,
+        args: argparse.Namespace,
+    ) -> None:
+        import numpy as np
+
+        from unet_np.files.on_disk import new_array
+
+        self.stack, self.sheets, self.room = stack, sheets, room
+        self.limits, self.min_area, self.most = args.limits, args.min_area, 0
+        image = sheets.image
+        size = image.shape[0], image.shape[1]
+        self.bands = bound.bands(size, (args.limits or {}).get("erosion", 0))
+        # What the numbers of all slices fit in is known after the last.
+        self.ids = stack.enter_context(new_array(room / "ids", (image.count, *size), np.int32))
+
+    def find(self, number: int, probability: DiskArray, labels: DiskArray) -> None:
+        """Number those of a slice, and write a row for each."""
+        import numpy as np
+
+        from unet_np.files.on_disk import new_array
+        from unet_np.tasks.banded import grown_on_disk, instances_on_disk
+
+        ids, least = self.ids.part(number), self.min_area
+        if self.limits is None:
+            found = instances_on_disk(labels, ids, self.bands, min_area=least)
+        else:
+            with new_array(self.room / "ways", self.bands.shape, np.int64) as ways:
+                rest = {"min_area": least, **self.limits}
+                found = grown_on_disk(probability, ids, ways, self.bands, **rest)
+        self.most = max(self.most, len(found))
+        write_table([found], self.room / "table", number)
+
+    def write(self, files: Outputs) -> None:
+        """The numbers and the table, under their names."""
+        import numpy as np
+
+        from unet_np.files import atomic_write
+
+        # uint16 holds 65535 cells; float32 is exact up to 16 million.
+        target = self.sheets.tiff(files.instances, np.uint16 if self.most < 2**16 else np.float32)
+        for number in range(len(self.ids)):
+            for rows in self.bands:
+                target[number, 0, rows] = self.ids[number, rows]
+        (self.room / "table").replace(self.stack.enter_context(atomic_write(files.cells)))
+
+
+def write_table(cells: Sequence[Iterable[Cell]], table: Path, first: int = 0) -> None:
+    """One row for each cell of each slice; those of slices after the first are added."""
+    from unet_np.files.tables import csv_line
 
     box = "top", "left", "bottom", "right"
-    rows: list[Sequence[Any]] = [("slice", "id", "area", "row", "column", *box)]
-    for number, found in enumerate(cells):
-        for cell in found:
-            centre = (f"{place:.3f}" for place in cell.centroid)
-            rows.append((number, cell.id, cell.area, *centre, *cell.bbox))
-    table.write_text(csv_text(rows), encoding="ascii", newline="")
+    with open(table, "a" if first else "w", encoding="ascii", newline="") as file:
+        if not first:
+            file.write(csv_line(("slice", "id", "area", "row", "column", *box)))
+        for number, found in enumerate(cells, first):
+            for cell in found:
+                centre = (f"{place:.3f}" for place in cell.centroid)
+                file.write(csv_line((number, cell.id, cell.area, *centre, *cell.bbox)))

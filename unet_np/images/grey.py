@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 
 from unet_np.errors import InputError
@@ -42,6 +45,7 @@ finite numbers
 
 
 _ROWS = 256  # at a time
+_LEAF = 2**18  # numbers that are added up at once
 
 
 def to_grey(image: np.ndarray) -> np.ndarray:
@@ -130,24 +134,87 @@ def normalise(image: np.ndarray) -> np.ndarray:
     if image.dtype.kind not in "buif":
         raise InputError(f"image: got dtype {image.dtype}, expected real numbers")
     check_finite(image, "image")
-    axes = (-2, -1)
-    # One array of float64 and no more: an image may be large.
-    values = image.astype(np.float64)
-    # Divided first, so that no square overflows and a constant image is exactly constant.
-    extremes = values.max(axis=axes, keepdims=True), -values.min(axis=axes, keepdims=True)
-    largest = np.maximum(*extremes)
-    largest = np.where(largest == 0, 1, largest)
-    values /= largest
-    mean = values.mean(axis=axes, keepdims=True)
-    values -= mean
-    # As `std` has it, in place.
-    values -= values.mean(axis=axes, keepdims=True)
-    np.multiply(values, values, out=values)
-    spread = np.sqrt(values.mean(axis=axes, keepdims=True))
-    spread = np.where(spread == 0, 1, spread)
-    del values
     normalised = np.empty(image.shape, np.float32)
-    for row in range(0, image.shape[-2], _ROWS):
-        rows = np.s_[..., row : row + _ROWS, :]
-        normalised[rows] = (image[rows].astype(np.float64) / largest - mean) / spread
+    for index in np.ndindex(image.shape[:-2]):
+        plane = image[index]
+        values = Normalisation.of(plane.__getitem__, plane.shape)
+        for row in range(0, len(plane), _ROWS):
+            normalised[index][row : row + _ROWS] = values(plane[row : row + _ROWS])
     return normalised
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """What brings the grey values of an image to zero mean and unit variance.
+
+    Attributes
+    ----------
+    largest, mean, spread : float
+        The largest magnitude; mean and standard deviation after it was divided by.
+    """
+
+    largest: float
+    mean: float
+    spread: float
+
+    @classmethod
+    def of(cls, read: Callable[[slice], np.ndarray], shape: tuple[int, ...]) -> Normalisation:
+        """That of an image, which is read a few rows at a time.
+
+        Parameters
+        ----------
+        read : callable
+            Gives rows, (rows, W).
+        shape : tuple of int
+            (H, W).
+
+        Examples
+        --------
+        >>> image = np.array([[1, 3], [1, 3]], np.uint8)
+        >>> Normalisation.of(lambda rows: image[rows], image.shape)
+        Normalisation(largest=3.0, mean=0.6666666666666666, spread=0.3333333333333333)
+        """
+        height, width = shape
+        step = max(1, _LEAF // width)
+        largest = 0.0
+        for row in range(0, height, step):
+            values = read(slice(row, row + step)).astype(np.float64)
+            largest = max(largest, float(values.max()), -float(values.min()))
+        # Divided first, so that no square overflows and a constant image is exactly constant.
+        largest = largest or 1.0
+
+        def total(change: Callable[[np.ndarray], np.ndarray]) -> float:
+            def part(start: int, stop: int) -> float:
+                first = start // width
+                rows = read(slice(first, -(-stop // width))).astype(np.float64)
+                values = rows.ravel()[start - first * width : stop - first * width]
+                return float(np.add.reduce(change(values / largest)))
+
+            return _pairwise(part, 0, height * width)
+
+        count = height * width
+        mean = total(lambda values: values) / count
+        rest = total(lambda values: values - mean) / count
+        # As `numpy.std` has it.
+        variance = total(lambda values: np.square(values - mean - rest)) / count
+        return cls(largest, mean, float(np.sqrt(variance)) or 1.0)
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        """Grey values of any shape, normalised, float32."""
+        ready = values.astype(np.float64)
+        ready /= self.largest
+        ready -= self.mean
+        ready /= self.spread
+        return ready.astype(np.float32)
+
+
+def _pairwise(part: Callable[[int, int], float], start: int, stop: int) -> float:
+    """The sum of numbers that lie in one row, as NumPy adds them up if it has them all.
+
+    It halves what it adds, at a multiple of eight, and so on; `part` adds what one reading gives.
+    """
+    count = stop - start
+    if count <= _LEAF:
+        return part(start, stop)
+    middle = start + count // 2 - count // 2 % 8
+    return _pairwise(part, start, middle) + _pairwise(part, middle, stop)

@@ -129,6 +129,35 @@ def _orientation(image: Any) -> int:
         return 1
 
 
+def pixel_bytes(file: Path, kind: str) -> int:
+    """What decoding takes at most, by the header alone.
+
+    Parameters
+    ----------
+    file : Path
+        The image.
+    kind : {"png", "jpeg"}
+        Its format.
+
+    Raises
+    ------
+    ValueError
+        If it has no header.
+    """
+    with open(file, "rb") as stream:
+        if kind == "png":
+            if stream.read(16)[12:] != b"IHDR":
+                raise ValueError("no header")
+            header = _header(stream)
+            samples = 3 if header.colour == 3 else _SAMPLES[header.colour]
+            size = header.width * header.height * samples * (2 if header.depth == 16 else 1)
+        else:
+            with require("PIL.JpegImagePlugin", "io").JpegImageFile(stream) as image:
+                samples = len(image.getbands())
+                size = image.width * image.height * samples
+    return (1 + _copies(samples)) * size + file.stat().st_size
+
+
 def _copies(samples: int) -> int:
     """How often an image is in memory: as Pillow's, four samples for colour, and as an array."""
     return 2 if samples == 1 else 3

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -151,23 +153,9 @@ def open_image(
     ('TYX', 2)
     """
     one_of("palette", palette, PALETTES)
-    file, kind = _identify(path, argument)
-    try:
+    file, kind = identify(path, argument)
+    with in_one_line(f"{argument}: {file}"):
         picture, calibration = _decode(file, kind, palette, axes)
-    except MissingExtraError:
-        raise
-    except InputError as error:
-        raise InputError(f"{argument}: {file} {error}") from None
-    except MemoryError:
-        raise InputError(
-            f"{argument}: {file} needs more memory than there is, expected a smaller image"
-        ) from None
-    # Decoders meet damaged files with exceptions of every sort, SyntaxError among them.
-    except Exception as error:
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise InputError(
-            f"{argument}: {file} is truncated or damaged ({reason}), {_EXPECTED}"
-        ) from None
     pixels = picture.pixels
     if pixels.size == 0:
         raise InputError(
@@ -188,7 +176,26 @@ def _decode(file: Path, kind: str, palette: str, axes: str | None) -> tuple[Pict
     return arrange(picture, picture.axes, axes), Calibration()
 
 
-def _identify(path: PathLike, argument: str) -> tuple[Path, str]:
+@contextmanager
+def in_one_line(what: str) -> Iterator[None]:
+    """Whatever a decoder raises, as an `InputError` that begins with the argument and the file."""
+    try:
+        yield
+    except MissingExtraError:
+        raise
+    except InputError as error:
+        raise InputError(f"{what} {error}") from None
+    except MemoryError:
+        raise InputError(
+            f"{what} needs more memory than there is, expected a smaller image"
+        ) from None
+    # Decoders meet damaged files with exceptions of every sort, SyntaxError among them.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise InputError(f"{what} is truncated or damaged ({reason}), {_EXPECTED}") from None
+
+
+def identify(path: PathLike, argument: str) -> tuple[Path, str]:
     """The file and its kind by its first bytes; an `InputError` where it has none."""
     try:
         file = Path(path)

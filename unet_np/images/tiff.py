@@ -32,18 +32,18 @@ from unet_np.images.tiff_checks import (
 )
 
 # Formats inside TIFF whose pages tifffile alone puts into order.
-_SERIES_KINDS = {"lsm", "stk", "fluoview", "nih", "scanimage", "ndpi", "svs", "scn", "qpi", "bif"}
-_SERIES_KINDS |= {"philips", "eer", "avs", "sis", "mdgel", "ndtiff", "mmstack"}
+SERIES_KINDS = {"lsm", "stk", "fluoview", "nih", "scanimage", "ndpi", "svs", "scn", "qpi", "bif"}
+SERIES_KINDS |= {"philips", "eer", "avs", "sis", "mdgel", "ndtiff", "mmstack"}
 
 
 def read_tiff(file: Path, palette: str, axes: str | None) -> tuple[Picture, Calibration]:
     """The picture of a TIFF with its axes in order, and how large its pixels are."""
     tifffile = require("tifffile", "io")
-    with _complaints_of("tifffile") as complaints, tifffile.TiffFile(file) as tiff:
+    with complaints_of("tifffile") as complaints, tifffile.TiffFile(file) as tiff:
         if not len(tiff.pages):
             raise ValueError("no page in it")
         check_tags(tiff.pages)
-        if _SERIES_KINDS & set(tiff.flags) and not tiff.is_ome:
+        if SERIES_KINDS & set(tiff.flags) and not tiff.is_ome:
             found = _read_series(tiff, axes), Calibration()
         else:
             found = _read_pages(tiff, file, palette, axes)
@@ -71,6 +71,23 @@ def _read_series(tiff: Any, axes: str | None) -> Picture:
 def _read_pages(
     tiff: Any, file: Path, palette: str, axes: str | None
 ) -> tuple[Picture, Calibration]:
+    layout, page_bytes = checked_layout(tiff, file)
+    count = max(layout.behind, len(layout.pages))
+    check_memory(page_bytes * (count + 1))
+    axes = axes or layout.named or None
+    picture = _decode(layout, palette, plain=axes is not None)
+    return arranged(picture, layout, axes), layout.calibration
+
+
+def checked_layout(tiff: Any, file: Path) -> tuple[Layout, int]:
+    """The pages of a picture, of which all that can be known without their data is right.
+
+    Returns
+    -------
+    layout : Layout
+    page_bytes : int
+        Bytes of the pixels of each.
+    """
     pages, size = list(tiff.pages), tiff.filehandle.size
     check_chain(tiff, pages[-1])
     layout = (
@@ -80,19 +97,22 @@ def _read_pages(
     if first.dtype is None or first.dtype.kind not in "buif":
         stored = first.dtype or f"{first.bitspersample} bits of format {first.sampleformat}"
         raise InputError(f"has dtype {stored}, expected real numbers")
-    check_meaning(_samples(first, first), first.samplesperpixel)
+    check_meaning(samples_of(first, first), first.samplesperpixel)
     check_pages(layout.pages, size)
     page_bytes = math.prod(first.shape) * first.dtype.itemsize
     count = max(layout.behind, len(layout.pages))
     check_ratio(page_bytes * count, size)
-    check_memory(page_bytes * (count + 1))
-    axes = axes or layout.named or None
-    picture = _decode(layout, palette, plain=axes is not None)
+    return layout, page_bytes
+
+
+def arranged(picture: Picture, layout: Layout, axes: str | None) -> Picture:
+    """A decoded picture with its axes in order, and with remarks."""
+    first = layout.pages[0]
     picture.remarks[:0] = layout.remarks
     within = {"SYX": "SDYX", "SZYX": "SDYX"}.get(first.axes, "DYXS")
     picture = arrange(picture, layout.axes + within, axes)
     _say_how_read(picture, first, axes)
-    return picture, layout.calibration
+    return picture
 
 
 def _say_how_read(picture: Picture, page: Any, axes: str | None) -> None:
@@ -158,10 +178,10 @@ def _whole(page: Any) -> np.ndarray:
 
 def _interpreted(layout: Layout, number: int, palette: str, plain: bool) -> Picture:
     page = layout.pages[0 if layout.behind else number]
-    return interpret(_stored(layout, number), _samples(page, layout.pages[0]), palette, plain)
+    return interpret(_stored(layout, number), samples_of(page, layout.pages[0]), palette, plain)
 
 
-def _samples(page: Any, first: Any) -> Samples:
+def samples_of(page: Any, first: Any) -> Samples:
     """What a page says of its samples, or the first one, which may speak for all."""
     known = 262 in page.tags
     usual = "RGB" if page.samplesperpixel > 2 else "MINISBLACK"
@@ -191,7 +211,7 @@ def _palette(table: Any) -> np.ndarray | None:
 
 
 @contextmanager
-def _complaints_of(library: str) -> Iterator[list[str]]:
+def complaints_of(library: str) -> Iterator[list[str]]:
     """Collect the errors that a library logs and does not raise, of this thread only."""
     found: list[str] = []
     thread = threading.get_ident()

@@ -11,11 +11,14 @@ import numpy as np
 
 from unet_np.errors import InputError, require
 from unet_np.files import atomic_write
+from unet_np.files.on_disk import DiskArray
 from unet_np.files.ours import PRODUCER
 from unet_np.images.calibration import Calibration, for_imagej
 from unet_np.images.grey import check_finite
 
 PathLike = str | os.PathLike[str]
+
+_LARGE = 2**32 - 2**20  # bytes, which TIFF counts in 32 bits
 
 
 def write_tiff(
@@ -61,6 +64,59 @@ def write_tiff(
     """
     tifffile = require("tifffile", "io")
     _check_suffix(path, (".tif", ".tiff"))
+    chosen = _checked_axes(array, axes)
+    if array.size == 0:
+        raise InputError(f"array: got shape {array.shape}, expected at least one pixel")
+    if "S" in chosen and (array.dtype != np.uint8 or array.shape[-1] not in (3, 4)):
+        raise InputError(
+            f"array: got {array.dtype} {array.shape} for RGB, expected uint8 (..., H, W, 3)"
+        )
+    slices = int(np.prod(array.shape[: len(chosen.rstrip("S")) - 2]))
+    if labels is not None and len(labels) != slices:
+        raise InputError(f"labels: got {len(labels)}, expected {slices}, one for each slice")
+    options = _options(array, chosen, calibration)
+    if labels is not None:
+        options["metadata"]["Labels"] = list(labels)
+    ready = _as_imagej(array)
+    with atomic_write(path) as temporary:
+        tifffile.imwrite(temporary, ready, **options)
+
+
+def tiff_on_disk(
+    path: Path,
+    shape: tuple[int, ...],
+    dtype: Any,
+    *,
+    axes: str,
+    calibration: Calibration | None = None,
+) -> DiskArray:
+    """The file that `write_tiff` writes, of zeros, whose pixels are written in parts.
+
+    Parameters
+    ----------
+    path : Path
+        The file; use `unet_np.files.atomic_write` for one that is whole or not there.
+    shape, dtype
+        Of the array: uint8, uint16 or float32.
+    axes, calibration
+        As in `write_tiff`.
+
+    Returns
+    -------
+    DiskArray
+        Closed by the caller, or at the end of a `with`.
+    """
+    tifffile = require("tifffile", "io")
+    like = np.broadcast_to(np.zeros((), dtype), shape)
+    options = _options(like, _checked_axes(like, axes), calibration)
+    found = tifffile.imwrite(path, shape=shape, dtype=dtype, returnoffset=True, **options)
+    # Unbuffered: what was written can be read.
+    file = open(path, "r+b", buffering=0)  # noqa: SIM115
+    order = "<" if file.read(1) == b"I" else ">"
+    return DiskArray(file, shape, np.dtype(dtype).newbyteorder(order), found[0])
+
+
+def _checked_axes(array: np.ndarray, axes: str | None) -> str:
     defaults = {2: "YX", 3: "ZYX", 4: "ZCYX"}
     chosen = defaults.get(array.ndim, "") if axes is None else axes.upper()
     allowed = [letters for letters in ("YX", "YXS") if chosen.endswith(letters)]
@@ -74,32 +130,21 @@ def write_tiff(
             f"axes: got {axes} for an array of shape {array.shape}, expected one letter for each "
             "axis, of TZCYXS in this order"
         )
-    if array.size == 0:
-        raise InputError(f"array: got shape {array.shape}, expected at least one pixel")
-    if "S" in chosen and (array.dtype != np.uint8 or array.shape[-1] not in (3, 4)):
-        raise InputError(
-            f"array: got {array.dtype} {array.shape} for RGB, expected uint8 (..., H, W, 3)"
-        )
-    slices = int(np.prod(array.shape[: len(front)]))
-    if labels is not None and len(labels) != slices:
-        raise InputError(f"labels: got {len(labels)}, expected {slices}, one for each slice")
-    options = for_imagej(calibration or Calibration(), chosen)
-    metadata: dict[str, Any] = options["metadata"]
-    metadata["axes"] = chosen
-    if "C" in chosen:
-        metadata["mode"] = "grayscale"
-    if labels is not None:
-        metadata["Labels"] = list(labels)
-    ready = _as_imagej(array)
-    with atomic_write(path) as temporary:
-        tifffile.imwrite(
-            temporary,
-            ready,
-            imagej=True,
-            photometric="rgb" if "S" in chosen else "minisblack",
-            software=PRODUCER,
-            **options,
-        )
+    return chosen
+
+
+def _options(array: np.ndarray, axes: str, calibration: Calibration | None) -> dict[str, Any]:
+    """Of ``tifffile.imwrite``."""
+    options = for_imagej(calibration or Calibration(), axes)
+    options["metadata"]["axes"] = axes
+    if "C" in axes:
+        options["metadata"]["mode"] = "grayscale"
+    plane = array.nbytes // int(np.prod(array.shape[: len(axes.rstrip("S")) - 2]))
+    # ImageJ finds the slices of a large stack by the first one, and reads no slice that is large.
+    kind = {"imagej": True, "truncate": array.nbytes > _LARGE}
+    kind = kind if plane <= _LARGE else {"bigtiff": True}
+    photometric = "rgb" if "S" in axes else "minisblack"
+    return {**options, **kind, "photometric": photometric, "software": PRODUCER}
 
 
 def write_png(path: PathLike, array: np.ndarray) -> None:

@@ -14,6 +14,7 @@ from unet_np import backend
 from unet_np.backend import Array, parallel_map
 from unet_np.data import Dataset
 from unet_np.errors import InputError
+from unet_np.files.on_disk import DiskArray, Windows
 from unet_np.ops import weighted_cross_entropy
 from unet_np.tasks.task import Task, check_task, known_pixels, prepare
 from unet_np.tiling import Network, predict_tiled
@@ -208,6 +209,38 @@ def segment(net: Network, image: np.ndarray, **options: Any) -> Segmentation:
     return Segmentation(probabilities, most_probable(probabilities))
 
 
+def segment_on_disk(
+    net: Network, image: Windows, probabilities: DiskArray, **options: Any
+) -> Iterator[tuple[slice, Segmentation]]:
+    """`segment` of an image that is not in memory, a few rows at a time.
+
+    Parameters
+    ----------
+    net, **options
+        As in `segment`.
+    image : Windows
+        (H, W) or (H, W, channels), finite.
+    probabilities : DiskArray
+        (num_classes, H, W) of the network's dtype: room to compute.
+
+    Yields
+    ------
+    slice, Segmentation
+        Rows, and what the network says of them, from top to bottom.
+
+    Raises
+    ------
+    InputError
+        As `segment`.
+    """
+    check_task(net, "segment")
+    ready = prepare(image, net.architecture.in_channels)
+    predict_tiled(net, ready, out=probabilities, **options)
+    for rows in _blocks(image):
+        some = probabilities[:, rows].astype(np.float32, copy=False)
+        yield rows, Segmentation(some, most_probable(some))
+
+
 def most_probable(probabilities: np.ndarray) -> np.ndarray:
     """The class of highest probability in each pixel; the first of equals.
 
@@ -232,7 +265,7 @@ def most_probable(probabilities: np.ndarray) -> np.ndarray:
     return labels
 
 
-def _blocks(array: np.ndarray) -> Iterator[slice]:
+def _blocks(array: np.ndarray | Windows) -> Iterator[slice]:
     """Rows, so many at a time that what is made of them is small beside the whole."""
     for row in range(0, len(array), _ROWS):
         yield slice(row, row + _ROWS)
@@ -369,7 +402,27 @@ def _eroded(mask: np.ndarray, radius: float) -> np.ndarray:
 def _small_joined(ids: np.ndarray, min_area: int) -> np.ndarray:
     """Cells of fewer pixels become a part of a neighbour, the smallest first; numbered anew."""
     areas = _sums(ids, int(ids.max(initial=0)) + 1)
-    borders = _common_borders(ids, len(areas))
+    borders: Borders = [{} for _ in areas]
+    add_borders(borders, ids[1:], ids[:-1])
+    add_borders(borders, ids[:, 1:], ids[:, :-1])
+    numbers = small_joined(areas, borders, min_area)
+    for rows in _blocks(ids):
+        ids[rows] = numbers[ids[rows]]
+    return ids
+
+
+def small_joined(areas: np.ndarray, borders: Borders, min_area: int) -> np.ndarray:
+    """The new number of each cell where those of fewer pixels are a part of a neighbour.
+
+    Parameters
+    ----------
+    areas : numpy.ndarray
+        (n + 1,), pixels of each number from 0, the background; changed.
+    borders : list of dict
+        By `add_borders`; changed.
+    min_area : int
+        Pixels.
+    """
     home = np.arange(len(areas))
     waiting = [(int(areas[n]), n) for n in range(1, len(areas)) if areas[n] < min_area]
     heapq.heapify(waiting)
@@ -391,24 +444,22 @@ def _small_joined(ids: np.ndarray, min_area: int) -> np.ndarray:
     for number in range(len(home)):
         while home[home[number]] != home[number]:
             home[number] = home[home[number]]
-    numbers = np.unique(home, return_inverse=True)[1]
-    for rows in _blocks(ids):
-        ids[rows] = numbers[ids[rows]]
-    return ids
+    return np.unique(home, return_inverse=True)[1]
 
 
-def _common_borders(ids: np.ndarray, count: int) -> list[dict[int, int]]:
-    """For each number, how many pairs of neighbouring pixels it has with each other one."""
-    borders: list[dict[int, int]] = [{} for _ in range(count)]
-    for a, b in ((ids[1:], ids[:-1]), (ids[:, 1:], ids[:, :-1])):
-        touching = (a != b) & (a > 0) & (b > 0)
-        pairs, lengths = np.unique(
-            np.sort(np.stack([a[touching], b[touching]]), axis=0), axis=1, return_counts=True
-        )
-        for one, other, length in zip(*pairs.tolist(), lengths.tolist(), strict=True):
-            for x, y in ((one, other), (other, one)):
-                borders[x][y] = borders[x].get(y, 0) + length
-    return borders
+Borders = list[dict[int, int]]
+"""For each number, how many pairs of neighbouring pixels it has with each other one."""
+
+
+def add_borders(borders: Borders, a: np.ndarray, b: np.ndarray) -> None:
+    """Count the pairs of pixels, one of each array, that are of two cells."""
+    touching = (a != b) & (a > 0) & (b > 0)
+    pairs, lengths = np.unique(
+        np.sort(np.stack([a[touching], b[touching]]), axis=0), axis=1, return_counts=True
+    )
+    for one, other, length in zip(*pairs.tolist(), lengths.tolist(), strict=True):
+        for x, y in ((one, other), (other, one)):
+            borders[x][y] = borders[x].get(y, 0) + length
 
 
 def _fill_holes(ids: np.ndarray) -> None:

@@ -18,7 +18,9 @@ from unet_np.augmentation.augment import Augmentation
 from unet_np.backend import Array
 from unet_np.data import Dataset
 from unet_np.errors import InputError
+from unet_np.files.on_disk import Windows
 from unet_np.images import normalise, to_grey
+from unet_np.images.prepared import Prepared
 from unet_np.weighting.eq2 import DEFAULTS
 from unet_np.windows import crop_window
 
@@ -138,21 +140,22 @@ def known_pixels(dataset: Dataset) -> np.ndarray:
     return (~dataset.unknown).astype(np.float32)
 
 
-def prepare(image: np.ndarray, channels: int = 1) -> np.ndarray:
+def prepare(image: Any, channels: int = 1) -> Any:
     """An image as the network reads it: its channels in front, each normalised.
 
     Parameters
     ----------
-    image : numpy.ndarray
-        (H, W) grey or (H, W, 1 to 4 channels), any real dtype.
+    image : numpy.ndarray or Windows
+        (H, W) grey or (H, W, 1 to 4 channels), any real dtype; what is on disk is finite.
     channels : int
         What the network reads. With 1, colour becomes grey; with 3, RGB stays and alpha is
         left out.
 
     Returns
     -------
-    numpy.ndarray
-        float32 (channels, H, W), zero mean and unit variance in each channel.
+    numpy.ndarray or Prepared
+        float32 (channels, H, W), zero mean and unit variance in each channel. What was on disk
+        stays there.
 
     Raises
     ------
@@ -167,14 +170,16 @@ def prepare(image: np.ndarray, channels: int = 1) -> np.ndarray:
     colour = image.ndim == 3 and image.shape[-1] <= 4
     if image.ndim != 2 and not colour:
         raise InputError(f"image: got shape {image.shape}, expected (H, W) or (H, W, channels)")
-    if channels == 1:
+    if channels == 1 and isinstance(image, np.ndarray):
         return normalise(to_grey(image))[None]
     got = image.shape[-1] if colour else 1
-    if got != channels and (got, channels) != (4, 3):
+    if got != channels and (got, channels) not in ((4, 3), (3, 1)):
         raise InputError(
             f"image: got {got} channel{'s' * (got > 1)}, expected {channels}, which the network "
             "reads"
         )
+    if isinstance(image, Windows):
+        return Prepared(image, channels)
     return normalise(np.moveaxis(image[..., :channels], -1, 0))
 
 

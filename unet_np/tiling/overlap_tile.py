@@ -19,6 +19,7 @@ import numpy as np
 
 from unet_np import backend
 from unet_np.errors import InputError, integer
+from unet_np.files.on_disk import Key, Windows
 from unet_np.network.architecture import Architecture
 from unet_np.ops import softmax
 from unet_np.tiling.memory import choose_tile, forward_bytes
@@ -172,8 +173,8 @@ def predict_tiled(
         With padding 1 it is mirrored at the bottom and the right only, up to a multiple of
         2^depth; tiles overlap by the receptive field there.
     image : array
-        (H, W) or (in_channels, H, W), real numbers, normalised as for training. May be a
-        ``numpy.memmap``: only tiles are read.
+        (H, W) or (in_channels, H, W), real numbers, normalised as for training. May be an
+        `unet_np.images.Prepared`, which is not in memory: only tiles are read.
     memory_budget : int
         Bytes that the network's feature maps may take. The image and the result are not
         counted. With instance normalisation the reference windows must fit in too.
@@ -188,7 +189,8 @@ def predict_tiled(
         What becomes of the network's output: probabilities, or nothing, which gives a detecting
         network's maps as they are.
     out : array, optional
-        Where to write the result, such as a ``numpy.memmap``: (num_classes, H, W), floating.
+        Where to write the result, such as an `unet_np.files.on_disk.DiskArray`:
+        (num_classes, H, W), floating.
     progress : callable, optional
         Called as ``progress(done, total)`` at the start and after each batch, in tiles.
 
@@ -221,7 +223,7 @@ def predict_tiled(
         raise InputError(f"activation: got {activation!r}, expected {' or '.join(ACTIVATIONS)}")
     shape = (net.architecture.num_classes, *image.shape[-2:])
     if out is None:
-        out = backend.array_module(image).empty(shape, net.dtype)
+        out = _module(image).empty(shape, net.dtype)
     elif out.shape != shape or out.dtype.kind != "f":
         raise InputError(f"out: got {out.dtype} {out.shape}, expected a floating {shape}")
     versions = SYMMETRIES[:averaging]
@@ -273,8 +275,58 @@ def turn(array: Array, symmetry: tuple[bool, int]) -> Array:
            [2, 4]])
     """
     mirrored, quarters = symmetry
+    if isinstance(array, Windows):
+        return Turned(array, symmetry)
     xp = backend.array_module(array)
     return xp.rot90(array[..., ::-1] if mirrored else array, quarters, axes=(-2, -1))
+
+
+class Turned(Windows):
+    """One of the symmetries of something on disk; what is written is turned back.
+
+    Parameters
+    ----------
+    array : Windows
+        (channels, H, W).
+    symmetry : tuple
+        As in `turn`.
+    """
+
+    def __init__(self, array: Windows, symmetry: tuple[bool, int]) -> None:
+        self.array, (self.mirrored, self.quarters) = array, symmetry
+        channels, *sides = array.shape
+        self.shape = (channels, *(sides[::-1] if self.quarters % 2 else sides))
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the array."""
+        return self.array.dtype
+
+    def __getitem__(self, key: tuple[slice, ...]) -> np.ndarray:
+        turned: np.ndarray = turn(self.array[self._source(key)], (self.mirrored, self.quarters))
+        return turned
+
+    def __setitem__(self, key: tuple[slice, ...], values: np.ndarray) -> None:
+        back = np.rot90(values, -self.quarters, axes=(-2, -1))
+        self.array[self._source(key)] = back[..., ::-1] if self.mirrored else back  # type: ignore[index]
+
+    def _source(self, key: tuple[slice, ...]) -> Key:
+        """Where a window lies in the array."""
+        channels, *sides = key
+        shape = self.shape[1:]
+        rows, columns = (s.indices(size)[:2] for s, size in zip(sides, shape, strict=True))
+        for _ in range(self.quarters):
+            # Row i, column j was row j, and column `last` - i.
+            rows, columns = columns, (shape[0] - rows[1], shape[0] - rows[0])
+            shape = shape[::-1]
+        if self.mirrored:
+            columns = shape[1] - columns[1], shape[1] - columns[0]
+        return channels, slice(*rows), slice(*columns)
+
+
+def _module(array: Array) -> Any:
+    """The library of an array; NumPy for what is on disk."""
+    return np if isinstance(array, Windows) else backend.array_module(array)
 
 
 def _shared(net: Network, image: Array, tiling: Tiling, border: str) -> dict[str, Any]:
@@ -314,14 +366,16 @@ def _read(
     border: str,
 ) -> Array:
     """A batch (B, in_channels, h, w) of tiles that begin at `corners`, on the network's device."""
-    xp = backend.array_module(image)
+    xp = _module(image)
     indices = BORDERS[border]
-    height, width = image.shape[-2:]
     x = xp.empty((len(corners), len(image), *tile), net.dtype)
-    for part, (row, column) in zip(x, corners, strict=True):
-        rows = xp.asarray(indices(row + np.arange(tile[0]), height))
-        columns = xp.asarray(indices(column + np.arange(tile[1]), width))
-        part[...] = image[:, rows[:, None], columns]
+    for part, corner in zip(x, corners, strict=True):
+        axes = zip(corner, tile, image.shape[-2:], strict=True)
+        places = [indices(start + np.arange(side), size) for start, side, size in axes]
+        first = [int(at.min()) for at in places]
+        window = image[:, first[0] : places[0].max() + 1, first[1] : places[1].max() + 1]
+        rows, columns = (xp.asarray(at - low) for at, low in zip(places, first, strict=True))
+        part[...] = window[:, rows[:, None], columns]
     return backend.asarray(x, net.xp)
 
 
@@ -333,27 +387,25 @@ def _paste(
     first: bool,
 ) -> None:
     """Write what is kept of each tile to its place, or add it to what stands there."""
-    xp = backend.array_module(target)
+    xp = _module(target)
     for values, (row, column) in zip(probabilities, spans, strict=True):
         kept = backend.asarray(values[:, row.keep, column.keep], xp, target.dtype)
         place = (slice(None), row.place, column.place)
-        if first:
-            target[place] = kept / averaging
-        else:
-            target[place] += kept / averaging
+        target[place] = kept / averaging if first else target[place] + kept / averaging
 
 
 def _checked_image(architecture: Architecture, image: Array) -> Array:
-    xp = backend.array_module(image)
-    if image.ndim == 2:
+    xp = _module(image)
+    if image.ndim == 2 and not isinstance(image, Windows):
         image = image[None]
     channels = architecture.in_channels
     if image.ndim != 3 or len(image) != channels or 0 in image.shape:
         raise InputError(f"image: got shape {image.shape}, expected (H, W) or ({channels}, H, W)")
     if image.dtype.kind not in "buif":
         raise InputError(f"image: got dtype {image.dtype}, expected real numbers")
-    # Row by row of tiles, so that no array of the image's size is made for this.
-    if not all(
+    # Row by row of tiles, so that no array of the image's size is made for this; on disk, whoever
+    # wrote it has looked.
+    if not isinstance(image, Windows) and not all(
         bool(xp.isfinite(image[:, i : i + 256]).all()) for i in range(0, image.shape[1], 256)
     ):
         raise InputError("image: got NaN or infinity, expected finite numbers")
