@@ -137,6 +137,11 @@ def test_thresholds_come_from_the_training_side(places):
     for key in ("sigma", "thresholds"):
         assert results[0]["baseline"][key] == results[1]["baseline"][key]
     assert results[0]["scores"] != results[1]["scores"]
+    # What the same thresholds give on the slices that they were chosen on.
+    chosen_on = list(fold.validation)
+    own = em.score(dataset.labels[chosen_on], maps[chosen_on], results[0]["thresholds"], False)
+    for result in results:
+        assert result["training_side"] == {"validation": own["scores"]}
 
 
 def test_scores_are_those_of_the_metrics():

@@ -240,6 +240,7 @@ def _score(
         return {
             "thresholds": thresholds,
             "threshold_slices": [dataset.ids[i] for i in chosen_on],
+            "training_side": _training_side(fold, labels, chosen_on, side, thresholds),
             **em.score(labels[test], maps, thresholds),
             "baseline": em.baseline(dataset.images, labels, learned, validation, test),
         }
@@ -260,6 +261,27 @@ def _score(
         "one_threshold": {"threshold": single[0], "seg_measure": by_one["value"]},
         **cells.score(known[test], maps, (high, low), min_area, unknown),
     }
+
+
+def _training_side(
+    fold: Fold,
+    labels: np.ndarray,
+    chosen_on: list[int],
+    side: np.ndarray,
+    thresholds: dict[str, float],
+) -> dict[str, Any]:
+    """Scores at the same thresholds of slices held out, and of slices that were learned from.
+
+    What is wrong on the latter already is for want of steps or of width; what is worse on the test
+    slices than on them is for want of training slices.
+    """
+    parts = {}
+    for name, own in (("validation", fold.validation), ("training", fold.training)):
+        at = [n for n, index in enumerate(chosen_on) if index in own]
+        if at:
+            chosen = labels[[chosen_on[n] for n in at]]
+            parts[name] = em.score(chosen, side[at], thresholds, False)["scores"]
+    return parts
 
 
 def _score_with_erosion(
