@@ -68,7 +68,7 @@ def add_parser(subparsers: Any) -> None:
         choices=("none", "instance"),
         help="em, u373, hela: of the network (default: none)",
     )
-    add("--legs", type=Path, metavar="FOLDER", help="keep there what --resume goes on from, small")
+    add("--legs", type=Path, metavar="FOLDER", help="what --resume and --export go on from, small")
     add("--export", action="store_true", help="write the weights of --fold as the package's own")
     for flag, text in (
         ("--steps", "steps of each training"),

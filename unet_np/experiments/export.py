@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from unet_np import data, pretrained
 from unet_np.data import info
 from unet_np.errors import InputError
-from unet_np.experiments import cells, em, pictures, runner
+from unet_np.experiments import cells, em, legs, pictures, runner
 from unet_np.experiments.protocol import (
     Places,
     check_result,
@@ -25,7 +26,8 @@ from unet_np.experiments.recipes import Fold, Recipe
 from unet_np.files import atomic_write
 from unet_np.files.ours import check_ours
 from unet_np.network.unet import UNet
-from unet_np.training.checkpoint import RunFolder
+from unet_np.training.checkpoint import RunFolder, load_checkpoint
+from unet_np.training.config import recorded_settings
 
 READS = {
     "em": "serial section electron micrographs at about 4 nm a pixel, membranes dark",
@@ -42,6 +44,8 @@ def export(
     overwrite: bool = False,
 ) -> Path:
     """Write the weights of a finished fold as float16, and their model card.
+
+    Where the run is gone, they are those of its last leg, which has float16 of the same numbers.
 
     Parameters
     ----------
@@ -67,10 +71,7 @@ def export(
     if chosen.quick and folder is None:
         raise InputError("--export: got --quick, expected a full run for the package's own weights")
     result = _finished(chosen, fold, places)
-    run = places.run(chosen, fold)
-    weights = RunFolder(run).weights
-    if weights_sha256(run) != result["weights_sha256"]:
-        raise InputError(f"--export: got {weights}, expected the weights that were scored")
+    net = _scored(chosen, fold, places, result)
     size = 2 * result["recipe"]["parameters"]
     if size > pretrained.MAX_BYTES:
         raise InputError(
@@ -83,13 +84,50 @@ def export(
     check_ours([card] if folder is None else [target, card], overwrite, "--export")
     limits = cell_limits(result)
     about = {"cells": json.dumps(limits)} if limits else {}
-    UNet.load(weights, backend="numpy").save(target, "float16", about)
+    net.save(target, "float16", about)
     if folder is None:
         pretrained.register(chosen.name)
     with atomic_write(card) as temporary:
-        temporary.write_text(model_card(chosen, result), "utf-8")
+        temporary.write_text(model_card(chosen, result, _is_scored(target, result)), "utf-8")
     places.say(f"wrote {target} and its card")
     return target
+
+
+def _scored(chosen: Recipe, fold: Fold, places: Places, result: dict[str, Any]) -> UNet:
+    """The network of a result, from its run or else from its last leg.
+
+    A leg is known by its steps and by the commits that did them: the digest in the result is that
+    of float32 weights.
+    """
+    run, leg = places.run(chosen, fold), places.leg(chosen, fold)
+    weights = RunFolder(run).weights
+    if weights.exists():
+        if weights_sha256(run) != result["weights_sha256"]:
+            raise InputError(f"--export: got {weights}, expected the weights that were scored")
+        return UNet.load(weights, backend="numpy")
+    if leg is None or not leg.exists():
+        raise InputError(f"--export: got no {weights}, expected it, or its last leg in --legs")
+    with TemporaryDirectory() as folder:
+        legs.restore(leg, Path(folder))
+        arrays, _, state = load_checkpoint(RunFolder(folder).checkpoint)
+        done = legs.recorded(Path(folder))
+    if (done, state["step"]) != (result["legs"], result["recipe"]["steps"]):
+        raise InputError(f"--export: got {leg}, expected the last leg of what was scored")
+    config = chosen.config
+    net = UNet(**config.architecture.to_dict(), dropout=config.dropout, backend="numpy")
+    net.set_buffers({name: arrays.pop(name) for name in net.buffers if name in arrays})
+    net.set_params(arrays)
+    return net
+
+
+def _is_scored(weights: Path, result: dict[str, Any]) -> bool:
+    """Whether the float16 that are shipped are the very numbers that were scored.
+
+    They are where the fold was predicted by a run that a leg had brought back.
+    """
+    with TemporaryDirectory() as folder:
+        UNet.load(weights, backend="numpy").save(RunFolder(folder).weights)
+        return weights_sha256(Path(folder)) == result["weights_sha256"]
 
 
 def cell_limits(result: dict[str, Any]) -> dict[str, float]:
@@ -112,9 +150,13 @@ def cell_limits(result: dict[str, Any]) -> dict[str, float]:
     return limits | ({"erosion": result["erosion"]} if "erosion" in result else {})
 
 
-def model_card(chosen: Recipe, result: dict[str, Any]) -> str:
-    """The card of a network: what it reads, data, split, recipe, scores and licence."""
-    entry, split, settings = info(chosen.data), result["fold"], result["recipe"]
+def model_card(chosen: Recipe, result: dict[str, Any], scored: bool = False) -> str:
+    """The card of a network: what it reads, data, split, recipe, scores and licence.
+
+    `scored` says that the scores are those of the float16 weights themselves.
+    """
+    entry, split = info(chosen.data), result["fold"]
+    settings = recorded_settings(result["recipe"])
     is_em = chosen.name == "em"
     paper = em.U_NET if is_em else {"seg_measure": cells.PAPER[chosen.name][cells.U_NET]}
     rows = []
@@ -125,16 +167,18 @@ def model_card(chosen: Recipe, result: dict[str, Any]) -> str:
         rows.append(f"| `{name}`{at} | {found['value']:.6f} | {beside} |")
     growth = []
     if limits := cell_limits(result):
+        eroded = f", loses {limits['erosion']:.1f} pixels" if "erosion" in limits else ""
         growth = [
             f"A cell begins as {limits['min_area']} pixels or more above probability "
-            f"{limits['seeds']:g} and grows to {limits['threshold']:g}, as with `unet-np segment "
-            f"--model {chosen.name} --instances --averaging {settings['averaging']}`, which also "
-            f"keeps cells that lie wholly within {cells.BORDER} pixels of the border; the score "
-            "leaves these out.",
+            f"{limits['seeds']:g}{eroded} and grows to {limits['threshold']:g}, as with `unet-np "
+            f"segment --model {chosen.name} --instances --averaging {settings['averaging']}`, "
+            f"which also keeps cells that lie wholly within {cells.BORDER} pixels of the border; "
+            "the score leaves these out.",
             "",
         ]
-    keys = ("base_channels", "depth", "padding", "dropout", "steps", "input_size", "learning_rate",
-            "schedule", "warmup", "momentum", "weight_map", "augment", "seed")  # fmt: skip
+    keys = ("base_channels", "depth", "padding", "norm", "dropout", "steps", "input_size",
+            "learning_rate", "schedule", "warmup", "momentum", "weight_map", "weight_term",
+            "touching", "augment", "seed")  # fmt: skip
     note = em.NOT_THE_SAME_TEST if is_em else cells.NOT_THE_SAME_TEST
     lines = [
         f"# Model card: {chosen.name}",
@@ -152,13 +196,13 @@ def model_card(chosen: Recipe, result: dict[str, Any]) -> str:
         "",
         *(f"* {part}: {', '.join(split[part])}" for part in ("training", "validation", "test")),
         "",
-        "The network learned from the training slices; thresholds were chosen on the validation "
-        "slices. The recipe itself was settled with an eye on test slices, so the scores are on "
-        "the hopeful side.",
+        "The network learned from the training slices; thresholds were chosen on "
+        f"{_chosen_on(result)}. The recipe itself was settled with an eye on test slices, so the "
+        "scores are on the hopeful side.",
         "",
         "## Recipe",
         "",
-        *(f"* `{key}`: {settings[key]}" for key in keys),
+        *(f"* `{key}`: {settings[key]}" for key in keys if key in settings),
         f"* averaging of the prediction: {settings['averaging']}",
         "",
         f"`{result['command']}`, commit {result['commit']}.",
@@ -170,7 +214,7 @@ def model_card(chosen: Recipe, result: dict[str, Any]) -> str:
         *rows,
         "",
         *growth,
-        "They were measured with float32 weights. " + note,
+        f"They were measured with {'these' if scored else 'float32'} weights. " + note,
         "",
         "## Limits",
         "",
@@ -179,6 +223,16 @@ def model_card(chosen: Recipe, result: dict[str, Any]) -> str:
         "",
     ]  # fmt: skip
     return "\n".join(lines)
+
+
+def _chosen_on(result: dict[str, Any]) -> str:
+    """The images that thresholds were chosen on."""
+    if "threshold_slices" in result:
+        return ", ".join(result["threshold_slices"])
+    compared = result.get("rules_compared", {})
+    crowded = any("composites" in rule for rule in compared.values())
+    more = ", and on copies of them in which cells are brought together" if crowded else ""
+    return f"the validation slices{more}"
 
 
 def draw_test_slices(
