@@ -33,7 +33,11 @@ WIDEST = 204  # pixels that one output pixel sees at most
 def picture() -> np.ndarray:
     """The slice of the front page, which the EM network has not learned from."""
     panels = result_panels("em-held-out", rows=1, columns=2)
-    image = panels[0][0][..., 0] if panels else data.load("synthetic-em", 1, SIDE).images[0]
+    image = (
+        panels[0][0][..., 0]
+        if panels
+        else data.load("synthetic-em", count=1, size=SIDE).images.squeeze()
+    )
     return np.asarray(image)[:SIDE, :SIDE]
 
 
