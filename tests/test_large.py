@@ -24,7 +24,7 @@ from unet_np.errors import InputError
 from unet_np.files.on_disk import DiskArray, new_array
 from unet_np.images import bands, grey, normalise, open_bands, open_image, write_tiff
 from unet_np.images.write import tiff_on_disk
-from unet_np.tasks import banded
+from unet_np.tasks import banded, detection
 from unet_np.tasks.segmentation import grown_instances, instances, segment
 from unet_np.tasks.task import prepare
 from unet_np.tiling import predict_tiled
@@ -242,6 +242,27 @@ def test_cells_by_bands_are_those_of_the_whole(
         assert list(found) == cells
 
 
+# Objects
+
+
+@pytest.mark.parametrize("radius", [None, 0.0, 5.0])
+def test_objects_by_bands_are_those_of_the_whole(
+    room: Path, monkeypatch: pytest.MonkeyPatch, radius: float | None
+) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (61, 40)).astype(np.uint8)
+    net = UNet(**SMALL, **detection.Detect.options)
+    net.params["output.bias"][1:] = 1.5
+    whole = detection.detect(net, image, 0.4, radius, tile=28)
+    assert len(whole.scores) > 3
+    maps = np.zeros((3, *image.shape), np.float32)
+    for rows in (1, 7, 256):
+        monkeypatch.setattr(detection, "_ROWS", rows)
+        with on_disk(room, image, maps) as (stored, out):
+            found = detection.detect_on_disk(net, stored, out, 0.4, radius, tile=28)
+        for one, other in zip(found, whole, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
 # The command
 
 
@@ -329,10 +350,17 @@ def test_too_many_parts_are_refused_with_what_would_do(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory as Linux counts it")
-def test_an_image_larger_than_the_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("command", ["segment --instances", "detect --no-overlay"])
+def test_an_image_larger_than_the_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
     """With its maps it would take more than twice as much."""
     monkeypatch.chdir(tmp_path)
-    UNet(**SMALL | {"base_channels": 1}).save("w.safetensors")
+    name, more = command.split()
+    options = detection.Detect.options if name == "detect" else {}
+    net = UNet(**SMALL | {"base_channels": 1}, **options)
+    net.params["output.bias"][0] -= 99 * (name == "detect")  # no object
+    net.save("w.safetensors")
     rows, columns = np.indices((4096, 4096), np.int16) % 64 - 32
     tifffile.imwrite("a.tif", (np.hypot(rows, columns) < 20).astype(np.uint16), rowsperstrip=64)
     code = (
@@ -340,9 +368,9 @@ def test_an_image_larger_than_the_bound(tmp_path: Path, monkeypatch: pytest.Monk
         "peak = [line for line in open('/proc/self/status') if line.startswith('VmHWM')][0]\n"
         "print(code, int(peak.split()[1]) // 1024)"
     )
-    command = [sys.executable, "-c", code, "segment", "a.tif", "-q", "--weights", "w.safetensors"]
-    command += ["--instances", "--threads", "1", "--memory", "256M"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    words = [sys.executable, "-c", code, name, "a.tif", "-q", "--weights", "w.safetensors", more]
+    words += ["--threads", "1", "--memory", "256M"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     code, peak = map(int, done.stdout.split())
     assert code == 0, done.stderr

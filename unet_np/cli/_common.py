@@ -258,6 +258,12 @@ def progress_bar(total: int | None, text: str, unit: str, quiet: bool = False) -
             thread.join(timeout=1)
 
 
+def count_tiles(bar: Any, number: int, slices: int, done: int, total: int) -> None:
+    """Show how many tiles of all slices are done."""
+    bar.total = total * slices
+    bar.update(total * number + done - bar.n)
+
+
 @contextmanager
 def opened(
     net: Any, path: Path, axes: str | None, most: Callable[[int], object]

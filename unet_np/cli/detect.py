@@ -6,8 +6,9 @@ import argparse
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from unet_np.cli._common import (
     add_axes,
@@ -15,17 +16,19 @@ from unet_np.cli._common import (
     bytes_of,
     check_outputs,
     choose_threads,
+    count_tiles,
     example,
     listed,
     load_network,
-    open_for,
+    opened,
     output_file,
     progress_bar,
+    stored,
 )
+from unet_np.cli._memory import Bound, resident_bytes
 from unet_np.errors import InputError
 
-if TYPE_CHECKING:
-    import numpy as np
+_PICTURE = 10  # bytes of a pixel, besides those of the image
 
 _DESCRIPTION = """\
 Find objects in images of any size with a network that was trained with `unet-np train --task
@@ -78,7 +81,7 @@ def add_parser(subparsers: Any) -> None:
     add_axes(parser)
     add_overwrite(parser)
     add("--tile", type=int, metavar="N", help="input size of a tile (default: what fits --memory)")
-    add("--memory", default="1G", metavar="SIZE", help="for feature maps (default %(default)s)")
+    add("--memory", metavar="SIZE", help="bound of the process (default: 1G for feature maps)")
     add("--threads", type=int, metavar="N", help="default: all cores")
     add("--backend", choices=("numpy", "cupy", "auto"), help="default: auto, or UNET_NP_BACKEND")
     add("-q", "--quiet", action="store_true", help="print errors only")
@@ -89,24 +92,33 @@ def run(args: argparse.Namespace) -> int:
     args.images = listed(args.images)
     outputs = plan_outputs(args.images, args.out)
     _check_ranges(args)
-    memory = bytes_of(args.memory)
+    memory = None if args.memory is None else bytes_of(args.memory)
     choose_threads(args.threads)
 
     from unet_np.tasks.task import check_task
     from unet_np.tiling import make_tiling
+    from unet_np.tiling.overlap_tile import MEMORY_BUDGET
 
     net = load_network(args.weights, args.backend)
     check_task(net, "detect")
-    options = {"memory_budget": memory, "tile": args.tile}
     written: list[Path] = []
+    jobs, held = [], resident_bytes()
     for path, files in zip(args.images, outputs, strict=True):
-        image = open_for(net, path, args.axes)
-        make_tiling(net.architecture, image.pages[0].shape[:2], **options)
-        pictures = [] if args.no_overlay else files.pictures(len(image.pages), image.stacked)
+        bound = Bound(memory, held, MEMORY_BUDGET, path)
+        with opened(net, path, args.axes, bound.reading) as image:
+            size = image.shape[0], image.shape[1]
+            options = {"memory_budget": bound.maps(net, size, args.tile), "tile": args.tile}
+            make_tiling(net.architecture, size, **options)
+            pictures = [] if args.no_overlay else files.pictures(image.count, image.stacked)
+            if pictures:
+                pixel = _PICTURE + 3 * image.dtype.itemsize * (image.shape[2:] or (1,))[0]
+                bound.check(pixel * size[0] * size[1], "the picture, or --no-overlay, of ")
+            image.check()
         written += [files.table, *pictures]
+        jobs.append((bound, files.table, pictures, options))
     check_outputs(written, (*args.images, args.weights), args.overwrite)
-    for path, files in zip(args.images, outputs, strict=True):
-        _detect_file(net, path, files, args, options)
+    for bound, table, pictures, options in jobs:
+        _detect_file(net, bound, table, pictures, args, options)
     return 0
 
 
@@ -141,42 +153,39 @@ def _check_ranges(args: argparse.Namespace) -> None:
 
 
 def _detect_file(
-    net: Any, path: Path, files: Outputs, args: argparse.Namespace, options: dict[str, Any]
-) -> None:
-    from unet_np.tasks.detection import detect, within
-
-    image = open_for(net, path, args.axes)
-    slices = image.pages
-    found: list[Any] = []
-    with progress_bar(None, path.name, "tile", args.quiet) as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total * len(slices)
-            bar.update(total * len(found) + done - bar.n)
-
-        for page in slices:
-            objects = detect(net, page, args.threshold, args.radius, progress=show, **options)
-            found.append(within(objects, page.shape))
-    pictures = [] if args.no_overlay else files.pictures(len(slices), image.stacked)
-    _write(slices, found, files.table, pictures)
-    if not args.quiet:
-        count = sum(len(objects.scores) for objects in found)
-        names = ", ".join(str(name) for name in (files.table, *pictures[:2]))
-        more = f" and {len(pictures) - 2} more pictures" if len(pictures) > 2 else ""
-        print(f"{path.name}: {count} objects; wrote {names}{more}")
-
-
-def _write(
-    slices: Sequence[np.ndarray], found: Sequence[Any], table: Path, pictures: Sequence[Path]
+    net: Any,
+    bound: Bound,
+    table: Path,
+    pictures: Sequence[Path],
+    args: argparse.Namespace,
+    options: dict[str, Any],
 ) -> None:
     """Write every file of one image, or, if one cannot be written, none."""
     from unet_np.files import atomic_write
+    from unet_np.files.on_disk import new_array
     from unet_np.files.tables import csv_text
     from unet_np.images import write_png
-    from unet_np.tasks.detection import overlay, table_rows
+    from unet_np.tasks.detection import detect_on_disk, overlay, table_rows, within
 
+    found: list[Any] = []
     with ExitStack() as stack:
         place = stack.enter_context(atomic_write(table))
+        image = stack.enter_context(opened(net, bound.path, args.axes, bound.reading))
+        shape = net.architecture.num_classes, *image.shape[:2]
+        maps = stack.enter_context(new_array(place.parent / "maps", shape, net.dtype))
+        bar = stack.enter_context(progress_bar(None, bound.path.name, "tile", args.quiet))
+        for number in range(image.count):
+            show = partial(count_tiles, bar, number, image.count)
+            limits = args.threshold, args.radius
+            with stored(image, number, place.parent / "slice") as page:
+                objects = detect_on_disk(net, page, maps, *limits, progress=show, **options)
+                found.append(within(objects, page.shape))
+                if pictures:
+                    picture = stack.enter_context(atomic_write(pictures[number]))
+                    write_png(picture, overlay(page[:], found[-1]))
         place.write_text(csv_text(table_rows(found)), encoding="ascii", newline="")
-        for page, objects, picture in zip(slices, found, pictures, strict=False):
-            write_png(stack.enter_context(atomic_write(picture)), overlay(page, objects))
+    if not args.quiet:
+        count = sum(len(objects.scores) for objects in found)
+        names = ", ".join(str(name) for name in (table, *pictures[:2]))
+        more = f" and {len(pictures) - 2} more pictures" if len(pictures) > 2 else ""
+        print(f"{bound.path.name}: {count} objects; wrote {names}{more}")

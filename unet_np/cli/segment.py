@@ -17,6 +17,7 @@ from unet_np.cli._common import (
     bytes_of,
     check_outputs,
     choose_threads,
+    count_tiles,
     example,
     listed,
     load_network,
@@ -313,7 +314,7 @@ def _segment_file(
         cells = _Cells(stack, sheets, room, bound, args) if args.instances else None
         bar = stack.enter_context(progress_bar(None, bound.path.name, "tile", args.quiet))
         for number in range(count):
-            show = partial(_show, bar, number, count)
+            show = partial(count_tiles, bar, number, count)
             with stored(image, number, room / "slice") as page:
                 found = segment_on_disk(net, page, whole, progress=show, **options)
                 for rows, result in found:
@@ -326,12 +327,6 @@ def _segment_file(
             cells.write(files)
     if not args.quiet:
         print("wrote " + ", ".join(str(path) for path in _written(files, args.instances)))
-
-
-def _show(bar: Any, number: int, count: int, done: int, total: int) -> None:
-    """How much of all slices is done."""
-    bar.total = total * count
-    bar.update(total * number + done - bar.n)
 
 
 class _Sheets:

@@ -14,12 +14,14 @@ from unet_np.augmentation.augment import Augmentation
 from unet_np.backend import Array, array_module, asarray
 from unet_np.data import Dataset
 from unet_np.errors import InputError
+from unet_np.files.on_disk import DiskArray, Windows
 from unet_np.images import to_grey
 from unet_np.metrics import score_points
 from unet_np.ops import detection_loss, sigmoid
 from unet_np.tasks.heat_map import (
     Detections,
     Targets,
+    chosen,
     decode,
     find_objects,
     object_ids,
@@ -42,6 +44,7 @@ VALIDATION_THRESHOLD = 0.5
 """Lowest peak that counts in the validation."""
 
 CSV_COLUMNS = ("slice", "row", "column", "score", "top", "left", "bottom", "right")
+_ROWS = 256  # at a time
 ORANGE, BLUE = (230, 159, 0), (0, 114, 178)
 
 
@@ -273,6 +276,58 @@ def detect(
     return decode(detection_maps(net, image, **options), threshold, radius)
 
 
+def detect_on_disk(
+    net: Network,
+    image: Windows,
+    maps: DiskArray,
+    threshold: float = 0.5,
+    radius: float | None = None,
+    **options: Any,
+) -> Detections:
+    """`detect` of an image that is not in memory.
+
+    Parameters
+    ----------
+    net, threshold, radius, **options
+        As in `detect`.
+    image : Windows
+        (H, W) or (H, W, channels), finite.
+    maps : DiskArray
+        (3, H, W) of the network's dtype: room to compute.
+
+    Returns
+    -------
+    Detections
+        The surest first.
+
+    Raises
+    ------
+    InputError
+        As `detect`.
+    """
+    check_task(net, "detect")
+    ready = prepare(image, net.architecture.in_channels)
+    predict_tiled(net, ready, activation="none", out=maps, **options)
+    height, width = maps.shape[1:]
+    points, scores, logs = [], [], []
+    for row in range(0, height, _ROWS):
+        # A row more on both sides: a peak is no lower than its neighbours.
+        top = max(0, row - 1)
+        window = maps[:, top : row + _ROWS + 1].astype(np.float32, copy=False)
+        places, values = peaks(sigmoid(window[0]), threshold)
+        own = (places[:, 0] >= row - top) & (places[:, 0] < row - top + _ROWS)
+        places = places[own]
+        logs.append(window[1:, places[:, 0], places[:, 1]].T.astype(np.float64))
+        places[:, 0] += top
+        points.append(places)
+        scores.append(values[own])
+    all_points, all_scores = np.concatenate(points), np.concatenate(scores)
+    # The highest first, and equals in reading order.
+    order = np.lexsort((all_points[:, 1], all_points[:, 0], -all_scores))
+    found = all_points[order], all_scores[order], np.concatenate(logs)[order]
+    return chosen(*found, max(height, width), radius)
+
+
 def within(found: Detections, shape: Sequence[int]) -> Detections:
     """The objects with their boxes cut at the border of the image.
 
@@ -348,8 +403,10 @@ def overlay(image: np.ndarray, found: Detections, width: int = 2) -> np.ndarray:
     """
     plane = to_grey(image)
     low, high = np.percentile(plane, (1, 99))
-    scaled = np.clip((plane - low) / max(high - low, 1e-12), 0, 1)
-    picture = np.repeat(np.round(scaled * 255).astype(np.uint8)[..., None], 3, axis=-1)
+    picture = np.empty((*plane.shape, 3), np.uint8)
+    for row in range(0, len(plane), _ROWS):
+        part = np.clip((plane[row : row + _ROWS] - low) / max(high - low, 1e-12), 0, 1)
+        picture[row : row + _ROWS] = np.round(part * 255).astype(np.uint8)[..., None]
     for box in np.round(found.boxes).astype(int):
         _frame(picture, box, width)
     for centre in found.centres:
@@ -359,10 +416,14 @@ def overlay(image: np.ndarray, found: Detections, width: int = 2) -> np.ndarray:
 
 def _frame(picture: np.ndarray, box: np.ndarray, width: int) -> None:
     """A box's inner border, cut at the border of the picture, in place."""
-    mask = np.zeros(picture.shape[:2], bool)
-    mask[_part(box)] = True
-    mask[_part(box + np.array([width, width, -width, -width]))] = False
-    picture[mask] = ORANGE
+    outer, inner = _part(box), _part(box + np.array([width, width, -width, -width]))
+    mask = np.ones(picture[outer].shape[:2], bool)
+    mask[tuple(_shifted(one, part.start) for one, part in zip(inner, outer, strict=True))] = False
+    picture[outer][mask] = ORANGE
+
+
+def _shifted(part: slice, by: int) -> slice:
+    return slice(part.start - by, max(part.stop - by, 0))
 
 
 def _part(box: np.ndarray) -> tuple[slice, slice]:

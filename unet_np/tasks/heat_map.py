@@ -394,8 +394,27 @@ def decode(maps: Array, threshold: float = 0.5, radius: float | None = None) -> 
     points, scores = peaks(maps[0], threshold)
     at = backend.array_module(maps).asarray(points)
     logs = backend.to_numpy(maps[1:, at[:, 0], at[:, 1]]).astype(np.float64).T
+    return chosen(points, scores, logs, max(maps.shape[1:]), radius)
+
+
+def chosen(
+    points: np.ndarray, scores: np.ndarray, logs: np.ndarray, side: int, radius: float | None
+) -> Detections:
+    """The objects of peaks, of those that are too close to another the surer ones.
+
+    Parameters
+    ----------
+    points, scores : numpy.ndarray
+        As `peaks` gives them.
+    logs : numpy.ndarray
+        (n, 2), logarithms of height and width.
+    side : int
+        The longer one of the image.
+    radius : float, optional
+        As in `decode`.
+    """
     # No box is larger than the image; an untrained network's may be too large for a float.
-    sizes = np.exp(np.clip(logs, 0, np.log(max(maps.shape[1:]))))
+    sizes = np.exp(np.clip(logs, 0, np.log(side)))
     within = APART * np.sqrt(sizes.prod(axis=1)) if radius is None else radius
     kept = suppress(points, scores, within)
     centres = points[kept].astype(np.float64)
