@@ -9,13 +9,14 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import ome_zarr_models
 import pytest
+import tifffile
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,7 +24,7 @@ from hypothesis import strategies as st
 from unet_np import UNet, backend
 from unet_np.cli import main
 from unet_np.errors import InputError, MissingExtraError
-from unet_np.images import normalise
+from unet_np.images import Calibration, open_image, write_tiff
 from unet_np.tasks.segmentation import Segmentation, grown_instances, instances, segment
 from unet_np.volumes import (
     Model,
@@ -36,7 +37,6 @@ from unet_np.volumes import (
 )
 from unet_np.volumes.blocks import _Part
 from unet_np.volumes.cluster import versions
-from unet_np.volumes.levels import grey_levels
 from unet_np.volumes.objects import joined, numbered, parts_of
 from unet_np.volumes.ome import FORMATS
 from unet_np.volumes.target import Target
@@ -101,29 +101,13 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def at_once(data: np.ndarray, path: Path, **options: Any) -> list[Segmentation]:
+def at_once(data: Iterable[np.ndarray], path: Path, **options: Any) -> list[Segmentation]:
     net = UNet.load(path, backend="numpy")
     return [segment(net, one, tile=TILE, **options) for one in data]
 
 
 def labels_in(path: Path, level: str = "s0") -> np.ndarray:
     return np.asarray(zarr.open_array(str(path / level), mode="r"))
-
-
-@settings(max_examples=30)
-@given(
-    st.tuples(st.integers(1, 90), st.integers(1, 90)),
-    st.sampled_from(["uint8", "uint16", "int16", "float32", "float64"]),
-    st.integers(128, 5000),
-    st.integers(0, 99),
-)
-def test_levels_are_those_of_the_whole_in_every_bit(
-    size: tuple[int, int], dtype: str, leaf: int, seed: int
-) -> None:
-    image = (np.random.default_rng(seed).standard_normal(size) * 90).astype(dtype)
-    largest, mean, spread = grey_levels(image.__getitem__, size, leaf)
-    ready = ((image.astype(np.float64) / largest - mean) / spread).astype(np.float32)
-    np.testing.assert_array_equal(ready, normalise(image))
 
 
 @settings(max_examples=8)
@@ -165,7 +149,7 @@ def test_probabilities_are_those_of_each_slice_at_once(
     UNet(**NET, **options).save(tmp_path / "w.safetensors")
     volume = open_volume(write_ome(tmp_path / "v.zarr", data))
     model = Model.load(tmp_path / "w.safetensors", "numpy", 1)
-    levels = np.stack([volume.levels(number, 1) for number in range(2)])
+    levels = [volume.levels(number, 1) for number in range(2)]
     array = probabilities(volume, model, levels, (TILE, TILE), averaging)
     expected = at_once(data, model.path, averaging=averaging)
     found = array.rechunk((1, 2, 33, 19)).compute(scheduler="synchronous")
@@ -245,6 +229,48 @@ def test_colour_becomes_grey(tmp_path: Path, weights: Path) -> None:
     segment_volume(volume, tmp_path / "o.zarr", model, Settings(tile=TILE))
     expected = at_once(np.moveaxis(data, 0, -1), weights)
     np.testing.assert_array_equal(labels_in(tmp_path / "o.zarr")[0], expected[0].labels)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape"),
+    [
+        ({"photometric": "minisblack", "compression": "deflate", "tile": (32, 16)}, (3, 60, 70)),
+        ({"photometric": "minisblack", "compression": "lzw", "rowsperstrip": 7}, (3, 60, 70)),
+        ({"imagej": True, "metadata": {"axes": "TYX"}}, (2, 45, 50)),
+        ({"photometric": "rgb"}, (2, 45, 50, 3)),
+        ({"photometric": "miniswhite"}, (45, 50)),
+    ],
+)
+def test_a_stack_of_tiff_is_read_in_parts(
+    kind: dict[str, Any],
+    shape: tuple[int, ...],
+    tmp_path: Path,
+    weights: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("unet_np.images.bands._BAND", 2000)
+    tifffile.imwrite(tmp_path / "v.tif", cells(shape), **kind)
+    command = f"segment {tmp_path}/v.tif -o {tmp_path}/o.zarr --weights {weights} -q --tile {TILE}"
+    assert main([*command.split(), "--instances"]) == 0
+    image = open_image(tmp_path / "v.tif")
+    expected = [one.labels for one in at_once(image.pages, weights)]
+    stacked = image.stacked
+    found = labels_in(tmp_path / "o.zarr", "0")
+    np.testing.assert_array_equal(found, expected if stacked else expected[0])
+    ids = [instances(one)[0] for one in expected]
+    found = labels_in(tmp_path / "o-instances.zarr", "0")
+    np.testing.assert_array_equal(found, ids if stacked else ids[0])
+
+
+def test_the_calibration_of_a_tiff_is_kept(tmp_path: Path, weights: Path) -> None:
+    known = Calibration(0.5, 0.25, "um", 3.0, None)
+    write_tiff(tmp_path / "v.tif", cells((2, 30, 30)), axes="ZYX", calibration=known)
+    command = f"segment {tmp_path}/v.tif -o {tmp_path}/o.zarr --weights {weights} -q"
+    assert main(command.split()) == 0
+    read = ome_zarr_models.open_ome_zarr(zarr.open_group(str(tmp_path / "o.zarr"), mode="r"))
+    (found,) = getattr(read.attributes, "ome", read.attributes).multiscales
+    assert [(one.name, one.unit) for one in found.axes] == [(n, "micrometer") for n in "zyx"]
+    assert found.datasets[0].coordinateTransformations[0].scale == [3.0, 0.25, 0.5]
 
 
 def run(folder: Path, weights: Path, *more: str) -> int:

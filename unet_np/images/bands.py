@@ -55,6 +55,8 @@ class BandedImage:
         Of the pixels.
     peak : int
         Bytes that are taken while bands are read.
+    step : int
+        Rows of a band.
     """
 
     axes: str
@@ -62,7 +64,8 @@ class BandedImage:
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     peak: int
-    read: Callable[[int], Iterator[np.ndarray]] = field(repr=False)
+    step: int
+    read: Callable[[int, int], Iterator[np.ndarray]] = field(repr=False)
     calibration: Calibration = field(default_factory=Calibration)
     remarks: tuple[str, ...] = ()
     what: str = "path"
@@ -72,16 +75,18 @@ class BandedImage:
         """Whether it is a stack of slices."""
         return self.axes[0] != "Y"
 
-    def bands(self, number: int = 0) -> Iterator[tuple[slice, np.ndarray]]:
+    def bands(self, number: int = 0, start: int = 0) -> Iterator[tuple[slice, np.ndarray]]:
         """The rows of a slice from top to bottom, and where they stand.
+
+        The first band is the one that holds the row `start`.
 
         Raises
         ------
         InputError
             As `unet_np.images.read_image`, where the data of the file are damaged.
         """
-        row = 0
-        for band in self.read(number):
+        row = start // self.step * self.step
+        for band in self.read(number, row):
             # The user's axes may leave one channel as an axis of its own.
             native = np.ascontiguousarray(band, self.dtype).reshape(-1, *self.shape[1:])
             yield slice(row, row + len(band)), native
@@ -181,18 +186,18 @@ def _whole(
     image = open_image(file, argument=argument, axes=axes)
     stacked, held = image.stacked, [image.pixels]
 
-    def read(number: int) -> Iterator[np.ndarray]:
+    def read(number: int, first: int) -> Iterator[np.ndarray]:
         pixels = held.pop() if held else open_image(file, argument=argument, axes=axes).pixels
         if stacked:
             held.append(pixels)
         page = pixels[number] if stacked else pixels
-        step = max(1, _BAND // (page.nbytes // len(page) + 1))
-        for row in range(0, len(page), step):
+        for row in range(first, len(page), step):
             yield page[row : row + step]
 
     count, dtype = (len(held[0]) if stacked else 1), held[0].dtype
     shape, facts = held[0].shape[stacked:], (image.calibration, image.remarks)
-    return BandedImage(image.axes, count, shape, dtype, peak, read, *facts, what)
+    step = max(1, _BAND // (math.prod(shape[1:]) * dtype.itemsize + 1))
+    return BandedImage(image.axes, count, shape, dtype, peak, step, read, *facts, what)
 
 
 def _tiff_bytes(file: Path) -> int:
@@ -270,12 +275,12 @@ class _Reader:
         peak = _COPIES * stored + painted * rows * page.imagewidth
         remarks = tuple(found.remarks)
         rest = (layout.calibration, remarks, self.what)
-        return BandedImage(found.axes, count, inner, dtype, peak, self.read, *rest)
+        return BandedImage(found.axes, count, inner, dtype, peak, self.step, self.read, *rest)
 
-    def read(self, number: int) -> Iterator[np.ndarray]:
-        """The bands of a plane, (rows, W) or (rows, W, channels)."""
+    def read(self, number: int, start: int) -> Iterator[np.ndarray]:
+        """The bands of a plane from a row on, (rows, W) or (rows, W, channels)."""
         first = None
-        for row in range(0, self.layout.pages[0].imagelength, self.step):
+        for row in range(start, self.layout.pages[0].imagelength, self.step):
             with in_one_line(self.what), complaints_of("tifffile") as complaints:
                 picture = self.band(number, row)
                 if complaints:

@@ -20,6 +20,8 @@ class Prepared(Windows):
         (H, W) or (H, W, channels), finite.
     channels : int
         What the network reads. With 1, colour becomes grey.
+    values : list of Normalisation, optional
+        Those of the channels, where they are known.
 
     Examples
     --------
@@ -33,10 +35,12 @@ class Prepared(Windows):
             [1.]]], dtype=float32)
     """
 
-    def __init__(self, image: Windows, channels: int) -> None:
+    def __init__(
+        self, image: Windows, channels: int, values: list[Normalisation] | None = None
+    ) -> None:
         self.image, self.grey = image, channels == 1
         self.shape = (channels, *image.shape[:2])
-        self.values = [
+        self.values = values or [
             Normalisation.of(partial(self._plane, channel), self.shape[1:])
             for channel in range(channels)
         ]

@@ -246,10 +246,10 @@ def predict_tiled(
     for number, (version, tiling) in enumerate(zip(versions, tilings, strict=True)):
         # Turning gives views, so what is written to the turned result is already mapped back.
         source, target = turn(image, version), turn(out, version)
-        options = _shared(net, source, tiling, border)
+        options = shared_statistics(net, source, tiling, border)
         for spans in tiling.batches():
             corners = [(row.start, column.start) for row, column in spans]
-            logits = net.forward(_read(net, source, corners, tiling.tile, border), **options)
+            logits = net.forward(read_tiles(net, source, corners, tiling.tile, border), **options)
             probabilities = ACTIVATIONS[activation](logits)
             _paste(probabilities, spans, target, averaging, first=number == 0)
             done += len(spans)
@@ -329,14 +329,14 @@ def _module(array: Array) -> Any:
     return np if isinstance(array, Windows) else backend.array_module(array)
 
 
-def _shared(net: Network, image: Array, tiling: Tiling, border: str) -> dict[str, Any]:
+def shared_statistics(net: Network, image: Array, tiling: Tiling, border: str) -> dict[str, Any]:
     """What the tiles of an image have in common: its statistics, with instance normalisation."""
     if net.architecture.norm != "instance":
         return {}
     window, corners = reference_windows(net.architecture, image.shape[-2:])
     if len(tiling) == len(corners) == 1 and window == tiling.tile:
         return {}  # the tile is the window, and its own statistics are those
-    return {"statistics": net.statistics(_read(net, image, corners, window, border))}
+    return {"statistics": net.statistics(read_tiles(net, image, corners, window, border))}
 
 
 def check_budget(net: Network, size: tuple[int, int], budget: int) -> None:
@@ -358,7 +358,7 @@ def check_budget(net: Network, size: tuple[int, int], budget: int) -> None:
         )
 
 
-def _read(
+def read_tiles(
     net: Network,
     image: Array,
     corners: Sequence[tuple[int, int]],

@@ -13,18 +13,19 @@ import numpy as np
 
 from unet_np import backend
 from unet_np.errors import InputError, require
+from unet_np.images.grey import Normalisation
+from unet_np.images.prepared import Prepared
 from unet_np.network.unet import UNet
 from unet_np.ops import softmax
-from unet_np.tiling import SYMMETRIES, make_tiling
-from unet_np.tiling.overlap_tile import Tiling
+from unet_np.tiling import SYMMETRIES, make_tiling, turn
+from unet_np.tiling.overlap_tile import Tiling, read_tiles, shared_statistics
 from unet_np.tiling.plan import overlap
-from unet_np.tiling.statistics import reference_windows
-from unet_np.volumes.source import Symmetry, Volume
+from unet_np.volumes.source import Volume
 
 # The memory bound is that of one forward pass, whatever threads a worker has.
 _one_at_a_time = threading.Lock()
 _KEPT = 256  # slices
-_statistics: dict[tuple[Any, ...], Any] = {}
+_statistics: dict[tuple[Any, ...], dict[str, Any]] = {}
 
 
 @dataclass(frozen=True)
@@ -86,51 +87,38 @@ class _Part:
 
     volume: Volume
     model: Model
-    levels: np.ndarray
+    levels: list[list[Normalisation]]
     tiling: Tiling
-    version: Symmetry
+    version: tuple[bool, int]
     share: int
 
     def __call__(self, block_id: tuple[int, ...]) -> np.ndarray:
         """The probabilities of one tile, (1, classes, h, w)."""
         number, _, row, column = block_id
         down, across = self.tiling.rows[row], self.tiling.columns[column]
+        net, levels = self.model.net, self.levels[number]
+        image = turn(Prepared(self.volume.page(number), len(levels), levels), self.version)
         with _one_at_a_time:
-            x = self._read(number, [(down.start, across.start)], self.tiling.tile)
-            logits = self.model.net.forward(x, **self._shared(number))
-            kept = softmax(logits)[0][:, :, down.keep, across.keep]
+            shared = self._shared(number, image)
+            corner = (down.start, across.start)
+            x = read_tiles(net, image, [corner], self.tiling.tile, "reflect")
+            kept = softmax(net.forward(x, **shared))[0][:, :, down.keep, across.keep]
             return backend.to_numpy(kept) / self.share
 
-    def _read(self, number: int, corners: list[tuple[int, int]], window: tuple[int, int]) -> Any:
-        """Windows as a batch on the network's device."""
-        net, levels = self.model.net, self.levels[number]
-        x = np.empty((len(corners), len(levels), *window), net.dtype)
-        for part, (top, left) in zip(x, corners, strict=True):
-            rows, columns = top + np.arange(window[0]), left + np.arange(window[1])
-            part[...] = self.volume.window(number, rows, columns, levels, self.version)
-        return backend.asarray(x, net.xp)
-
-    def _shared(self, number: int) -> dict[str, Any]:
-        """With instance normalisation the statistics of the slice, which its tiles share."""
-        net, size = self.model.net, self.volume.size
-        if net.architecture.norm != "instance":
-            return {}
-        turned = size[::-1] if self.version[1] % 2 else size
-        window, corners = reference_windows(net.architecture, turned)
-        if len(self.tiling) == len(corners) == 1 and window == self.tiling.tile:
-            return {}  # the tile is the window, and its own statistics are those
+    def _shared(self, number: int, image: Any) -> dict[str, Any]:
+        """What the tiles of a slice have in common, computed once."""
         key = self.volume.token, self.model, self.version, number
         if key not in _statistics:
             if len(_statistics) >= _KEPT:
                 _statistics.clear()
-            _statistics[key] = net.statistics(self._read(number, corners, window))
-        return {"statistics": _statistics[key]}
+            _statistics[key] = shared_statistics(self.model.net, image, self.tiling, "reflect")
+        return _statistics[key]
 
 
 def probabilities(
     volume: Volume,
     model: Model,
-    levels: np.ndarray,
+    levels: list[list[Normalisation]],
     tile: tuple[int, int],
     averaging: int = 1,
 ) -> Any:
@@ -142,8 +130,8 @@ def probabilities(
         The image.
     model : Model
         The network.
-    levels : numpy.ndarray
-        (slices, channels, 3), from `Volume.levels`.
+    levels : list
+        Those of each slice, from `Volume.levels`.
     tile : tuple of int
         Input size of a tile, as in `unet_np.tiling.make_tiling`.
     averaging : {1, 7, 8}
@@ -185,7 +173,7 @@ def probabilities(
     return mean.astype(np.float32)
 
 
-def _turned_back(da: Any, blocks: Any, version: Symmetry) -> Any:
+def _turned_back(da: Any, blocks: Any, version: tuple[bool, int]) -> Any:
     mirrored, quarters = version
     blocks = da.rot90(blocks, -quarters, axes=(-2, -1)) if quarters else blocks
     return blocks[..., ::-1] if mirrored else blocks

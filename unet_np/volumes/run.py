@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from unet_np.errors import InputError, integer, require
+from unet_np.images.grey import Normalisation
 from unet_np.tasks.segmentation import Cell, grown_instances, most_probable
 from unet_np.tasks.task import check_task
 from unet_np.tiling import make_tiling
@@ -126,7 +127,7 @@ def segment_volume(
     if stored_settings(out) and not settings.overwrite:
         check_same(out, made)
     levels = _levels(volume, channels, client, show)
-    made["image"] = hashlib.sha256(levels.tobytes()).hexdigest()
+    made["image"] = hashlib.sha256(repr(levels).encode()).hexdigest()
     maps = probabilities(volume, model, levels, tile, settings.averaging)
     dtype = np.dtype(np.uint8 if maps.shape[1] <= 256 else np.uint16)
     wanted: list[tuple[Path, Any, Any]] = [(out, dtype, _labels_of(maps, dtype))]
@@ -187,11 +188,13 @@ def _cut(
     return tiling.tile, (min(sides[0], size[0]), min(sides[1], size[1]))
 
 
-def _levels(volume: Volume, channels: int, client: Any, show: Progress) -> np.ndarray:
+def _levels(
+    volume: Volume, channels: int, client: Any, show: Progress
+) -> list[list[Normalisation]]:
     delayed = require("dask", "scale").delayed
     each = delayed(volume.levels, pure=False, traverse=False)
     tasks = [each(number, channels) for number in range(len(volume))]
-    return np.stack(_computed(tasks, client, show, "slices", volume.path))
+    return _computed(tasks, client, show, "slices", volume.path)
 
 
 def _labels_of(maps: Any, dtype: Any) -> Any:

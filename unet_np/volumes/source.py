@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -13,14 +12,11 @@ from typing import Any
 import numpy as np
 
 from unet_np.errors import InputError
-from unet_np.images import to_grey
-from unet_np.tiling import turn
-from unet_np.volumes.levels import grey_levels
+from unet_np.files.on_disk import Windows
+from unet_np.images.grey import Normalisation
+from unet_np.images.prepared import Prepared
 from unet_np.volumes.ome import Multiscale, read_multiscale
 from unet_np.volumes.pages import open_tiff
-from unet_np.windows import mirrored
-
-Symmetry = tuple[bool, int]
 
 
 def is_zarr(path: Path) -> bool:
@@ -89,7 +85,11 @@ class Volume:
         names = self.names
         return self.shape[names.index("c")] if "c" in names else 1
 
-    def read(self, number: int, rows: slice, columns: slice) -> np.ndarray:
+    def page(self, number: int) -> Slice:
+        """A slice, of which windows are read."""
+        return Slice(self, number)
+
+    def window(self, number: int, rows: slice, columns: slice) -> np.ndarray:
         """A window of a slice as the file has it, (h, w) or (h, w, channels)."""
         places = iter(np.unravel_index(number, self.leading) if self.leading else ())
         known = {"c": slice(None), "y": rows, "x": columns}
@@ -99,70 +99,48 @@ class Volume:
         left = [name for name in self.names if name in known]
         return window.transpose([left.index(name) for name in "yxc" if name in left])
 
-    def planes(self, number: int, rows: slice, columns: slice, channels: int) -> np.ndarray:
-        """A window as the network reads it, (channels, h, w), not normalised."""
-        window = self.read(number, rows, columns)
-        if channels == 1:
-            return to_grey(window)[None]
-        return np.moveaxis(window[..., :channels], -1, 0)
+    def levels(self, number: int, channels: int) -> list[Normalisation]:
+        """What normalises each channel of a slice, as a network reads it.
 
-    def levels(self, number: int, channels: int) -> np.ndarray:
-        """The `grey_levels` of each channel of a slice, (channels, 3)."""
-        width = slice(0, self.size[1])
-
-        def rows_of(channel: int) -> Callable[[slice], np.ndarray]:
-            return lambda rows: self.planes(number, rows, width, channels)[channel]
-
-        try:
-            return np.array([grey_levels(rows_of(one), self.size) for one in range(channels)])
-        except InputError as error:
-            raise InputError(f"{str(error).rstrip()}, in slice {number} of {self.path}") from None
-
-    def window(
-        self,
-        number: int,
-        rows: np.ndarray,
-        columns: np.ndarray,
-        levels: np.ndarray,
-        version: Symmetry = (False, 0),
-    ) -> np.ndarray:
-        """A window of a slice, mirrored at its border, normalised as the whole slice is.
-
-        Parameters
-        ----------
-        number : int
-            Of the slice.
-        rows, columns : numpy.ndarray
-            Coordinates in the turned slice, beyond its border too.
-        levels : numpy.ndarray
-            (channels, 3), from `levels`.
-        version : tuple
-            Which of the 8 symmetries (``unet_np.tiling.SYMMETRIES``) turns the slice.
-
-        Returns
-        -------
-        numpy.ndarray
-            float32 (channels, len(rows), len(columns)).
+        Raises
+        ------
+        InputError
+            If there is NaN or infinity.
         """
-        # Where each pixel of the turned slice comes from: views that take no memory.
-        down, across = (
-            turn(np.broadcast_to(np.expand_dims(np.arange(n), 1 - axis), self.size), version)
-            for axis, n in enumerate(self.size)
+        levels = Prepared(self.page(number), channels).values
+        if not np.isfinite([[one.largest, one.mean] for one in levels]).all():
+            raise InputError(
+                f"image: got NaN or infinity in slice {number} of {self.path}, expected finite "
+                "numbers"
+            )
+        return levels
+
+
+class Slice(Windows):
+    """One slice of a volume, (H, W) or (H, W, channels).
+
+    Parameters
+    ----------
+    volume : Volume
+        Where it is.
+    number : int
+        Which one.
+    """
+
+    def __init__(self, volume: Volume, number: int) -> None:
+        self.volume, self.number = volume, number
+        self.shape = volume.size + ((volume.channels,) if "c" in volume.names else ())
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the file."""
+        return self.volume.dtype
+
+    def __getitem__(self, key: tuple[slice, slice]) -> np.ndarray:
+        rows, columns = (
+            slice(*part.indices(side)[:2]) for part, side in zip(key, self.shape[:2], strict=True)
         )
-        rows, columns = mirrored(rows, down.shape[0]), mirrored(columns, down.shape[1])
-        swapped = version[1] % 2 == 1
-        source = (
-            (down[0, columns], across[rows, 0]) if swapped else (down[rows, 0], across[0, columns])
-        )
-        box = [slice(int(one.min()), int(one.max()) + 1) for one in source]
-        values = self.planes(number, box[0], box[1], len(levels)).astype(np.float64)
-        largest, mean, spread = (one[:, None, None] for one in levels.T)
-        values /= largest
-        values -= mean
-        values /= spread
-        inside = [one - part.start for one, part in zip(source, box, strict=True)]
-        found = values.astype(np.float32)[:, inside[0][:, None], inside[1]]
-        return found.swapaxes(1, 2) if swapped else found
+        return self.volume.window(self.number, rows, columns)
 
 
 def open_volume(path: Path, axes: str | None = None) -> Volume:
