@@ -170,9 +170,9 @@ class Normalisation:
 
         Examples
         --------
-        >>> image = np.array([[1, 3], [1, 3]], np.uint8)
+        >>> image = np.array([[1, 4], [1, 4]], np.uint8)
         >>> Normalisation.of(lambda rows: image[rows], image.shape)
-        Normalisation(largest=3.0, mean=0.6666666666666666, spread=0.3333333333333333)
+        Normalisation(largest=4.0, mean=0.625, spread=0.375)
         """
         height, width = shape
         step = max(1, _LEAF // width)
