@@ -159,3 +159,92 @@ def test_only_timings_and_machine_facts_escape_comparison(path: Path) -> None:
 def test_no_cell_relies_on_a_semicolon(path: Path) -> None:
     # IPython hides a last value behind a semicolon, nbval does not; plt.show() works in both.
     assert not [cell.id for cell in code_cells(path) if cell.source.rstrip().endswith(";")]
+
+
+def shown_code_lines(path: Path) -> int:
+    """Lines of code that a reader of the page sees without unfolding anything."""
+    folded = {"hide-input", "hide-cell", "remove-cell", "remove-input"}
+    cells = [cell for cell in code_cells(path) if not folded & set(tags(cell))]
+    return sum(bool(line.strip()) for cell in cells for line in cell.source.splitlines())
+
+
+def without_listings(text: str) -> str:
+    """Text without fenced code; what stands in a directive, such as a fold, stays."""
+    kept, fence = [], ""
+    for line in text.splitlines():
+        if line.startswith("```"):
+            fence = "" if fence else line
+        elif not fence or fence.startswith("```{"):
+            kept.append(line)
+    return "\n".join(kept)
+
+
+def words_of_text(path: Path) -> int:
+    """Words of the page's text, formulas and listings left out."""
+    text = "\n".join(c.source for c in read(path).cells if c.cell_type == "markdown")
+    text = re.sub(r"\$\$.*?\$\$", "", without_listings(text), flags=re.DOTALL)
+    return len(re.findall(r"[A-Za-z][\w'-]*", text))
+
+
+@every_notebook
+def test_a_page_has_ten_words_of_text_for_each_line_of_code_shown(path: Path) -> None:
+    if path.name == "statistics.ipynb":  # names the machine and times of the build, and no more
+        return
+    words, lines = words_of_text(path), shown_code_lines(path)
+    print(f"{path.stem}: {words} words, {lines} lines, {words / max(1, lines):.1f} a line")
+    assert words >= 10 * lines
+
+
+GREEK = re.findall(
+    r"\w+",
+    "alpha beta gamma delta varepsilon eta theta lambda mu rho sigma tau varphi ell Omega Delta",
+)
+
+
+def symbols(text: str) -> set[str]:
+    """The letters in the formulas of a text, without what is written out in words."""
+    text = without_listings(text)
+    displayed = re.findall(r"\$\$(.*?)\$\$", text, re.DOTALL)
+    text = re.sub(r"\$\$.*?\$\$", "", text, flags=re.DOTALL)
+    found = set()
+    for formula in [*displayed, *re.findall(r"\$([^$]+)\$", text)]:
+        words = r"\\(text|mathrm|mathsf|operatorname|begin|end)\s*\{[^{}]*\}|\\mathsf T"
+        plain = re.sub(words, "", formula)
+        plain = re.sub(r"\\mathbf\s*\{?(\w)\}?", r" bold_\1 ", plain)
+        for symbol in re.findall(r"\\[A-Za-z]+|bold_\w|[A-Za-z]", plain):
+            if not symbol.startswith("\\") or symbol[1:] in GREEK:
+                found.add(symbol)
+    return found
+
+
+def notation() -> tuple[set[str], dict[str, list[str]]]:
+    """The symbols of the whole book, and of each chapter that has letters of its own."""
+    text = (BOOK / "notation.md").read_text(encoding="utf-8")
+    whole, chapters = text.split("## Letters of one chapter")
+    rows = re.findall(r"^\| \[[^]]+\]\((\S+)\.ipynb\) \| (.*) \|$", chapters, re.MULTILINE)
+    first_columns = "\n".join(re.findall(r"^\| (\$.*?) \|", whole, re.MULTILINE))
+    return symbols(first_columns), {name: entries.split("; ") for name, entries in rows}
+
+
+def test_notation_has_every_symbol_of_the_chapters_that_it_lists() -> None:
+    everywhere, chapters = notation()
+    assert len(chapters) >= 8
+    for name, entries in chapters.items():
+        cells = [c for c in read(BOOK / f"{name}.ipynb").cells if c.cell_type == "markdown"]
+        used = symbols("\n".join(cell.source for cell in cells))
+        own = [symbols(entry.partition(": ")[0]) for entry in entries]
+        assert used <= everywhere.union(*own), (name, used - everywhere.union(*own))
+        # A letter that a chapter does not use has no business in its row.
+        assert set().union(*own) <= used, (name, set().union(*own) - used)
+
+
+def test_a_symbol_has_one_meaning_in_a_chapter() -> None:
+    _, chapters = notation()
+    for name, entries in chapters.items():
+        letters = [
+            letter.strip()
+            for entry in entries
+            for letter in entry.partition(": ")[0].split(",")
+            if letter.strip()
+        ]
+        assert len(set(letters)) == len(letters), name
