@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from types import ModuleType
@@ -145,10 +144,10 @@ class Samples:
         """The tile of a step, counted from 0; the same whenever and wherever it is made."""
         return self._batch([self._one(number) for number in self.numbers(step)])
 
-    def dropout(self, step: int, xp: ModuleType) -> EachTile:
-        """What drops out in a step: of each tile the same, whichever ones are beside it."""
-        keys = [(self.config.seed, STREAMS["dropout"], number) for number in self.numbers(step)]
-        return EachTile(xp, keys)
+    def dropout(self, step: int, xp: ModuleType) -> Any:
+        """The generator of what drops out in a step: for the tiles of all ranks at once."""
+        rng = default_rng(xp, (self.config.seed, STREAMS["dropout"], step))
+        return rng if self.ranks == 1 else OwnPart(rng, self.rank, self.ranks)
 
     def _one(self, sample: int) -> Arrays:
         arrays = self.training.slice_of(self.index(sample))
@@ -172,31 +171,32 @@ class Samples:
         return Tile(images.astype(dtype), labels, weights.astype(dtype))
 
 
-class EachTile:
-    """A generator for each tile of a batch, in the place of one for all.
+class OwnPart:
+    """A generator that draws for the tiles of all ranks, and gives those of one of them.
 
     Parameters
     ----------
-    xp : module
-        The array library.
-    keys : sequence of tuple of int
-        As `default_rng` takes them.
+    rng : generator
+        In the same state on all ranks.
+    rank, ranks : int
+        See `Samples`.
 
     Examples
     --------
-    >>> two = EachTile(np, [(0, 1, 4), (0, 1, 5)]).random((2, 3), np.float32)
-    >>> bool((two[1] == default_rng(np, (0, 1, 5)).random(3, np.float32)).all())
+    >>> whole = default_rng(np, (0,)).random((2, 3), np.float32)
+    >>> second = OwnPart(default_rng(np, (0,)), 1, 2).random((1, 3), np.float32)
+    >>> bool((second == whole[1:]).all())
     True
     """
 
-    def __init__(self, xp: ModuleType, keys: Sequence[tuple[int, ...]]) -> None:
-        self.xp = xp
-        self.generators = [default_rng(xp, key) for key in keys]
+    def __init__(self, rng: Any, rank: int, ranks: int) -> None:
+        self.rng, self.rank, self.ranks = rng, rank, ranks
 
     def random(self, shape: tuple[int, ...], dtype: Any) -> Array:
         """Uniform numbers from 0 to 1, for an array whose first axis is that of the tiles."""
-        drawn = [generator.random(shape[1:], dtype=dtype) for generator in self.generators]
-        return self.xp.stack(drawn)
+        count = shape[0]
+        drawn = self.rng.random((self.ranks * count, *shape[1:]), dtype=dtype)
+        return drawn[self.rank * count : (self.rank + 1) * count]
 
 
 def load_data(config: TrainConfig) -> Dataset:
