@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import dask
 import numpy as np
 import ome_zarr_models
 import pytest
@@ -36,7 +37,7 @@ from unet_np.volumes import (
     segment_volume,
 )
 from unet_np.volumes.blocks import _Part
-from unet_np.volumes.cluster import versions
+from unet_np.volumes.cluster import compute, versions
 from unet_np.volumes.objects import joined, numbered, parts_of
 from unet_np.volumes.ome import FORMATS
 from unet_np.volumes.target import Target
@@ -565,6 +566,17 @@ def test_a_scheduler_that_is_there(
     assert f"dashboard {client.dashboard_link}" in printed
     expected = at_once(data, weights)
     np.testing.assert_array_equal(labels_in(tmp_path / "o.zarr"), [one.labels for one in expected])
+
+
+@pytest.mark.slow
+def test_a_chunk_at_which_workers_die_is_told_in_one_line(
+    client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client.cluster.scheduler, "allowed_failures", 0)
+    with pytest.raises(
+        ChildProcessError, match=r"worker tcp://\S+ .*died at the same chunk; a sma"
+    ):
+        compute([dask.delayed(os._exit)(1)], client)
 
 
 @pytest.mark.slow
