@@ -137,7 +137,7 @@ def copy_rate(xp: ModuleType = np, size: int = 2**28, repeats: int = 3) -> float
     >>> copy_rate(size=2**16, repeats=1) > 0
     True
     """
-    threads = thread_count()
+    threads = thread_count(xp)
     source, target = xp.zeros(size, "uint8"), xp.ones(size, "uint8")
     step = -(-size // threads)
 

@@ -19,6 +19,9 @@ round_trips: Counter[str] = Counter()
 """How often the host asked, by the way in which it did."""
 
 
+costs: Counter[str] = Counter()
+"""Numbers that CuPy copies before it computes, and those that a GPU reads one here, one there."""
+
 products = SimpleNamespace(kind=None, mode=None)
 """What was said on the precision of products: of two matrices, and of many."""
 
@@ -35,15 +38,17 @@ class GuardArray(NDArrayOperatorsMixin):
         raise TypeError("Implicit conversion to a NumPy array is not allowed.")
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        _count(ufunc, inputs, kwargs.get("out", ()))
         return wrap(getattr(ufunc, method)(*unwrap(inputs), **unwrap(kwargs)))
 
     def __matmul__(self, other: Any) -> Any:
-        return wrap(np.matmul(self._array, unwrap(other)))
+        return _wrapped(np.matmul)(self, other)
 
     def __getitem__(self, index: Any) -> Any:
         return wrap(self._array[unwrap(index)])
 
     def __setitem__(self, index: Any, value: Any) -> None:
+        _count(np.positive, [value], [self[index]])
         self._array[unwrap(index)] = unwrap(value)
 
     def __len__(self) -> int:
@@ -60,6 +65,11 @@ class GuardArray(NDArrayOperatorsMixin):
     def __float__(self) -> float:
         round_trips["float"] += 1
         return float(self._array)
+
+    @property
+    def data(self) -> Any:
+        """Where it lies, as CuPy tells it."""
+        return SimpleNamespace(ptr=self._array.__array_interface__["data"][0])
 
     def item(self) -> Any:
         round_trips["item"] += 1
@@ -96,8 +106,30 @@ def wrap(value: Any) -> Any:
     return value
 
 
+def _count(function: np.ufunc, inputs: Any, outputs: Any) -> None:
+    """What this operation costs on a GPU beyond its arithmetic."""
+    outputs = outputs if isinstance(outputs, tuple | list) else [outputs]
+    arrays = [item for item in inputs if isinstance(item, GuardArray)]
+    for item in arrays:
+        array = item._array
+        if function is np.matmul:
+            whole = array.flags.c_contiguous or (array.ndim == 2 and array.flags.f_contiguous)
+            costs["copied"] += 0 if whole else array.size
+        elif any(item is not out and np.may_share_memory(array, out._array) for out in outputs):
+            costs["copied"] += array.size
+    if function is not np.matmul:
+        costs["scattered"] += sum(_scattered(item._array) for item in [*arrays, *outputs])
+
+
+def _scattered(array: np.ndarray) -> int:
+    steps = [step for step, size in zip(array.strides, array.shape, strict=True) if size > 1]
+    return array.size if steps and steps[-1] not in (0, array.itemsize) else 0
+
+
 def _wrapped(function: Any) -> Any:
     def call(*args: Any, **kwargs: Any) -> Any:
+        if isinstance(function, np.ufunc):
+            _count(function, args, kwargs.get("out", ()))
         return wrap(function(*unwrap(args), **unwrap(kwargs)))
 
     return call
@@ -118,16 +150,6 @@ class GuardModule(ModuleType):
         return value if plain else _wrapped(value)
 
 
-class GuardGenerator:
-    """numpy.random.Generator that gives guard arrays."""
-
-    def __init__(self, seed: Any) -> None:
-        self._generator = np.random.default_rng(seed)
-
-    def __getattr__(self, name: str) -> Any:
-        return _wrapped(getattr(self._generator, name))
-
-
 def modules() -> dict[str, ModuleType]:
     """What to put in `sys.modules`."""
     cupy = GuardModule("cupy", np)
@@ -136,7 +158,6 @@ def modules() -> dict[str, ModuleType]:
         asnumpy=_asnumpy,
         asarray=_asarray,
         array=_asarray,
-        random=SimpleNamespace(default_rng=GuardGenerator),
         lib=SimpleNamespace(
             stride_tricks=SimpleNamespace(as_strided=_wrapped(np.lib.stride_tricks.as_strided))
         ),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 
+import guard
 import numpy as np
 import pytest
 import scipy.ndimage
@@ -330,6 +332,26 @@ def test_same_warp_on_every_library(xp):
         np.testing.assert_allclose(backend.to_numpy(result), host, atol=1e-4)
     own = Augmentation()(backend.asarray(arrays[0], xp), rng=backend.default_rng(xp, (0, 2, 0)))
     assert isinstance(own[0], xp.ndarray)
+
+
+def test_a_tile_on_the_device_waits_for_nothing(monkeypatch):
+    """It is made while the network works, for which every answer to the host would wait."""
+    for name, module in guard.modules().items():
+        monkeypatch.setitem(sys.modules, name, module)
+    xp = backend.get("cupy")
+    calls = []
+    library = backend.ndimage(xp).map_coordinates
+
+    def count(*args, **kwargs):
+        calls.append(kwargs["order"])
+        return library(*args, **kwargs)
+
+    monkeypatch.setattr(backend.ndimage(xp), "map_coordinates", count, raising=False)
+    image, labels, weights = (backend.asarray(a, xp) for a in scene((70, 90)))
+    guard.round_trips.clear()
+    Augmentation().tile(image, labels, weights, 60, 40, draws(0))
+    assert calls == [3, 1, 0]
+    assert set(guard.round_trips) == {"asarray"}  # the draws: uploads that nobody waits for
 
 
 @pytest.mark.parametrize(

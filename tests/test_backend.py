@@ -144,13 +144,78 @@ def test_row_blocks_cover_everything_once(batch: int, rows: int, columns: int, f
     small = np.zeros((batch, 1, rows, 1))
 
     def call(large: np.ndarray, small: np.ndarray) -> None:
-        assert large.shape[1] == factor * small.shape[1]
+        assert large.shape[0] == factor * small.shape[0]
         large += 1
         small += 1
 
     backend.for_row_blocks(call, large, small)
     assert (large == 1).all()
     assert (small == 1).all()
+
+
+def test_an_array_that_is_given_twice_comes_as_one_view(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CuPy copies an input that overlaps an output, unless the two are one object."""
+    for name, module in guard.modules().items():
+        monkeypatch.setitem(sys.modules, name, module)
+    xp = backend.get("cupy")
+    x = backend.empty_channels_last(xp, (2, 3, 4, 5), "float32", zero=True)
+
+    def call(one: guard.GuardArray, same: guard.GuardArray, other: guard.GuardArray) -> None:
+        assert one is same
+        assert one is not other
+        assert one.shape == (4, 5, 3)
+        assert one.flags.c_contiguous
+
+    backend.for_row_blocks(call, x, x[:], xp.empty_like(x))
+
+
+def test_a_gpu_that_computes_nothing_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("libnvrtc.so.12: cannot open\nand more")
+
+    for name, module in guard.modules().items():
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(sys.modules["cupy"], "ones", fail)
+    monkeypatch.delenv("UNET_NP_BACKEND", raising=False)
+    said = r"^backend: NumPy and not CuPy, which fails: RuntimeError: libnvrtc.so.12: cannot open; "
+    with pytest.warns(UserWarning, match=said):
+        assert backend.get("auto") is np
+    with pytest.raises(InputError, match=r"^backend: got 'cupy', which fails \(RuntimeError: lib"):
+        backend.get("cupy")
+
+
+def test_numbers_of_a_gpu_depend_on_key_and_place_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def reference(place: int) -> float:
+        bits = place
+        for key in np.random.SeedSequence((1, 2, 3)).generate_state(2, np.uint32):
+            bits ^= int(key)
+            for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
+                bits = (bits ^ bits >> shift) * factor % 2**32
+            bits ^= bits >> 16
+        return (bits >> 8) / 2**24
+
+    for name, module in guard.modules().items():
+        monkeypatch.setitem(sys.modules, name, module)
+    rng = backend.default_rng(backend.get("cupy"), (1, 2, 3))
+    drawn = [backend.to_numpy(rng.random(shape, dtype=np.float32)) for shape in ((2, 3), 4)]
+    assert np.concatenate([drawn[0].ravel(), drawn[1]]).tolist() == [*map(reference, range(10))]
+
+
+def test_numbers_of_a_gpu_are_uniform_and_independent() -> None:
+    kept = []
+    for step in range(4):
+        numbers = backend.HashGenerator(np, np.random.SeedSequence((0, 1, step))).random(2**16)
+        counts = np.histogram(numbers, 64, (0, 1))[0]
+        assert ((counts - 1024) ** 2 / 1024).sum() < 120  # of 63 degrees of freedom: 1e-5
+        kept.append(numbers - 0.5)
+    lagged = [(kept[0][:-lag] * kept[0][lag:]).mean() for lag in (1, 2, 64, 1024)]
+    between = [(kept[0] * other).mean() for other in kept[1:]]
+    assert max(map(abs, lagged + between)) < 5 / 12 / 2**8  # five standard deviations
+
+
+def test_a_gpu_gets_all_work_at_once(xp: object) -> None:
+    with backend.using_threads(3):
+        assert backend.thread_count(xp) == (3 if xp is np else 1)
 
 
 def test_scratch_is_one_for_each_thread_and_name() -> None:

@@ -164,7 +164,8 @@ def test_ranks_on_the_stand_in_for_cupy(together, tmp_path, what):
     folders = tmp_path / "paper", tmp_path / "alone" / "paper"
     found, expected = (read_csv(folder / "metrics.csv") for folder in folders)
     losses = [[row["loss"] for row in rows] for rows in (found, expected)]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-9)
+    # Tiles are warped by another function there, in float32.
+    assert losses[0] == pytest.approx(losses[1], rel=1e-7)
 
 
 # Files of a run

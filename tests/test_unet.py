@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import pickle
 import re
+import sys
 import threading
 from pathlib import Path
 
@@ -190,6 +192,26 @@ def test_finite_differences_of_a_classifier() -> None:
 
     for seed in range(3):
         assert directional_error(energy, [x, *arrays], grads, seed, step=1e-7) <= 1e-5
+
+
+@pytest.mark.parametrize("options", [{}, {"up": "nearest", "norm": "instance"}], ids=str)
+def test_a_step_on_the_device_copies_nothing_and_reads_in_order(
+    options: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By CuPy's rules, as the stand-in counts; all maps are read some ten times in a step."""
+    for name, module in guard.modules().items():
+        monkeypatch.setitem(sys.modules, name, module)
+    xp = backend.get("cupy")
+    net = UNet(base_channels=16, depth=2, backend="cupy", **options)
+    x = backend.asarray(tile(net), xp)
+    maps = sum(math.prod(shape) for _, shape in net.architecture.shapes(x.shape))
+    size = net.architecture.output_size(x.shape[2])
+    guard.costs.clear()
+    logits = net.forward(x, train=True)
+    _, grad = ops.weighted_cross_entropy(logits, xp.zeros((1, size, size), int), check=False)
+    net.backward(grad, need_grad_x=False)
+    assert guard.costs["copied"] == 0
+    assert guard.costs["scattered"] < maps
 
 
 @pytest.mark.parametrize("options", [{}, {"up": "bilinear", "norm": "batch"}], ids=str)

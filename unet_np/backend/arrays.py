@@ -11,7 +11,9 @@ from __future__ import annotations
 import math
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from types import ModuleType
 from typing import Any
 
@@ -26,7 +28,6 @@ from unet_np.backend.host import (
     set_thread_count,
     single_threaded_blas,
     start_thread,
-    thread_count,
     using_threads,
 )
 from unet_np.errors import InputError, MissingExtraError, one_of
@@ -34,6 +35,7 @@ from unet_np.errors import InputError, MissingExtraError, one_of
 __all__ = [
     "STREAMS",
     "Array",
+    "HashGenerator",
     "allow_tf32",
     "array_module",
     "as_channels_last",
@@ -77,13 +79,14 @@ def get(name: str | None = None) -> ModuleType:
     Parameters
     ----------
     name : {"numpy", "cupy", "auto"}, optional
-        ``auto`` is CuPy where it is installed and finds a GPU, else NumPy. None reads
-        the environment variable ``UNET_NP_BACKEND``, and is ``auto`` where that is unset.
+        ``auto`` is CuPy where it is installed and computes on a GPU, else NumPy, with a warning
+        if there is a GPU. None reads the environment variable ``UNET_NP_BACKEND``, and is
+        ``auto`` where that is unset.
 
     Raises
     ------
     InputError
-        If the name is none of the three, or CuPy is asked for and finds no GPU.
+        If the name is none of the three, or CuPy is asked for and finds no GPU, or fails there.
     MissingExtraError
         If CuPy is asked for and not installed.
 
@@ -113,11 +116,31 @@ def get(name: str | None = None) -> ModuleType:
     except Exception:
         # CuPy raises an error type of its own when there is no driver; none is as good as zero.
         devices = 0
-    if devices:
+    fault = _fault(cupy) if devices else ""
+    if devices and not fault:
         return cupy
     if name == "auto":
+        if fault:
+            warnings.warn(f"backend: NumPy and not CuPy, which fails: {fault}", stacklevel=2)
         return np
+    if fault:
+        raise InputError(f"{source}: got 'cupy', which fails ({fault}), expected it to compute")
     raise InputError(f"{source}: got 'cupy', expected a CUDA device and found none; use 'numpy'")
+
+
+@lru_cache
+def _fault(cupy: ModuleType) -> str:
+    """Why a kernel or a matrix product cannot be had; their libraries are packages of their own."""
+    try:
+        square = cupy.ones((2, 2), "float32")
+        (square @ square + 1).sum().item()
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [""]
+        return (
+            f"{type(error).__name__}: {lines[0]}; pip install 'unet-np[cuda12]' or "
+            "'unet-np[cuda13]' brings what it needs"
+        )
+    return ""
 
 
 def array_module(*arrays: Array) -> ModuleType:
@@ -188,7 +211,8 @@ def default_rng(xp: ModuleType, key: tuple[int, ...]) -> Any:
     """A random generator of library `xp`, made from a tuple such as (seed, stream, step).
 
     The same key gives the same numbers again, so the state of all randomness is the
-    step number and nothing needs to be saved. NumPy and CuPy draw different numbers.
+    step number and nothing needs to be saved. NumPy and GPUs draw different uniform numbers;
+    those of all GPUs are the same.
 
     Examples
     --------
@@ -199,8 +223,52 @@ def default_rng(xp: ModuleType, key: tuple[int, ...]) -> Any:
     """
     sequence = np.random.SeedSequence(key)
     if is_device(xp):
-        return xp.random.default_rng(int(sequence.generate_state(1, np.uint64)[0]))
+        return HashGenerator(xp, sequence)
     return np.random.default_rng(sequence)
+
+
+class HashGenerator:
+    """Random numbers for a GPU, each a hash of the key and of its place in the sequence.
+
+    CuPy's generators have as many states as the GPU has places for threads, so that the numbers
+    depend on its model; and making one takes longer than many a layer.
+
+    Parameters
+    ----------
+    xp : module
+        Whose arrays are given.
+    sequence : numpy.random.SeedSequence
+        The key.
+
+    Examples
+    --------
+    >>> HashGenerator(np, np.random.SeedSequence((0, 1))).random(3).round(3)
+    array([0.157, 0.208, 0.363])
+    """
+
+    def __init__(self, xp: ModuleType, sequence: np.random.SeedSequence) -> None:
+        self.xp, self.drawn = xp, 0
+        self.keys = sequence.generate_state(2, np.uint32)
+        self.host = np.random.default_rng(sequence)
+
+    def random(self, shape: int | tuple[int, ...], dtype: Any = np.float64) -> Array:
+        """Uniform numbers from 0 to below 1, of 24 bits."""
+        shape = (shape,) if isinstance(shape, int) else tuple(shape)
+        count = math.prod(shape)
+        bits = self.xp.arange(self.drawn, self.drawn + count, dtype=np.uint32)
+        self.drawn += count
+        for key in self.keys:
+            bits ^= key
+            # Each multiplication carries low bits up, each shift brings high ones down.
+            for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
+                bits ^= bits >> np.uint32(shift)
+                bits *= np.uint32(factor)
+            bits ^= bits >> np.uint32(16)
+        return ((bits >> np.uint32(8)).astype(dtype) * np.dtype(dtype).type(2**-24)).reshape(shape)
+
+    def standard_normal(self, shape: int | tuple[int, ...]) -> Array:
+        """NumPy's for this key, drawn on the host: for the few that a warp needs."""
+        return self.xp.asarray(self.host.standard_normal(shape))
 
 
 def ndimage(xp: ModuleType) -> ModuleType:
@@ -347,6 +415,15 @@ def channel_sums(x: Array) -> Array:
     return xp.stack(sums).sum(axis=0)
 
 
+def thread_count(xp: ModuleType = np) -> int:
+    """Among how many threads the work on arrays of `xp` is shared out; a GPU gets all at once.
+
+    On the host that is what `using_threads` or `set_thread_count` said, else the variable
+    ``UNET_NP_THREADS``, else the cores available.
+    """
+    return 1 if is_device(xp) else host.thread_count()
+
+
 def parallel_map(
     function: Callable[[Item], Result], items: Iterable[Item], xp: ModuleType = np
 ) -> list[Result]:
@@ -378,7 +455,10 @@ def for_row_blocks(function: Callable[..., Any], *arrays: Array) -> None:
     """Call `function` on blocks of rows of (B, C, H, W) arrays, on all cores.
 
     Arrays may differ in height by whole factors (a pooled map has half the rows); each
-    is cut at the same share of its rows. `function` gets one (C, h, W) view of each.
+    is cut at the same share of its rows. `function` gets one (h, W, C) view of each: the order
+    in which they lie in memory, in which alone neighbouring threads of a GPU read neighbouring
+    numbers. An array that is given twice comes as one view, since CuPy copies what another
+    array's memory overlaps before it writes there.
 
     Examples
     --------
@@ -395,14 +475,22 @@ def for_row_blocks(function: Callable[..., Any], *arrays: Array) -> None:
     def call(block: tuple[int, int]) -> None:
         image, first = block
         last = min(first + rows, height)
-        views = []
+        views: list[Array] = []
         for array in arrays:
             factor = array.shape[2] // height
-            views.append(array[image, :, first * factor : last * factor])
+            view = array[image, :, first * factor : last * factor].transpose(1, 2, 0)
+            views.append(next((old for old in views if _same(old, view)), view))
         function(*views)
 
     images = range(arrays[0].shape[0])
     parallel_map(call, [(image, row) for image in images for row in range(0, height, rows)], xp)
+
+
+def _same(a: Array, b: Array) -> bool:
+    """Whether two views of a GPU's memory are of the same numbers; on the host nobody asks."""
+    if not is_device(array_module(a)):
+        return False
+    return (a.data.ptr, a.shape, a.strides) == (b.data.ptr, b.shape, b.strides)
 
 
 def scratch(xp: ModuleType, name: str, shape: tuple[int, ...], dtype: Any) -> Array:

@@ -82,7 +82,8 @@ class Pass:
     def backward(self, layer: Layer, grad: Array) -> Any:
         """The gradient of the layer's input, from that of its output, which may be overwritten."""
         if layer.name in self.wanted:
-            grad += self.skips.pop(layer.name)
+            pixels = grad.transpose(0, 2, 3, 1)  # in the order of memory: see `for_row_blocks`
+            pixels += self.skips.pop(layer.name).transpose(0, 2, 3, 1)
         return layer.its_kind.backward(layer, grad, self.caches.pop(layer.name), self)
 
     def arrays(self, layer: Layer) -> list[Array]:

@@ -134,6 +134,6 @@ def dropout_backward(grad_output: Array, cache: tuple[Array, float]) -> Array:
     array([[[[6., 6., 6., 0.]]]])
     """
     keep, scale = cache
-    grad_x = grad_output * keep
+    grad_x = as_channels_last(grad_output) * keep.transpose(0, 2, 3, 1)
     grad_x *= scale
-    return grad_x
+    return grad_x.transpose(0, 3, 1, 2)

@@ -17,7 +17,6 @@ from unet_np.backend import (
     block_elements,
     empty,
     empty_channels_last,
-    is_device,
     parallel_map,
     scratch,
     thread_count,
@@ -72,16 +71,17 @@ def weight_gradient(grad: Array, x: Array, w_shape: tuple[int, ...], padding: in
     pixels, grads = as_channels_last(x), as_channels_last(grad)
     blocks = _blocks(batch, rows, columns, into * kh * kw, xp)
     # Each share of the blocks has a sum of its own, so that the order of all additions is fixed.
-    shares = min(len(blocks), thread_count())
+    shares = min(len(blocks), thread_count(xp))
     sums = empty(xp, (shares, kh * kw * into, out), grad.dtype)
 
     def call(share: int) -> None:
-        sums[share] = 0
-        product = scratch(xp, "product", sums.shape[1:], grad.dtype)
+        total = sums[share]
+        total[...] = 0
+        product = scratch(xp, "product", total.shape, grad.dtype)
         for image, first, last in blocks[share::shares]:
             cols = im2col(pixels[image], first, last, (kh, kw), padding)
             block = grads[image, first:last].reshape(-1, out)
-            sums[share] += xp.matmul(cols.T, block, out=product)
+            total += xp.matmul(cols.T, block, out=product)
 
     parallel_map(call, range(shares), xp)
     return sums.sum(axis=0).reshape(kh, kw, into, out).transpose(3, 2, 0, 1)
@@ -180,9 +180,7 @@ def _blocks(
     """(image, first row, last row): each with a column matrix that fits the cache."""
     pixels = max(MIN_PIXELS, block_elements(xp) // length)
     count = -(-rows * columns // pixels)
-    if not is_device(xp):
-        threads = thread_count()
-        count = -(-count // threads) * threads
-    count = min(rows, count)
+    threads = thread_count(xp)
+    count = min(rows, -(-count // threads) * threads)
     edges = [rows * block // count for block in range(count + 1)]
     return [(image, first, last) for image in range(batch) for first, last in pairwise(edges)]

@@ -103,5 +103,5 @@ def _even(x: Array) -> Array:
 
 
 def _windows(x: Array) -> list[Array]:
-    """The four pixels of each window, as four views of half the size."""
-    return [x[:, row::2, column::2] for row, column in WINDOW]
+    """The four pixels of each window of (h, W, C), as four views of half the size."""
+    return [x[row::2, column::2] for row, column in WINDOW]

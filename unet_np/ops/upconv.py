@@ -112,11 +112,12 @@ def conv_transpose2d_backward(grad_output: Array, cache: Cache) -> tuple[Array, 
     squares, weights = _squares(grad_output), _matrix(w)
     blocks = _blocks(x, 4 * out)
     # Each share of the blocks has a sum of its own, so that the order of all additions is fixed.
-    shares = min(len(blocks), thread_count())
+    shares = min(len(blocks), thread_count(xp))
     sums = xp.zeros((shares, into, 4 * out), x.dtype)
 
     def call(share: int) -> None:
-        product = xp.empty_like(sums[share])
+        total = sums[share]
+        product = xp.empty_like(total)
         for image, rows in blocks[share::shares]:
             source = pixels[image, rows].reshape(-1, into)
             shape = (source.shape[0] // width, width, 2, 2, out)
@@ -124,7 +125,7 @@ def conv_transpose2d_backward(grad_output: Array, cache: Cache) -> tuple[Array, 
             gathered[...] = squares[image, rows].transpose(0, 2, 1, 3, 4)
             target = grad_pixels[image, rows].reshape(-1, into)
             xp.matmul(_flat(gathered), weights.T, out=target)
-            sums[share] += xp.matmul(source.T, _flat(gathered), out=product)
+            total += xp.matmul(source.T, _flat(gathered), out=product)
 
     parallel_map(call, range(shares), xp)
     grad_w = sums.sum(axis=0).reshape(into, 2, 2, out).transpose(0, 3, 1, 2)
@@ -151,8 +152,9 @@ def _flat(product: Array) -> Array:
 def _blocks(x: Array, channels: int) -> list[tuple[int, slice]]:
     """Rows of an image whose products fit the cache, and enough of them for all threads."""
     batch, _, height, width = x.shape
-    rows = block_elements(array_module(x)) // (width * channels)
-    rows = max(1, min(rows, -(-height // thread_count())), -(-256 // width))
+    xp = array_module(x)
+    rows = block_elements(xp) // (width * channels)
+    rows = max(1, min(rows, -(-height // thread_count(xp))), -(-256 // width))
     starts = range(0, height, rows)
     return [(image, slice(first, first + rows)) for image in range(batch) for first in starts]
 

@@ -29,11 +29,11 @@ from unet_np.backend import (
 )
 from unet_np.ops.winograd_tiles import (
     ALL,
-    GROUP_ELEMENTS,
     PATCH,
     Block,
     cut_blocks,
     group_blocks,
+    group_elements,
     group_scratch,
     matrices,
     parts,
@@ -81,7 +81,8 @@ def transform_kernels(w: Array, out: slice = ALL, turned: bool = False) -> Array
     kernels = scratch(xp, "kernels", (PATCH * PATCH, rows * columns), w.dtype)
     xp.matmul(gg, taps.reshape(9, -1), out=kernels)
     kernels = kernels.reshape(PATCH * PATCH, rows, columns)
-    # Transposed as a view: a BLAS reads a matrix either way, moving it would cost more.
+    # Transposed as a view: a BLAS reads a matrix either way, moving it would cost more. (CuPy
+    # moves it all the same where there are more than two dimensions; see `unet_np.ops.conv`.)
     return kernels.transpose(0, 2, 1) if turned else kernels
 
 
@@ -119,9 +120,9 @@ def _convolve_wide(
     """
     xp = array_module(pixels)
     into, out = pixels.shape[3], len(b)
-    step = max(16, min(-(-out // thread_count()), GROUP_ELEMENTS // 4 // (PATCH**2 * into)))
+    step = max(16, min(-(-out // thread_count(xp)), group_elements(xp) // 4 // (PATCH**2 * into)))
     transform = partial(transform_inputs, padding=padding)
-    for group in group_blocks(cut_blocks(results.shape, into, 1, xp), into):
+    for group in group_blocks(cut_blocks(results.shape, into, 1, xp), into, xp):
         (patches,) = group_scratch(group, [into], pixels)
         transform_group(transform, pixels, group, patches)
         call = partial(_multiply_part, patches, w, b, results, group, turned, step)
@@ -164,7 +165,7 @@ def weight_gradient(grad: Array, x: Array, w_shape: tuple[int, ...], padding: in
     grad_w = empty(xp, (9, into, out), grad.dtype)
     grad_w[...] = 0
     transform = partial(transform_inputs, padding=padding)
-    for group in group_blocks(cut_blocks(grads.shape, max(into, out), 1, xp), into + out):
+    for group in group_blocks(cut_blocks(grads.shape, max(into, out), 1, xp), into + out, xp):
         patches, errors = group_scratch(group, [into, out], pixels)
         transform_group(transform, pixels, group, patches)
         transform_group(transform_errors, grads, group, errors)
@@ -179,7 +180,7 @@ def _add_products(patches: Array, errors: Array, grad_w: Array) -> None:
     _, _, gg = matrices(xp, patches.dtype.str)
     # A thread takes some input channels of the sum over all tiles. Nothing is added by two
     # threads, so the order of additions is fixed.
-    step = max(8, min(-(-into // thread_count()), GROUP_ELEMENTS // 8 // (PATCH**2 * out)))
+    step = max(8, min(-(-into // thread_count(xp)), group_elements(xp) // 8 // (PATCH**2 * out)))
 
     def add(first: int) -> None:
         part = slice(first, first + step)

@@ -110,7 +110,12 @@ def cut_blocks(
     ]
 
 
-def group_blocks(blocks: list[Block], channels: int) -> Iterator[list[Block]]:
+def group_elements(xp: ModuleType) -> int:
+    """How many transformed numbers are worked on at a time; a GPU's memory bounds them alone."""
+    return 2**27 if is_device(xp) else GROUP_ELEMENTS
+
+
+def group_blocks(blocks: list[Block], channels: int, xp: ModuleType = np) -> Iterator[list[Block]]:
     """Blocks whose transforms together stay in the processor's last cache.
 
     Examples
@@ -124,7 +129,7 @@ def group_blocks(blocks: list[Block], channels: int) -> Iterator[list[Block]]:
     elements = 0
     for block in blocks:
         size = PATCH * PATCH * channels * block.tiles
-        if group and elements + size > GROUP_ELEMENTS:
+        if group and elements + size > group_elements(xp):
             yield group
             group, elements = [], 0
         group.append(block)

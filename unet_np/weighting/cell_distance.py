@@ -122,13 +122,13 @@ def bounded_distances(instances: Array, nearest: float, both: float) -> tuple[Ar
         for whole, square in ((d1, best), (d2, other)):
             whole[:, strip] = xp.where(square < missing, xp.sqrt(square.astype(xp.float64)), xp.inf)
 
-    backend.parallel_map(along_rows, _strips(height, width), xp)
-    backend.parallel_map(along_columns, _strips(width, height), xp)
+    backend.parallel_map(along_rows, _strips(height, width, xp), xp)
+    backend.parallel_map(along_columns, _strips(width, height, xp), xp)
     return d1, d2
 
 
-def _strips(count: int, length: int) -> list[slice]:
-    step = max(16, _STRIP // length)
+def _strips(count: int, length: int, xp: ModuleType) -> list[slice]:
+    step = count if backend.is_device(xp) else max(16, _STRIP // length)
     return [slice(i, i + step) for i in range(0, count, step)]
 
 

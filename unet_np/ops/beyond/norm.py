@@ -184,7 +184,7 @@ def channel_statistics(x: Array) -> Statistics:
     """
     count = _check(x, {}, "a batch")
     mean = channel_sums(x) / count
-    centred = x - _columns(mean)
+    centred = (as_channels_last(x) - mean).transpose(0, 3, 1, 2)
     return mean, _dots(centred, centred) / count
 
 
@@ -230,15 +230,14 @@ def batch_norm_backward(
     xp = array_module(grad_output, z)
     grad_bias, grad_weight = channel_sums(grad_output), _dots(grad_output, z)
     grad_x = xp.empty_like(grad_output) if out is None else out
-    factor = _columns(scale)
     count = z.size // z.shape[1]
-    means = _columns(grad_bias / count), _columns(grad_weight / count)
+    means = grad_bias / count, grad_weight / count
 
     def call(grad: Array, z: Array, target: Array) -> None:
         if train:
             grad = grad - means[0]
             grad -= z * means[1]
-        xp.multiply(grad, factor, out=target)
+        xp.multiply(grad, scale, out=target)
 
     for_row_blocks(call, grad_output, z, grad_x)
     return grad_x, grad_weight, grad_bias
@@ -289,24 +288,17 @@ def _normalise(
     xp = array_module(x)
     count = x.size // x.shape[1]
     mean = channel_sums(x) / count if statistics is None else statistics[0]
-    shift = _columns(mean)
-    for_row_blocks(lambda x, z: xp.subtract(x, shift, out=z), x, z)
+    for_row_blocks(lambda x, z: xp.subtract(x, mean, out=z), x, z)
     var = _dots(z, z) / count if statistics is None else statistics[1]
     scale = 1 / xp.sqrt(var + EPSILON)
-    factors = _columns(scale), _columns(weight), _columns(bias)
 
     def finish(z: Array, y: Array) -> None:
-        z *= factors[0]
-        xp.multiply(z, factors[1], out=y)
-        y += factors[2]
+        z *= scale
+        xp.multiply(z, weight, out=y)
+        y += bias
 
     for_row_blocks(finish, z, y)
     return (mean, var), scale
-
-
-def _columns(numbers: Array) -> Array:
-    """(C,) to (C, 1, 1), beside the (C, h, W) blocks of rows."""
-    return numbers[:, None, None]
 
 
 def _follow(running: Array, now: Array) -> None:

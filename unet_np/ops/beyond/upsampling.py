@@ -130,11 +130,11 @@ def upsample_backward(grad_output: Array, cache: Cache) -> Array:
 
 def _repeat(x: Array, y: Array) -> None:
     for row, column in SQUARE:
-        y[:, row::2, column::2] = x
+        y[row::2, column::2] = x
 
 
 def _sum_squares(grad: Array, grad_x: Array) -> None:
-    first, *others = (grad[:, row::2, column::2] for row, column in SQUARE)
+    first, *others = (grad[row::2, column::2] for row, column in SQUARE)
     grad_x[...] = first
     for other in others:
         grad_x += other
