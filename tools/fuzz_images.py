@@ -1,7 +1,7 @@
-"""Mutated PNG, JPEG and TIFF files through `unet_np.images.open_image`.
+"""Mutated PNG, JPEG and TIFF files through `unet_np.images.open_image` and `open_bands`.
 
-Each must give an image or one line: no traceback, no hang, no gigabyte, and no pixel that Pillow or
-tifffile would not read of the same bytes.
+Each must give an image or one line: no traceback, no hang, no gigabyte, no pixel that Pillow or
+tifffile would not read of the same bytes, and in bands the same as at once.
 
     python tools/fuzz_images.py --count 10000 --seed 0
 """
@@ -29,7 +29,7 @@ import tifffile
 from PIL import Image
 
 from unet_np.errors import InputError
-from unet_np.images import open_image
+from unet_np.images import open_bands, open_image
 
 SECONDS, BYTES = 10, 2**30
 
@@ -214,6 +214,17 @@ def differs(pixels: np.ndarray, other: np.ndarray) -> bool:
     return not np.array_equal(np.squeeze(pixels), np.squeeze(other), equal_nan=True)
 
 
+def in_bands(file: Path) -> list[np.ndarray] | None:
+    """The slices as they are read a few rows at a time; None if they are refused."""
+    try:
+        with open_bands(file) as image:
+            image.check()
+            pages = ([band for _, band in image.bands(i)] for i in range(image.count))
+            return [np.concatenate(page) for page in pages]
+    except InputError:
+        return None
+
+
 def check(file: Path) -> tuple[str, str]:
     """What became of one file, and the detail if that is a fault."""
 
@@ -223,9 +234,15 @@ def check(file: Path) -> tuple[str, str]:
     signal.signal(signal.SIGALRM, too_late)
     signal.alarm(SECONDS)
     try:
-        image = open_image(file)
-    except InputError as error:
-        return ("refused", "") if "\n" not in str(error) else ("two lines", str(error))
+        try:
+            image = open_image(file)
+        except InputError as error:
+            if "\n" in str(error):
+                return "two lines", str(error)
+            return ("refused", "") if in_bands(file) is None else ("different", "by bands alone")
+        found = in_bands(file)
+        if found is None or not all(map(np.array_equal, found, image.pages)):
+            return "different", "by bands"
     except TimeoutError:
         return "hang", ""
     except BaseException as error:
