@@ -25,11 +25,22 @@ peak = [line for line in open("/proc/self/status") if line.startswith("VmHWM")][
 print(code, int(peak.split()[1]) >> 10)
 """
 
+_CELLS = {
+    "": "",
+    "instances": "--instances",
+    "seeds": "--instances --seeds 0.55 --threshold 0.5 --erosion 2",
+}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Bounds and sizes."""
-    default = ["8192:300M", "8192:1300M", "8192:2500M:cells", "20000:2000M", "20000:2000M:cells"]
-    parser.add_argument("--cases", nargs="+", default=default, metavar="SIDE:MEMORY[:cells]")
+    default = [
+        f"{size}{more}"
+        for size in ("8192:300M", "20000:2000M")
+        for more in ("", ":instances", ":seeds")
+    ]
+    form = "SIDE:MEMORY[:instances or seeds]"
+    parser.add_argument("--cases", nargs="+", default=default, metavar=form)
 
 
 def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -46,12 +57,11 @@ def _one(side: str, memory: str, cells: str = "") -> dict[str, Any]:
         net = UNet(base_channels=2, depth=1, backend="numpy", seed=3)
         net.save(Path(folder, "w.safetensors"))
         command = f"segment a.tif -q -o o.tif --weights w.safetensors --threads 1 --memory {memory}"
-        more = ["--instances"] if cells else []
         done = subprocess.run(
-            [sys.executable, "-c", _CODE, *command.split(), *more],
+            [sys.executable, "-c", _CODE, *command.split(), *_CELLS[cells].split()],
             cwd=folder, capture_output=True, text=True, check=True,
         )  # fmt: skip
     said = done.stderr.strip().rpartition("error: ")[2]
     peak = int(done.stdout.split()[1])
-    named = {"side": int(side), "memory": memory, "instances": bool(cells)}
+    named = {"side": int(side), "memory": memory, "cells": cells}
     return {**named, "peak_mib": peak, "said": said}

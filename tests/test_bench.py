@@ -103,7 +103,7 @@ def test_scaling_reports_sizes_batches_and_threads() -> None:
         (["metrics", "--size", "32"], ["mostly right", "warping_error", "v_info"]),
         (["tiling", "--size", "64", "--base-channels", "1"], ["peak_rss_mb"]),
         (["volumes", "--slices", "2", "--side", "64", "--base-channels", "1"], ["volume", "peak_"]),
-        (["segment", "--cases", "64:1M", "64:900M:cells"], ["peak_mib", "expected at least"]),
+        (["segment", "--cases", "64:1M", "64:900M:instances"], ["peak_mib", "expected at least"]),
     ],
 )
 def test_tables(

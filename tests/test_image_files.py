@@ -700,6 +700,9 @@ def _(folder):
     tifffile.imwrite(folder / "empty.tif", GREY, rowsperstrip=20, **PLAIN)
     set_tag(folder / "empty.tif", 279, 0)
     yield "empty.tif", "lacks 1 of its 1 strips or tiles"
+    tifffile.imwrite(folder / "nowhere.tif", GREY, compression="zlib", **PLAIN)
+    set_tag(folder / "nowhere.tif", 273, 0)
+    yield "nowhere.tif", "lacks 1 of its 1 strips or tiles"
 
 
 @row("Headers that promise more than the file or the machine can hold")

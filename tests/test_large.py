@@ -154,6 +154,13 @@ def test_what_is_damaged_or_not_finite_is_found(tmp_path: Path) -> None:
         pytest.raises(InputError, match=expected),
     ):
         image.check()
+    tifffile.imwrite(tmp_path / "b.tif", values[0], photometric="minisblack", compression="zlib")
+    with tifffile.TiffFile(tmp_path / "b.tif", mode="r+b") as file:
+        file.pages[0].tags["ImageLength"].overwrite(0)
+    with pytest.raises(InputError) as caught:
+        open_image(tmp_path / "b.tif")
+    with pytest.raises(InputError, match=re.escape(str(caught.value))):
+        open_bands(tmp_path / "b.tif").__enter__()
     data = bytearray((tmp_path / "a.tif").read_bytes())
     with tifffile.TiffFile(tmp_path / "a.tif") as file:
         place = file.pages[1].dataoffsets[2]

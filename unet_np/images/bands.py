@@ -221,7 +221,7 @@ def _open_tiff(stack: ExitStack, file: Path, axes: str | None, what: str) -> Ban
         raise ValueError(complaints[0])
     first = layout.pages[0]
     turned = any(orientation_of(page, first) not in (0, 1) for page in layout.pages)
-    if turned or first.imagedepth != 1 or (first.is_tiled and not first.tilewidth):
+    if turned or first.imagedepth != 1 or 0 in first.shaped:
         return None
     axes = axes or layout.named or None
     reader = _Reader(layout, plain=axes is not None, what=what)

@@ -100,7 +100,8 @@ def _check_segments(page: Any, file_size: int) -> None:
         raise ValueError(f"{len(offsets)} strips or tiles of {expected}")
     if max((o + c for o, c in zip(offsets, counts, strict=True)), default=0) > file_size:
         raise ValueError("data past the end of the file")
-    empty = sum(not count for count in counts[:expected])
+    # tifffile takes both for a strip or tile that was left out, and gives zeros.
+    empty = sum(not o or not c for o, c in zip(offsets[:expected], counts, strict=False))
     if empty:
         raise InputError(f"lacks {empty} of its {expected} strips or tiles, expected all of them")
     bits = page.bitspersample if isinstance(page.bitspersample, int) else max(page.bitspersample)
