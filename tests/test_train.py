@@ -10,6 +10,7 @@ import threading
 import time
 from pathlib import Path
 
+import guard
 import numpy as np
 import pytest
 import scipy.ndimage
@@ -19,6 +20,7 @@ from unet_np.cli import main
 from unet_np.errors import InputError, MissingExtraError, TrainingError
 from unet_np.images import write_png
 from unet_np.tasks.segmentation import Segment
+from unet_np.training import loop
 from unet_np.training.config import TrainConfig, parse_slices
 from unet_np.training.interrupt import TrainingInterrupted
 from unet_np.training.logs import CsvLog, TensorBoard, read_csv
@@ -70,6 +72,30 @@ def test_the_loss_falls(config):
     assert np.mean(losses[-20:]) < 0.6 * np.mean(losses[:20])
     held_out = [row["validation_loss"] for row in rows if "validation_loss" in row]
     assert held_out[-1] < 0.8 * held_out[0]
+
+
+def test_a_step_on_a_device_waits_once(config, dataset, monkeypatch):
+    """For loss and norm together; before, for each of them."""
+    for name, module in guard.modules().items():
+        monkeypatch.setitem(sys.modules, name, module)
+    real, asked = loop.train_step, []
+
+    def step(run, tile):
+        before = guard.round_trips.copy()
+        row = real(run, tile)
+        asked.append(guard.round_trips - before)
+        asked[-1].pop("asarray", 0)  # uploads, of which the next tile's come in between
+        return row
+
+    monkeypatch.setattr(loop, "train_step", step)
+    losses = []
+    for library in ("cupy", "numpy"):
+        rows = []
+        settings = {"backend": library, "dropout": 0.0, "out": f"{config.out}-{library}"}
+        train(config.replace(**settings), progress=rows.append, dataset=dataset)
+        losses.append([row["loss"] for row in rows])
+    assert asked == [{"asnumpy": 1}] * config.steps + [{}] * config.steps
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
 def test_files_of_a_run(config, dataset):

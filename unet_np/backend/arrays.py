@@ -47,6 +47,7 @@ __all__ = [
     "device_group",
     "empty",
     "empty_channels_last",
+    "floats",
     "for_row_blocks",
     "get",
     "is_device",
@@ -192,6 +193,20 @@ def to_numpy(array: Array) -> np.ndarray:
     """
     xp = array_module(array)
     return xp.asnumpy(array) if is_device(xp) else array
+
+
+def floats(*numbers: Any) -> list[float]:
+    """Numbers and arrays of no dimension as numbers of the host: from a GPU in one transfer.
+
+    Examples
+    --------
+    >>> floats(np.float32(0.5), 2.0)
+    [0.5, 2.0]
+    """
+    xp = next((m for n in numbers if hasattr(n, "dtype") and is_device(m := array_module(n))), np)
+    if is_device(xp):
+        numbers = tuple(to_numpy(xp.stack([xp.asarray(n, dtype=np.float64) for n in numbers])))
+    return [float(number) for number in numbers]
 
 
 def asarray(array: Array, xp: ModuleType, dtype: Any = None) -> Array:

@@ -7,6 +7,7 @@ that is killed and resumed is therefore bit for bit the run that was left alone.
 
 from __future__ import annotations
 
+import math
 from contextlib import closing
 from typing import Any
 
@@ -17,7 +18,7 @@ from unet_np.training.config import TrainConfig
 from unet_np.training.interrupt import TrainingInterrupted, stop_after_step
 from unet_np.training.logs import Report
 from unet_np.training.memory import check_memory
-from unet_np.training.optim import check_step, gradient_norm
+from unet_np.training.optim import check_step, squared_norm
 from unet_np.training.prefetch import prefetch
 from unet_np.training.ranks import ALONE, Ranks
 from unet_np.training.run import Run, TrainResult
@@ -134,8 +135,9 @@ def train_step(run: Run, tile: Tile) -> dict[str, Any]:
     outputs = net.forward(tile.image, train=True, rng=rng)
     energy, grad = run.samples.task.energy(outputs, tile.labels, tile.weights)
     net.backward(grad, need_grad_x=False)
-    loss = run.ranks.mean(float(energy), [*net.grads.values(), *net.buffers.values()])
-    norm, rate = gradient_norm(net.grads), config.rate(run.step)
+    energy = run.ranks.mean(energy, [*net.grads.values(), *net.buffers.values()])
+    loss, square = backend.floats(energy, squared_norm(net.grads))
+    norm, rate = math.sqrt(square), config.rate(run.step)
     limits = config.gradient_limit, config.loss_limit
     check_step(run.step + 1, loss, norm, *limits, str(run.folder.checkpoint))
     run.optimiser.step(net.grads, rate)

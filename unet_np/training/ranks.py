@@ -120,7 +120,7 @@ class Ranks:
         """Whether it is so on at least one rank."""
         return any(self.agree(mine))
 
-    def mean(self, loss: float, arrays: Sequence[Array]) -> float:
+    def mean(self, loss: Any, arrays: Sequence[Array]) -> Any:
         """The mean of the ranks' losses; each array becomes the mean of theirs, in place.
 
         All arrays go into one flat buffer, which one Allreduce adds up: between GPUs by NCCL where
@@ -133,7 +133,7 @@ class Ranks:
 
         Parameters
         ----------
-        loss : float
+        loss : float or array of no dimension
             Of this rank.
         arrays : sequence of array
             Of one dtype and the same shapes on every rank: gradients, running statistics.
@@ -141,6 +141,7 @@ class Ranks:
         Returns
         -------
         float
+            Alone what it was: nobody waits for a GPU.
         """
         if self.size == 1:
             return loss
@@ -150,7 +151,7 @@ class Ranks:
         for part, array in zip(parts, arrays, strict=True):
             part[...] = array
         # Before the sum, so that who fails up to here is heard and nobody waits in vain.
-        losses = self.agree(loss)
+        losses = self.agree(float(loss))
         self._sum(flat)
         flat /= self.size
         for part, array in zip(parts, arrays, strict=True):
