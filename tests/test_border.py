@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 from itertools import pairwise
 from pathlib import Path
 
+import guard
 import numpy as np
 import pytest
 from hypothesis import given
@@ -69,6 +71,18 @@ def test_a_mirrored_border_changes_the_border_of_the_slice_alone() -> None:
     assert change.shape == (80, 80)
     assert change[reach:-reach, reach:-reach].max() <= 1e-12
     assert change[0].max() > 1e-6
+
+
+def test_side_by_side_on_a_device_is_that_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, module in guard.modules().items():
+        monkeypatch.setitem(sys.modules, name, module)
+    image = np.random.default_rng(0).random((1, 30, 20))
+    options = {"base_channels": 2, "depth": 1, "padding": 1, "dtype": "float64"}
+    maps = [
+        border.side_by_side(UNet(**options, backend=name), image, 16) for name in ("numpy", "cupy")
+    ]
+    assert isinstance(maps[1], np.ndarray)
+    np.testing.assert_allclose(*maps, rtol=1e-9)
 
 
 def test_side_by_side_fills_up_the_last_tiles() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from unet_np import backend
 from unet_np.data import Dataset
 from unet_np.experiments import recipes, runner
 from unet_np.experiments.border.picture import draw
@@ -207,8 +208,8 @@ def side_by_side(net: UNet, image: np.ndarray, side: int) -> np.ndarray:
     for top in range(0, padded.shape[1], side):
         for left in range(0, padded.shape[2], side):
             part = slice(top, top + side), slice(left, left + side)
-            logits = net.forward(padded[(slice(None), *part)][None])
-            result[part] = softmax(logits)[0][0, 1]
+            tile = backend.asarray(padded[(slice(None), *part)][None], net.xp)
+            result[part] = backend.to_numpy(softmax(net.forward(tile))[0][0, 1])
     return result[:height, :width]
 
 
