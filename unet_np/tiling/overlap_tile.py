@@ -174,7 +174,7 @@ def predict_tiled(
         2^depth; tiles overlap by the receptive field there.
     image : array
         (H, W) or (in_channels, H, W), real numbers, normalised as for training. May be an
-        `unet_np.images.Prepared`, which is not in memory: only tiles are read.
+        ``unet_np.images.Prepared``, which is not in memory: only tiles are read.
     memory_budget : int
         Bytes that the network's feature maps may take. The image and the result are not
         counted. With instance normalisation the reference windows must fit in too.
@@ -189,7 +189,7 @@ def predict_tiled(
         What becomes of the network's output: probabilities, or nothing, which gives a detecting
         network's maps as they are.
     out : array, optional
-        Where to write the result, such as an `unet_np.files.on_disk.DiskArray`:
+        Where to write the result, such as an ``unet_np.files.on_disk.DiskArray``:
         (num_classes, H, W), floating.
     progress : callable, optional
         Called as ``progress(done, total)`` at the start and after each batch, in tiles.
