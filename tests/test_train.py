@@ -21,6 +21,7 @@ from unet_np.errors import InputError, MissingExtraError, TrainingError
 from unet_np.images import write_png
 from unet_np.tasks.segmentation import Segment
 from unet_np.training import loop
+from unet_np.training import run as runs
 from unet_np.training.config import TrainConfig, parse_slices
 from unet_np.training.interrupt import TrainingInterrupted
 from unet_np.training.logs import CsvLog, TensorBoard, read_csv
@@ -92,10 +93,40 @@ def test_a_step_on_a_device_waits_once(config, dataset, monkeypatch):
     for library in ("cupy", "numpy"):
         rows = []
         settings = {"backend": library, "dropout": 0.0, "out": f"{config.out}-{library}"}
+        settings["checkpoint_every"] = 100  # is written beside the steps, and asks for all
         train(config.replace(**settings), progress=rows.append, dataset=dataset)
         losses.append([row["loss"] for row in rows])
     assert asked == [{"asnumpy": 1}] * config.steps + [{}] * config.steps
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_on_a_device_steps_go_on_while_a_checkpoint_is_written(config, dataset, monkeypatch):
+    for name, module in guard.modules().items():
+        monkeypatch.setitem(sys.modules, name, module)
+    real, gone_on = runs.save_checkpoint, threading.Event()
+    config = config.replace(backend="cupy", steps=5, checkpoint_every=3)
+
+    def slow(path, params, velocity, state):
+        if state["step"] == 3:
+            assert gone_on.wait(30)
+        real(path, params, velocity, state)
+
+    monkeypatch.setattr(runs, "save_checkpoint", slow)
+    note = lambda row: gone_on.set() if row["step"] == 4 else None  # noqa: E731
+    train(config, progress=note, dataset=dataset)
+    whole, (step, *_) = files_of(config.out), state_of(config.out)
+    assert step == 5
+    # What was written beside the steps is what a resumed run goes on from.
+    train(config.replace(steps=3), overwrite=True, progress=False, dataset=dataset)
+    train(config, resume=True, progress=False, dataset=dataset)
+    assert files_of(config.out) == whole
+
+    def fail(path, params, velocity, state):
+        raise TrainingError("cannot write it")
+
+    monkeypatch.setattr(runs, "save_checkpoint", fail)
+    with pytest.raises(TrainingError, match="cannot write it"):
+        train(config, overwrite=True, progress=False, dataset=dataset)
 
 
 def test_files_of_a_run(config, dataset):

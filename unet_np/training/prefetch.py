@@ -1,4 +1,4 @@
-"""Make the next tiles while the network works on this one."""
+"""Make the next tiles, and write checkpoints, while the network works."""
 
 from __future__ import annotations
 
@@ -97,3 +97,41 @@ class _Maker(Generic[Item]):
         self.wanted.put(False)
         with self.working:
             pass
+
+
+class Background:
+    """One thing at a time that is done beside the steps; an error of it is raised by `wait`.
+
+    Examples
+    --------
+    >>> done = []
+    >>> beside = Background()
+    >>> beside.begin(lambda: done.append(1))
+    >>> beside.wait()
+    >>> done
+    [1]
+    """
+
+    def __init__(self) -> None:
+        self.over: SimpleQueue[BaseException | None] | None = None
+
+    def begin(self, function: Callable[[], object]) -> None:
+        """Do this, once what was begun before is done."""
+        self.wait()
+        over = self.over = SimpleQueue()
+
+        def work() -> None:
+            try:
+                function()
+                over.put(None)
+            except BaseException as error:
+                over.put(error)
+
+        if not start_thread(work):
+            work()
+
+    def wait(self) -> None:
+        """Until it is done."""
+        over, self.over = self.over, None
+        if over is not None and (error := over.get()) is not None:
+            raise error

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import time
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from types import ModuleType
 from typing import Any
 
 from unet_np import backend
+from unet_np.backend import Array
 from unet_np.errors import InputError, require
 from unet_np.files import atomic_write
 from unet_np.network.unet import UNet
@@ -26,6 +30,7 @@ from unet_np.training.fine_tuning import start_from, weights_file
 from unet_np.training.lock import FolderLock
 from unet_np.training.logs import CsvLog, Report, TensorBoard, progress_bar
 from unet_np.training.optim import SGD
+from unet_np.training.prefetch import Background
 from unet_np.training.ranks import ALONE, Ranks
 from unet_np.training.resume import check_same
 from unet_np.training.samples import Samples, Tile
@@ -108,6 +113,7 @@ class Run:
     _metrics_bytes: int = 0
     _times_bytes: int = 0
     _log: CsvLog | None = field(default=None, repr=False)
+    _writing: Background = field(default_factory=Background, repr=False)
 
     @classmethod
     def begin(
@@ -198,9 +204,12 @@ class Run:
         return self.ranks.agree(figures)[0]
 
     def close(self) -> None:
-        """Let other trainings have the folder."""
-        if self.lock is not None:
-            self.lock.close()
+        """Let other trainings have the folder, once all is written."""
+        try:
+            self._writing.wait()
+        finally:
+            if self.lock is not None:
+                self.lock.close()
 
     @property
     def end(self) -> int:
@@ -231,7 +240,8 @@ class Run:
             board = enter(TensorBoard(folder.tensorboard, self.step, config.tensorboard))
             show = enter(progress_bar(progress, self.step, config.steps))
             if self.step == 0:
-                self.save()  # a run killed at any moment from here on can be resumed
+                self.save()
+                self._writing.wait()  # a run killed at any moment from here on can be resumed
             begun = time.perf_counter()
 
             def report(row: dict[str, Any]) -> None:
@@ -267,7 +277,10 @@ class Run:
             self.save()
 
     def save(self) -> None:
-        """Checkpoint, then weights: what `--resume` needs comes first."""
+        """Checkpoint, then weights: what `--resume` needs comes first.
+
+        On a GPU a copy is written beside the next steps, which need not wait for it.
+        """
         if not self.ranks.first:
             return
         self._check_folder()
@@ -285,13 +298,24 @@ class Run:
             "backend": self.xp.__name__,
             "early_stopping": self.early.state(),
         }
-        save_checkpoint(self.folder.checkpoint, self.net.state, self.optimiser.velocity, state)
-        self._save_weights()
+        weights = self.early.keeps(self.step) or self._over_before_it_counts()
+        net, velocity = self.net, self.optimiser.velocity
+        if backend.is_device(self.xp):
+            net, velocity = _copies(net, velocity)
+            self._writing.begin(partial(self._write, net, velocity, state, weights))
+        else:
+            self._write(net, velocity, state, weights)
 
-    def _save_weights(self) -> None:
-        if self.early.keeps(self.step) or self._over_before_it_counts():
-            with writing(self.folder.weights):
-                self.net.save(self.folder.weights)
+    def _write(
+        self, net: UNet, velocity: dict[str, Array], state: dict[str, Any], weights: bool
+    ) -> None:
+        save_checkpoint(self.folder.checkpoint, net.state, velocity, state)
+        if weights:
+            self._write_weights(net)
+
+    def _write_weights(self, net: UNet) -> None:
+        with writing(self.folder.weights):
+            net.save(self.folder.weights)
 
     def _over_before_it_counts(self) -> bool:
         """Whether the last step is done and no validation was due before."""
@@ -309,7 +333,8 @@ class Run:
         if self.step and self.folder.times.exists():
             self._times_bytes = self.folder.times.stat().st_size
         self.early = EarlyStopping.of(self.config.patience, state.get("early_stopping", {}))
-        self._save_weights()  # killed after a checkpoint, these may be older
+        if self.early.keeps(self.step) or self._over_before_it_counts():
+            self._write_weights(self.net)  # killed after a checkpoint, these may be older
 
     def result(self, last: dict[str, Any]) -> TrainResult:
         """What is handed back at the end."""
@@ -352,6 +377,13 @@ def _must_be_alike(config: TrainConfig, samples: Samples, xp: ModuleType) -> dic
         del settings[name]
     settings["backend"], settings["data"] = xp.__name__, f"checksum {samples.checksum:08x}"
     return settings
+
+
+def _copies(net: UNet, velocity: dict[str, Array]) -> tuple[UNet, dict[str, Array]]:
+    """The network and the velocity as they are now."""
+    now = copy.copy(net)  # its parameters are copied: see `Network.__setstate__`
+    now.buffers = OrderedDict((name, array.copy()) for name, array in net.buffers.items())
+    return now, {name: array.copy() for name, array in velocity.items()}
 
 
 def _name(xp: ModuleType) -> str:
