@@ -78,12 +78,14 @@ def test_runs_from_before_the_setting_was_there_go_on(config, dataset):
 
 
 def test_the_networks_of_the_package(tmp_path, dataset):
+    given = pretrained.load("u373", backend="numpy")
     config = TrainConfig(
-        base_channels=16, start="u373", input_size=220, steps=1, learning_rate=1e-12,
-        validation="none", weight_map=False, tensorboard=False, out=str(tmp_path / "run"),
+        base_channels=16, norm=given.architecture.norm, start="u373", input_size=220, steps=1,
+        learning_rate=1e-12, validation="none", weight_map=False, tensorboard=False,
+        out=str(tmp_path / "run"),
     )  # fmt: skip
     found = train(config, progress=False, dataset=dataset).net.params
-    for name, array in pretrained.load("u373", backend="numpy").params.items():
+    for name, array in given.params.items():
         np.testing.assert_allclose(found[name], array, atol=1e-8)
 
 

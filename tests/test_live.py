@@ -23,8 +23,10 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from unet_np import Architecture, UNet, predict_tiled, segment
+from unet_np.files.weights import read_metadata
 from unet_np.images import normalise, read_image, to_grey
 from unet_np.pretrained import NAMES, load
+from unet_np.pretrained import path as pretrained_file
 from unet_np.tasks.segmentation import grown_instances, instances
 from unet_np.tiling.plan import plan_axis
 from unet_np.tiling.statistics import reference_windows
@@ -899,9 +901,8 @@ def test_a_whole_sample_is_segmented_as_by_the_command_line(
     ).reshape(image.shape)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3)
     limits = page.evaluate("window.unetWidgets.live.session.network.limits")
-    ids, cells = grown_instances(
-        found, limits["seeds"], limits["threshold"], min_area=limits["min_area"]
-    )
+    high, low = limits.pop("seeds"), limits.pop("threshold")
+    ids, cells = grown_instances(found, high, low, **limits)
     assert f"{len(cells)} parts are numbered" in status(page)
     with page.expect_download() as waiting:
         page.get_by_role("button", name="Download the label map").click()
@@ -1121,7 +1122,8 @@ def test_another_network_reads_the_same_image(open_live: Open) -> None:
     page.get_by_label("network").select_option("hela")
     wait_idle(page, "took")
     assert page.evaluate(f"{SESSION}.network.name") == "hela"
-    assert page.get_by_label("threshold").input_value() == "0.8"
+    threshold = json.loads(read_metadata(pretrained_file("hela"))["cells"])["threshold"]
+    assert float(page.get_by_label("threshold").input_value()) == threshold
     assert page.evaluate(f"{SESSION}.image.name") == "em"
 
 
