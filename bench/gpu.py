@@ -94,11 +94,15 @@ def text(result: dict[str, Any]) -> str:
 def _run(stage: str, folder: Path, seconds: float, quick: bool) -> None:
     """A stage in a process of its own, which ends when its time is over."""
     command = [sys.executable, "-m", "bench.gpu", stage, str(folder), str(seconds), str(int(quick))]
+    # One thread for a dry run: two that wait for each other on a busy machine take minutes.
+    few = {"OMP_NUM_THREADS": "1", "UNET_NP_THREADS": "1"} if quick else {}
     begun, path = time.perf_counter(), folder / f"{stage}.json"
     path.unlink(missing_ok=True)
     with open(folder / f"{stage}.log", "w", encoding="utf-8") as log:
         try:
-            code = subprocess.run(command, timeout=seconds, stdout=log, stderr=log).returncode
+            code = subprocess.run(
+                command, timeout=seconds, stdout=log, stderr=log, env=os.environ | few
+            ).returncode
         except subprocess.TimeoutExpired:
             code = None
     found = json.loads(path.read_text("utf-8")) if path.exists() else {}
