@@ -220,7 +220,9 @@ def test_errors_of_other_files_keep_their_names(tmp_path: Path) -> None:
 def test_signals_that_end_a_command_leave_nothing(tmp_path: Path, number: int) -> None:
     """A command that is in the middle of its write, and of a library's within it."""
     code = (
-        "import sys, time; from pathlib import Path; from unet_np import cli\n"
+        "import signal, sys, time; from pathlib import Path; from unet_np import cli\n"
+        # What started the tests may ignore it, as `nohup` does, and so would the command.
+        "signal.signal(signal.Signals(int(sys.argv[2])), signal.SIG_DFL)\n"
         "from unet_np.files import atomic_write\n"
         "class Command:\n"
         "    def run(args):\n"
@@ -232,7 +234,9 @@ def test_signals_that_end_a_command_leave_nothing(tmp_path: Path, number: int) -
         "sys.exit(cli.main(['summary']))"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", code, tmp_path / "a"], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, tmp_path / "a", str(int(number))],
+        stderr=subprocess.PIPE,
+        text=True,
     )
     begun = time.monotonic()
     while not (tmp_path / "a.begun").exists():

@@ -576,7 +576,8 @@ def test_grey_values_are_no_mask(folder, mistake):
 
 def test_an_unknown_reading(folder):
     assert refused(folder, mask_values="ids") == (
-        "mask_values: got 'ids', expected one of auto, mask, classes, cells"
+        "mask_values: got 'ids', expected one of auto, mask, classes, cells; "
+        "nearest valid is 'mask'"
     )
     with pytest.raises(InputError, match="mask_values: got 'ids', expected one of auto"):
         TrainConfig(mask_values="ids")

@@ -1,4 +1,4 @@
-"""The last two tables of `docs/files.md`: which tests hold each of their rows."""
+"""The last three tables of `docs/files.md`: which tests hold each of their rows."""
 
 import re
 from pathlib import Path
@@ -44,6 +44,11 @@ ROWS = {
         "own_flow",
         "a_run_goes_on_wherever_it_and_its_images_are",
     ),
+    "OME-Zarr 0.4 (Zarr 2) and 0.5 (Zarr 3)": ("volumes", "axes_and_scales_are_kept"),
+    "TIFF, with an output that ends in `.zarr`": ("volumes", "a_stack_of_tiff_is_read_in_parts"),
+    "Scales, translations, units, the smaller levels": ("volumes", "axes_and_scales_are_kept"),
+    "Zarr without multiscales, other versions, y or x missing, more than the channels that the "
+    "network reads": ("volumes", "what_is_no_volume_is_told_in_one_line"),
 }
 
 
