@@ -272,8 +272,8 @@ def _training_side(
 ) -> dict[str, Any]:
     """Scores at the same thresholds of slices held out, and of slices that were learned from.
 
-    What is wrong on the latter already is for want of steps or of width; what is worse on the test
-    slices than on them is for want of training slices.
+    What is wrong on the latter already is not for want of training slices; what is worse on slices
+    held out and on the test slices may be.
     """
     parts = {}
     for name, own in (("validation", fold.validation), ("training", fold.training)):
