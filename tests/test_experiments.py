@@ -30,7 +30,7 @@ from unet_np.experiments import (
     summarise,
 )
 from unet_np.experiments.export import draw_test_slices, export
-from unet_np.experiments.recipes import changed, ranges
+from unet_np.experiments.recipes import both_fold, changed, ranges
 from unet_np.images import read_image
 from unet_np.network.unet import UNet
 
@@ -528,6 +528,10 @@ def test_the_command(capsys, monkeypatch, tmp_path):
         (["em", "--quick", "--steps", "0"], "steps: got 0"),
         (["em", "--quick", "--export"], "--export: got --quick, expected a full run"),
         (["em", "--quick", "--search", "--learning-rate", "0.1"], "got 0.1 with --search"),
+        (["em", "--both"], "--both: got the experiment em, expected u373 or hela"),
+        (["hela", "--both", "--fold", "1"], "--both: got --fold 1 too"),
+        (["hela", "--both", "--export"], "--both: got --export too"),
+        (["nuclei", "--both"], "--both: got the experiment nuclei"),
         (["hella"], "invalid choice"),
     ],
 )
@@ -549,6 +553,25 @@ def test_a_frame_of_unknown_pixels_is_no_validation():
     folds = RECIPES["hela"].folds(frames.subset([0, 1, 2, 3, 4, 4]))
     assert folds[0].validation == (1, 3)
     assert folds[0].training == (0, 2)
+
+
+def test_both_sequences_with_a_pause_before_the_test():
+    times = ("02", "05", "21", "31", "39", "54", "67", "01", "02", "04", "30")
+    groups = ("01",) * 7 + ("02",) * 4
+    ids = tuple(f"{group}/{time}" for group, time in zip(groups, times, strict=True))
+    unknown = np.zeros((11, 8, 8), bool)
+    unknown[4, 0, 0] = True
+    frames = Dataset("mine", np.zeros((11, 8, 8)), ids=ids, groups=groups, unknown=unknown)
+    fold = both_fold(frames)
+    assert (fold.training, fold.validation, fold.test) == ((0, 1, 2, 4, 7, 8), (3, 9), (5, 6, 10))
+
+
+def test_both_sequences_by_the_command(capsys):
+    flags = ["--quick", "--base-channels", "2", "--steps", "3", "--averaging", "1"]
+    assert main(["experiment", "hela", "--both", "--norm", "instance", "--seed", "7", *flags]) == 0
+    stored = json.loads(Path("runs/quick/hela-norm-seed-7-both.json").read_text())
+    assert stored["fold"]["name"] == "both"
+    assert not Path("runs/quick/hela-norm-seed-7.json").exists()
 
 
 # What is stored in the repository

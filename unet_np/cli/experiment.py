@@ -34,7 +34,8 @@ has not seen.
   border padding 1 against none: errors by distance to the cuts between tiles, on the EM stack
 
 Each fold writes RESULTS/NAME-FOLD.json with pictures beside it, and RESULTS/NAME.json is the table
-of the folds that there are. The trainings lie under RUNS. A fold that is finished is not run
+of the folds that there are. --norm adds -norm to NAME, another seed -seed-N; --both is the easier
+test and no part of the table. The trainings lie under RUNS. A fold that is finished is not run
 again; one that was stopped goes on with --resume."""
 
 _EXAMPLE = """
@@ -57,6 +58,11 @@ def add_parser(subparsers: Any) -> None:
     add("name", metavar="NAME", choices=NAMES, help=", ".join(NAMES))
     add("--fold", type=int, metavar="N", help="one fold (default: all of them)")
     add("--all", action="store_true", help="all folds, which is the default")
+    add(
+        "--both",
+        action="store_true",
+        help="u373, hela: trained on earlier frames of both sequences, tested on later ones",
+    )
     add("--quick", action="store_true", help="a minute or two, to see that all parts work")
     add("--resume", action="store_true", help="go on with trainings that were stopped")
     add("--overwrite", action="store_true", help="begin anew, also what is finished")
@@ -114,10 +120,15 @@ def _check(args: argparse.Namespace) -> None:
         raise InputError("overwrite: got --overwrite with --resume, expected one of the two")
     if args.all and args.fold is not None:
         raise InputError(f"--all: got --fold {args.fold} too, expected one of the two")
+    if args.both:
+        if args.name == "em":
+            raise InputError("--both: got the experiment em, expected u373 or hela")
+        for name in ("fold", "all", "search", "export"):
+            _exclude(args, name)
     for flag, given in (("--ablation", args.ablation), ("--test-slices", args.test_slices)):
         if args.name != "em" and given:
             raise InputError(f"{flag}: got the experiment {args.name}, expected em")
-    unused = ("fold", "search", "export", "averaging", "norm", "legs")
+    unused = ("fold", "both", "search", "export", "averaging", "norm", "legs")
     for name in unused if args.name in STUDIES else ():
         _refuse(args, name, "em, u373 or hela")
     if args.name == "nuclei":
@@ -130,6 +141,12 @@ def _check(args: argparse.Namespace) -> None:
         )
     if args.averaging not in (None, 1, 7, 8):
         raise InputError(f"--averaging: got {args.averaging}, expected 1, 7 or 8")
+
+
+def _exclude(args: argparse.Namespace, name: str) -> None:
+    if (value := getattr(args, name)) is not None and value is not False:
+        shown = f"--{name}" if value is True else f"--{name} {value}"
+        raise InputError(f"--both: got {shown} too, expected one of the two")
 
 
 def _refuse(args: argparse.Namespace, name: str, expected: str) -> None:
@@ -164,7 +181,7 @@ def _run_folds(args: argparse.Namespace, settings: dict[str, Any], places: Any) 
     chosen = experiments.recipe(args.name, args.quick, **settings)
     dataset = chosen.dataset()
     folds = chosen.folds(dataset)
-    some = experiments.choose_folds(folds, args.fold)
+    some = (experiments.both_fold(dataset),) if args.both else experiments.choose_folds(folds, args.fold)
 
     def one(default: int) -> Any:
         return folds[default] if args.fold is None else some[0]
@@ -185,5 +202,6 @@ def _run_folds(args: argparse.Namespace, settings: dict[str, Any], places: Any) 
         for fold in some:
             places.say(f"{chosen.name}, {fold.name}")
             experiments.run_fold(chosen, dataset, fold, places, args.resume, args.overwrite)
-        finished = experiments.finished_folds(chosen, folds, places)
-        experiments.summarise(chosen, finished, places)
+        if not args.both:
+            finished = experiments.finished_folds(chosen, folds, places)
+            experiments.summarise(chosen, finished, places)

@@ -77,14 +77,16 @@ class Recipe:
 
     @property
     def key(self) -> str:
-        """What its files are called: the name, and ``-norm`` for a network with normalisation.
+        """What its files are called: the name, ``-norm`` with normalisation, and another seed.
 
         Examples
         --------
-        >>> recipe("hela").key, recipe("hela", norm="instance").key
-        ('hela', 'hela-norm')
+        >>> recipe("hela").key, recipe("hela", norm="instance", seed=1).key
+        ('hela', 'hela-norm-seed-1')
         """
-        return self.name if self.config.norm == "none" else f"{self.name}-norm"
+        key = self.name if self.config.norm == "none" else f"{self.name}-norm"
+        seed = self.config.seed
+        return key if seed == RECIPES[self.name].config.seed else f"{key}-seed-{seed}"
 
     def dataset(self) -> Dataset:
         """The labelled slices; cut and few in a quick run.
@@ -148,13 +150,44 @@ def sequence_fold(dataset: Dataset, training: str, test: str) -> Fold:
     Fold(name='01-to-02', training=(0, 1), validation=(2, 3), test=(4, 5))
     """
     groups = np.array(dataset.groups)
-    # A threshold is chosen by SEG, to which a frame without all its cells is less of a guide.
     own = np.flatnonzero(groups == training)
-    whole = [i for i in own if dataset.unknown is None or not dataset.unknown[i].any()]
-    held_out = (whole or list(own))[-min(VALIDATION, len(own) - 1) :]
+    held_out = _held_out(dataset, own, VALIDATION)
     rest = np.setdiff1d(own, held_out)
     other = np.flatnonzero(groups == test)
     return Fold(f"{training}-to-{test}", _tuple(rest), _tuple(held_out), _tuple(other))
+
+
+def both_fold(dataset: Dataset) -> Fold:
+    """Trained on the earlier frames of every sequence, tested on the later ones.
+
+    Each sequence is cut at the longest pause in its second half, so that cells have moved between
+    the two. The last whole frame before the pause is validation.
+
+    Examples
+    --------
+    >>> names = ("01/001", "01/002", "01/003", "01/020", "02/001", "02/005", "02/006", "02/030")
+    >>> groups = ("01",) * 4 + ("02",) * 4
+    >>> both_fold(Dataset("mine", np.zeros((8, 4, 4)), ids=names, groups=groups))
+    Fold(name='both', training=(0, 1, 4, 5), validation=(2, 6), test=(3, 7))
+    """
+    groups = np.array(dataset.groups)
+    parts: dict[str, list[int]] = {"training": [], "validation": [], "test": []}
+    for name in dict.fromkeys(dataset.groups):
+        own = np.flatnonzero(groups == name)
+        times = np.array([int(dataset.ids[i].rpartition("/")[2]) for i in own])
+        middle = len(own) // 2
+        cut = middle + 1 + int(np.diff(times[middle:]).argmax())
+        held_out = _held_out(dataset, own[:cut], 1)
+        parts["training"] += list(np.setdiff1d(own[:cut], held_out))
+        parts["validation"] += held_out
+        parts["test"] += list(own[cut:])
+    return Fold("both", *map(_tuple, parts.values()))
+
+
+def _held_out(dataset: Dataset, own: np.ndarray, count: int) -> list[int]:
+    """The last frames, among those with all their cells: SEG of others is less of a guide."""
+    whole = [i for i in own if dataset.unknown is None or not dataset.unknown[i].any()]
+    return (whole or list(own))[-min(count, len(own) - 1) :]
 
 
 def _tuple(indices: Iterable[Any]) -> tuple[int, ...]:
