@@ -181,7 +181,9 @@ def _run_folds(args: argparse.Namespace, settings: dict[str, Any], places: Any) 
     chosen = experiments.recipe(args.name, args.quick, **settings)
     dataset = chosen.dataset()
     folds = chosen.folds(dataset)
-    some = (experiments.both_fold(dataset),) if args.both else experiments.choose_folds(folds, args.fold)
+    some = experiments.choose_folds(folds, args.fold)
+    if args.both:
+        some = (experiments.both_fold(dataset),)
 
     def one(default: int) -> Any:
         return folds[default] if args.fold is None else some[0]
