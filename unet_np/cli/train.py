@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from unet_np.cli._common import example
 from unet_np.errors import InputError
-from unet_np.training.config import TrainConfig
+from unet_np.training.config import OPEN, TrainConfig
 
 if TYPE_CHECKING:
     from unet_np.data import Dataset
@@ -26,7 +26,9 @@ file such as OUT/config.toml, and from flags, which go first.
 
 --images and --masks are folders or files, 8 or 16 bits or float, grey or colour, of any sizes; a
 mask has the name of its image, or a_mask for a. Its values are 0 and another, classes, or numbers
-of cells; the first line that is printed says how they were read.
+of cells; the first line that is printed says how they were read. To segment them, --norm,
+--learning-rate and --momentum are by default instance, 0.02 and 0.9, with which the paper's
+experiments went best here; --start decides on --norm. Elsewhere they are the paper's.
 
 --task detect learns where objects are, for unet-np detect; --task classify what a patch's middle
 pixel is, or, with --images alone, a folder that holds a folder for each class, what an image is.
@@ -160,12 +162,21 @@ def _where_they_are(config: TrainConfig, stored: Path, given: set[str]) -> Train
     return config.replace(**changes)
 
 
+def _begun(out: str | Path) -> dict[str, Any]:
+    """What the run there has for settings that are left open."""
+    from unet_np.training.checkpoint import RunFolder
+
+    return RunFolder(out).begun_with(OPEN)
+
+
 def settings(args: argparse.Namespace) -> TrainConfig:
     """The settings from the TOML file, or the run to resume, and the flags."""
     names = {entry.name for entry in fields(TrainConfig)}
     flags = {key: value for key, value in vars(args).items() if key in names}
     if args.config is not None:
         config = TrainConfig.from_toml(args.config, **flags)
+        if args.resume:
+            config = TrainConfig.from_toml(args.config, _begun(config.out), **flags)
         own = Path(config.out, "config.toml")
         if own.resolve() == args.config.resolve() and not config.stands_in(own):
             raise InputError(
@@ -176,7 +187,8 @@ def settings(args: argparse.Namespace) -> TrainConfig:
     stored = Path(flags.get("out", TrainConfig.out), "config.toml")
     if args.resume and stored.exists():
         given = {"out": str(stored.parent), **flags}
-        return _where_they_are(TrainConfig.from_toml(stored, **given), stored, set(flags))
+        config = TrainConfig.from_toml(stored, _begun(stored.parent), **given)
+        return _where_they_are(config, stored, set(flags))
     if args.resume and not set(flags) - {"out", "threads", "backend"}:
         # Nothing says what to train: a mistyped folder would begin the paper's network instead.
         raise InputError(f"--resume: got {stored.parent}, which holds no run, expected one")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from unet_np.errors import InputError, TrainingError, integer
 from unet_np.files import temporary_folder
 from unet_np.files.tables import csv_line
 from unet_np.files.weights import read_metadata, read_weights, write_weights
-from unet_np.training.config import TrainConfig
+from unet_np.training.config import TrainConfig, recorded_settings
 from unet_np.training.logs import TRAINING_COLUMNS
 
 # One key alone: the order of several is not the same in every file that safetensors writes.
@@ -112,6 +112,20 @@ class RunFolder:
             return True
         begins = csv_line(TRAINING_COLUMNS).strip()
         return _first_line(self.metrics).startswith(begins) or _as_written(self.config)
+
+    def begun_with(self, names: Iterable[str]) -> dict[str, Any]:
+        """The settings of these names with which the run here was begun; empty without a run.
+
+        Examples
+        --------
+        >>> RunFolder("no such folder").begun_with(["norm"])
+        {}
+        """
+        try:
+            config = recorded_settings(json.loads(read_metadata(self.checkpoint)[_KEY])["config"])
+        except (LookupError, TypeError, AttributeError, ValueError, RecursionError):
+            return {}
+        return {name: config[name] for name in names if name in config}
 
     def begin(
         self, parameter_bytes: int, resume: bool, overwrite: bool, keep_config: bool = False

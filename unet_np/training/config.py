@@ -22,9 +22,13 @@ from unet_np.data.own.values import parse_values
 from unet_np.errors import InputError, integer, one_of
 from unet_np.network.architecture import Architecture, with_norm
 from unet_np.tasks import TASKS, Task, find_task
+from unet_np.training.fine_tuning import norm_of
 from unet_np.training.optim import Schedule
 from unet_np.weighting.eq2 import DEFAULTS as WEIGHT_MAPS
 from unet_np.weighting.eq2 import TERMS
+
+OPEN = ("norm", "learning_rate", "momentum")
+"""Settings whose value follows from others where none is given: see `TrainConfig`."""
 
 _MOST = 10**6  # bytes of a file of settings
 _SLICES = 10**6
@@ -42,6 +46,10 @@ class TrainConfig:
     Every attribute is a key of the TOML file and, with hyphens, a flag of
     ``unet-np train``, whose ``--help`` describes each.
 
+    Three are left open until the others are known: `norm`, `learning_rate` and `momentum`. To
+    segment ``images`` by ``masks`` they are those with which the experiments went best; a network
+    to ``start`` from decides on `norm`. Once made, a configuration holds their values.
+
     Raises
     ------
     InputError
@@ -52,6 +60,11 @@ class TrainConfig:
     >>> config = TrainConfig(base_channels=16, steps=300)
     >>> config.architecture.parameters, config.tile_size
     (1940834, 572)
+    >>> config.norm, config.learning_rate, config.momentum
+    ('none', 0.001, 0.99)
+    >>> config = TrainConfig(images="photos", masks="masks")
+    >>> config.norm, config.learning_rate, config.momentum
+    ('instance', 0.02, 0.9)
     >>> TrainConfig.from_dict({"base_chanels": 16})
     Traceback (most recent call last):
     ...
@@ -76,14 +89,24 @@ nearest valid key is 'base_channels'
     padding: int = _setting(0, "of the 3x3 convolutions: 0 (the paper) or 1")
     up: str = _setting("upconv", "way up: upconv (the paper), nearest or bilinear and a conv 3x3")
     norm: str = _setting(
-        "none", "before each ReLU: none (the paper), batch or instance normalisation"
+        None,
+        "before each ReLU: none, batch or instance normalisation (default that of --start, else "
+        "instance to segment own images, else none, as in the paper)",
     )
     activation: str = _setting("relu", "after each 3x3 convolution: a registered kind of layer")
     dropout: float = _setting(0.5, "probability at the end of the contracting path")
     steps: int = _setting(300, "steps of one batch each")
     batch_size: int = _setting(1, "tiles of a step; the paper has 1")
-    learning_rate: float = _setting(0.001, "highest learning rate")
-    momentum: float = _setting(0.99, "of the gradient descent")
+    learning_rate: float = _setting(
+        None,
+        "highest learning rate (default 0.2 (1 - momentum) to segment own images with instance "
+        "normalisation, else 0.001)",
+    )
+    momentum: float = _setting(
+        None,
+        "of the gradient descent (default 0.9 to segment own images with instance normalisation, "
+        "else 0.99)",
+    )
     weight_decay: float = _setting(0.0, "decay of the weights; the paper has none")
     schedule: str = _setting("constant", "learning rate: constant, step, poly or cosine")
     warmup: int = _setting(0, "first steps, in which the learning rate rises linearly")
@@ -132,13 +155,30 @@ nearest valid key is 'base_channels'
 
     def __post_init__(self) -> None:
         for name, kind in _types().items():
+            if name in OPEN and getattr(self, name) is None:
+                continue
             object.__setattr__(self, name, _coerce(name, getattr(self, name), kind))
+        self._settle()
         self._check_ranges()
         _ = self.rate, self.tile_size
         self._check_values()
         for name in ("validation", "exclude"):
             if not (name == "validation" and self.validation == "auto"):
                 parse_slices(getattr(self, name), name)
+
+    def _settle(self) -> None:
+        """Give `norm`, `momentum` and `learning_rate` their values where they were left open."""
+        own = bool(self.images and self.masks) and self.task == "segment"
+        if self.norm is None:
+            norm = norm_of(self.start) if self.start else "instance" if own else "none"
+            object.__setattr__(self, "norm", norm)
+        recipe = own and self.norm == "instance"
+        if self.momentum is None:
+            object.__setattr__(self, "momentum", 0.9 if recipe else 0.99)
+        if self.learning_rate is None:
+            # What counts is rate / (1 - momentum): 0.02 at 0.9 would diverge at 0.99.
+            rate = float(f"{0.2 * (1 - self.momentum):.6g}") if recipe else 0.001
+            object.__setattr__(self, "learning_rate", rate)
 
     def _check_ranges(self) -> None:
         least_one = "steps", "validate_every", "checkpoint_every", "batch_size"
@@ -335,8 +375,17 @@ nearest valid key is 'base_channels'
         return cls(**values)
 
     @classmethod
-    def from_toml(cls, path: str | os.PathLike[str], **changes: Any) -> TrainConfig:
+    def from_toml(
+        cls, path: str | os.PathLike[str], begun: Mapping[str, Any] | None = None, /, **changes: Any
+    ) -> TrainConfig:
         """From a TOML file; keyword arguments take the place of its values.
+
+        Parameters
+        ----------
+        path : path-like
+            The file.
+        begun : mapping, optional
+            Settings of the run to go on with, for those that are left open.
 
         Raises
         ------
@@ -357,8 +406,10 @@ nearest valid key is 'base_channels'
             raise
         except (ValueError, RecursionError) as error:
             raise InputError(f"config: got {path}, expected a TOML file ({error})") from None
-        values = {key: _as_named(value) for key, value in values.items()}
-        return cls.from_dict({**values, **changes}, f"config {path}")
+        values = {key: _as_named(value) for key, value in values.items()} | changes
+        if "batch_norm" in values:
+            values = recorded_settings(values)
+        return cls.from_dict({**(begun or {}), **values}, f"config {path}")
 
     def stands_in(self, path: Path) -> bool:
         """Whether a file holds these settings, the folder aside."""

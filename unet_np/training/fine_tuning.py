@@ -6,12 +6,14 @@ that was trained on others are often the better start: ``unet-np train --start u
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 
 from unet_np import backend, pretrained
 from unet_np.errors import InputError
-from unet_np.network.architecture import Architecture
+from unet_np.files.weights import read_metadata
+from unet_np.network.architecture import Architecture, with_norm
 from unet_np.network.unet import UNet
 
 SUFFIX = ".safetensors"
@@ -85,6 +87,28 @@ hela; nearest valid is 'u373'
         raise InputError(
             text.replace("expected one of", f"expected a {SUFFIX} file or one of", 1)
         ) from None
+
+
+def norm_of(start: str) -> str:
+    """The normalisation of a network to start from; ``none`` if its file tells of none.
+
+    What is wrong with the file is for `start_from` to say.
+
+    Raises
+    ------
+    InputError
+        As `weights_file`.
+
+    Examples
+    --------
+    >>> norm_of("em"), norm_of("not/there.safetensors")
+    ('none', 'none')
+    """
+    try:
+        described = json.loads(read_metadata(weights_file(start))["unet_np"])
+        return str(with_norm(described["architecture"])["norm"])
+    except (LookupError, TypeError, AttributeError, RecursionError, json.JSONDecodeError):
+        return "none"
 
 
 def check_same_network(start: str, given: Architecture, wanted: Architecture) -> None:
