@@ -215,36 +215,75 @@ def test_errors_of_other_files_keep_their_names(tmp_path: Path) -> None:
     assert caught.value.filename == str(tmp_path / "missing")
 
 
-@posix
-@pytest.mark.parametrize("number", [signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)])
-def test_signals_that_end_a_command_leave_nothing(tmp_path: Path, number: int) -> None:
+ENDING = [signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM), signal.SIGINT]
+COMMAND = """
+import os, signal, sys, time
+from pathlib import Path
+from unet_np import cli
+from unet_np.files import atomic_write
+NUMBER = signal.Signals(int(sys.argv[2]))
+# What started the tests may ignore it, as `nohup` does, and so would the command.
+usual = signal.default_int_handler if NUMBER == signal.SIGINT else signal.SIG_DFL
+signal.signal(NUMBER, usual)
+class Doomed:
+    def __del__(self):
+        signal.raise_signal(NUMBER)
+class Command:
+    def run(args):
+        with atomic_write(sys.argv[1]) as temporary:
+            (temporary.parent / ".tmpabcdef").write_text("its own")
+            {body}
+            Path(sys.argv[1] + ".begun").touch()
+            for _ in range(6000):
+                time.sleep(0.01)
+parser = cli._parser
+cli._parser = lambda command: (parser(command)[0], Command)
+sys.exit(cli.main(["summary"]))"""
+
+
+def start_command(folder: Path, number: int, body: str = "pass") -> subprocess.Popen[str]:
     """A command that is in the middle of its write, and of a library's within it."""
-    code = (
-        "import signal, sys, time; from pathlib import Path; from unet_np import cli\n"
-        # What started the tests may ignore it, as `nohup` does, and so would the command.
-        "signal.signal(signal.Signals(int(sys.argv[2])), signal.SIG_DFL)\n"
-        "from unet_np.files import atomic_write\n"
-        "class Command:\n"
-        "    def run(args):\n"
-        "        with atomic_write(sys.argv[1]) as temporary:\n"
-        "            (temporary.parent / '.tmpabcdef').write_text('its own')\n"
-        "            Path(sys.argv[1] + '.begun').touch(); time.sleep(60)\n"
-        "parser = cli._parser\n"
-        "cli._parser = lambda command: (parser(command)[0], Command)\n"
-        "sys.exit(cli.main(['summary']))"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, tmp_path / "a", str(int(number))],
+    return subprocess.Popen(
+        [sys.executable, "-c", COMMAND.replace("{body}", body), folder / "a", str(int(number))],
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def check_ended(process: subprocess.Popen[str], number: int) -> None:
+    _, text = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert re.fullmatch(r"\n?unet-np summary: (ended by SIG(TERM|HUP)|interrupted)\n", text)
+
+
+@posix
+@pytest.mark.parametrize("number", ENDING)
+def test_signals_that_end_a_command_leave_nothing(tmp_path: Path, number: int) -> None:
+    process = start_command(tmp_path, number)
     begun = time.monotonic()
     while not (tmp_path / "a.begun").exists():
         assert time.monotonic() - begun < 60
         time.sleep(0.02)
     assert len(list(tmp_path.iterdir())) == 2
     process.send_signal(number)
-    _, text = process.communicate(timeout=60)
-    assert process.returncode == 128 + number
-    assert re.fullmatch(r"unet-np summary: ended by SIG(TERM|HUP)\n", text)
+    check_ended(process, number)
     assert [file.name for file in tmp_path.iterdir()] == ["a.begun"]
+
+
+@posix
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "body",
+    [
+        "[Doomed() for _ in range(3)]",
+        """try: signal.raise_signal(NUMBER)
+            except: pass""",
+        """try: signal.raise_signal(NUMBER)
+            except BaseException: raise ImportError('no such module')""",
+    ],
+    ids=["deleted", "let pass", "made an error"],
+)
+def test_a_signal_that_a_library_drops_comes_again(tmp_path: Path, number: int, body: str) -> None:
+    """Else the command would go on; here for a minute."""
+    check_ended(start_command(tmp_path, number, body), number)
+    assert {file.name for file in tmp_path.iterdir()} <= {"a.begun"}

@@ -70,22 +70,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Taken out first, so that it may stand anywhere on the line.
     debug = "--debug" in arguments or os.environ.get("UNET_NP_DEBUG", "") not in ("", "0")
     arguments = [argument for argument in arguments if argument != "--debug"]
-    with usable_streams(), ended_by_signals():
+    with usable_streams():
         return _main(arguments, debug)
 
 
 def _main(arguments: list[str], debug: bool) -> int:
     name = PROGRAM
     try:
-        parser, module = _parser(next((a for a in arguments if a in COMMANDS), None))
-        args = parser.parse_args(arguments)
-        if module is None or args.command is None:
-            parser.error("no command given; expected one of " + ", ".join(_available()))
-        name = f"{PROGRAM} {args.command}"
-        with printed_remarks(getattr(args, "quiet", False)), warnings.catch_warnings():
-            # What overflows is told in the one line of the error that follows.
-            warnings.simplefilter("ignore", RuntimeWarning)
-            code = int(module.run(args))
+        with ended_by_signals():
+            parser, module = _parser(next((a for a in arguments if a in COMMANDS), None))
+            args = parser.parse_args(arguments)
+            if module is None or args.command is None:
+                parser.error("no command given; expected one of " + ", ".join(_available()))
+            name = f"{PROGRAM} {args.command}"
+            with printed_remarks(getattr(args, "quiet", False)), warnings.catch_warnings():
+                # What overflows is told in the one line of the error that follows.
+                warnings.simplefilter("ignore", RuntimeWarning)
+                code = int(module.run(args))
         # A closed pipe or a full disk shows here, where it can be caught, not when Python ends.
         sys.stdout.flush()
         return code

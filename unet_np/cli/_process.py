@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -25,26 +27,66 @@ class Ended(BaseException):
         self.code = 128 + number
 
 
+class _Interrupted(KeyboardInterrupt):
+    """Ctrl-C; unlike Python's own, it can be asked whether it is still on its way."""
+
+
 @contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """Raise `Ended` on SIGTERM and SIGHUP, where nobody else has a use for them."""
-    chosen = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    """Raise `Ended` on SIGTERM and SIGHUP, KeyboardInterrupt on Ctrl-C; none of them is lost.
+
+    Where an object is deleted, in a callback and in some imports, Python or a library drops what is
+    raised, and the command would go on: then it is raised again. An error that another one was
+    made of stays what it was. Signals that somebody else has a use for are left alone.
+    """
+    ends = {"SIGTERM": signal.SIG_DFL, "SIGHUP": signal.SIG_DFL}
+    usual = {"SIGINT": signal.default_int_handler, **ends}
+    numbers = {getattr(signal, name): usual[name] for name in usual if hasattr(signal, name)}
+    chosen = {}
     if threading.current_thread() is threading.main_thread():
         # One that is ignored, as under nohup, stays so.
-        chosen = [number for number in chosen if signal.getsignal(number) is signal.SIG_DFL]
-    else:
-        chosen = []
+        chosen = {n: usual for n, usual in numbers.items() if signal.getsignal(n) is usual}
+    over, heard, hook = threading.Event(), [], sys.unraisablehook
+
+    def error_of(number: int) -> BaseException:
+        return _Interrupted() if number == signal.SIGINT else Ended(number)
+
+    def insist(number: int, raised: Callable[[], BaseException | None]) -> None:
+        # Nobody holds an exception that was dropped.
+        while raised() is not None:
+            if over.wait(0.05):
+                return
+        if not over.is_set():
+            _thread.interrupt_main(signal.Signals(number))
+
+    def watched(number: int) -> BaseException:
+        error = error_of(number)
+        # Not by `threading`, whose locks the main thread may hold in this moment.
+        _thread.start_new_thread(insist, (number, weakref.ref(error)))
+        return error
 
     def end(number: int, frame: Any) -> None:
-        raise Ended(number)
+        heard.append(number)
+        raise watched(number)
+
+    def report(dropped: Any) -> None:
+        if not isinstance(dropped.exc_value, Ended | _Interrupted):
+            hook(dropped)
 
     try:
         for number in chosen:
             signal.signal(number, end)
+        sys.unraisablehook = report
         yield
+    except Exception as error:
+        if heard:
+            raise error_of(heard[-1]) from error
+        raise
     finally:
-        for number in chosen:
-            signal.signal(number, signal.SIG_DFL)
+        over.set()
+        sys.unraisablehook = hook
+        for number, before in chosen.items():
+            signal.signal(number, before)
 
 
 class _Stream:
