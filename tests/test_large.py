@@ -25,6 +25,7 @@ from unet_np.files.on_disk import DiskArray, new_array
 from unet_np.images import bands, grey, normalise, open_bands, open_image, write_tiff
 from unet_np.images.write import tiff_on_disk
 from unet_np.tasks import banded, detection
+from unet_np.tasks.classification import Classify, classified, classify, classify_points
 from unet_np.tasks.segmentation import grown_instances, instances, segment
 from unet_np.tasks.task import prepare
 from unet_np.tiling import predict_tiled
@@ -249,7 +250,25 @@ def test_cells_by_bands_are_those_of_the_whole(
         assert list(found) == cells
 
 
-# Objects
+# Classes and objects
+
+
+@pytest.mark.parametrize("shape", [(70, 90), (70, 90, 3)])
+def test_classes_by_windows_are_those_of_the_whole(room: Path, shape: tuple[int, ...]) -> None:
+    net = UNet(**SMALL, **Classify.options)
+    image = np.random.default_rng(2).integers(0, 255, shape).astype(np.uint8)
+    with new_array(room / "image", shape, np.uint8) as stored:
+        stored[:] = image
+        parts = list(classified(net, stored, 20, 7, batch=32))
+        points = np.array([[0, 0], [69, 89], [31, 7]])
+        found = classify_points(net, stored, points, 21)
+    whole = classify(net, image, 20, 7)
+    assert len(parts) > 1
+    np.testing.assert_array_equal(np.concatenate([part.points for part in parts]), whole.points)
+    np.testing.assert_array_equal(
+        np.concatenate([part.probabilities for part in parts]), whole.probabilities
+    )
+    np.testing.assert_array_equal(found, classify_points(net, image, points, 21))
 
 
 @pytest.mark.parametrize("radius", [None, 0.0, 5.0])
@@ -344,27 +363,37 @@ def test_every_file_is_that_of_the_whole_image(
 def test_too_many_parts_are_refused_with_what_would_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """How many there are is known only once they are predicted."""
+    """How many there are is known only once they are predicted; the prediction is not lost."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(banded, "PART_BYTES", 2**26)
     UNet(**SMALL).save("w.safetensors")
-    write_tiff("a.tif", np.random.default_rng(0).random((64, 64)))
+    write_tiff("a.tif", np.random.default_rng(0).random((2, 64, 64)))
     command = ["segment", "a.tif", "-q", "--weights", "w.safetensors", "--memory", "1G"]
-    assert main([*command, "--instances", "--threads", "1"]) == 2
+    assert main([*command, "-o", "b.tif", "--threads", "1"]) == 0
+    monkeypatch.setattr(banded, "PART_BYTES", 2**26)
+    assert main([*command, "-o", "o.tif", "--instances", "--threads", "1"]) == 2
     line = capsys.readouterr().err
-    assert re.search(r"--memory: got 1024M, expected at least \d+M for \d+ cells of a.tif\n", line)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tif", "w.safetensors"]
+    assert re.search(
+        r"--memory: got 1024M, expected at least \d+M for \d+ cells of a.tif; "
+        r"wrote o.tif, o-labels.tif\n$",
+        line,
+    )
+    names = {"a.tif", "w.safetensors", "b.tif", "b-labels.tif", "o.tif", "o-labels.tif"}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    for name in ("{}.tif", "{}-labels.tif"):
+        assert Path(name.format("o")).read_bytes() == Path(name.format("b")).read_bytes()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory as Linux counts it")
-@pytest.mark.parametrize("command", ["segment --instances", "detect --no-overlay"])
+@pytest.mark.parametrize(
+    "command", ["segment --instances", "detect --no-overlay", "classify --stride=400"]
+)
 def test_an_image_larger_than_the_bound(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     """With its maps it would take more than twice as much."""
     monkeypatch.chdir(tmp_path)
     name, more = command.split()
-    options = detection.Detect.options if name == "detect" else {}
+    options = {"detect": detection.Detect.options, "classify": Classify.options}.get(name, {})
     net = UNet(**SMALL | {"base_channels": 1}, **options)
     net.params["output.bias"][0] -= 99 * (name == "detect")  # no object
     net.save("w.safetensors")

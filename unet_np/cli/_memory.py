@@ -122,6 +122,24 @@ a.tif
         maps = forward_bytes(architecture, (side, side), item)
         return max(least, self.left * maps // (maps + pixel * side * side))
 
+    def patches(self, net: Any, size: int, most: int) -> int:
+        """How many patches of this side go through the network at once.
+
+        Raises
+        ------
+        InputError
+            If one does not fit.
+        """
+        from unet_np.tiling.memory import forward_bytes
+
+        if self.memory is None:
+            return most
+        architecture = net.architecture
+        each = forward_bytes(architecture, (size, size), net.dtype.itemsize)
+        each += _IN * architecture.in_channels * size * size
+        self.check(max(each, _LEAST_MAPS))
+        return min(most, self.left // each)
+
     def bands(self, size: tuple[int, int], erosion: float = 0) -> Any:
         """How cells of an image of this height and width are numbered.
 

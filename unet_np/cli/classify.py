@@ -5,18 +5,21 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from unet_np.cli._common import (
     add_axes,
     add_overwrite,
+    bytes_of,
     check_outputs,
     choose_threads,
     example,
     listed,
     load_network,
-    open_for,
+    opened,
+    stored,
 )
+from unet_np.cli._memory import Bound, resident_bytes
 from unet_np.errors import InputError, integer
 
 _DESCRIPTION = """\
@@ -57,6 +60,7 @@ def add_parser(subparsers: Any) -> None:
     add_overwrite(parser)
     add("--patch", type=int, metavar="N", help="side of a patch (default: that of the training)")
     add("--stride", type=int, metavar="N", help="from patch to patch (default: the patch)")
+    add("--memory", metavar="SIZE", help="bound of the process (default: none)")
     add("--threads", type=int, metavar="N", help="default: all cores")
     add("--backend", choices=("numpy", "cupy", "auto"), help="default: auto, or UNET_NP_BACKEND")
     add("-q", "--quiet", action="store_true", help="print errors only")
@@ -72,40 +76,66 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--out: got {args.out}, expected a name that ends in .csv")
     args.images = listed(args.images)
     check_outputs([args.out], (*args.images, args.weights), args.overwrite)
+    memory = None if args.memory is None else bytes_of(args.memory)
     choose_threads(args.threads)
 
     from unet_np.files import atomic_write
-    from unet_np.files.tables import csv_text
-    from unet_np.tasks.classification import classify
+    from unet_np.files.tables import csv_line
+    from unet_np.tasks.classification import BATCH
     from unet_np.tasks.task import check_task
 
     net = load_network(args.weights, args.backend)
     check_task(net, "classify")
     folder = args.weights if args.weights.is_dir() else args.weights.parent
-    size = args.patch or patch_size(net, folder)
-    names = class_names(net, folder)
-    slices = [(path, open_for(net, path, args.axes).pages) for path in args.images]
-    rows: list[Sequence[Any]] = [
-        ("image", "slice", "row", "column", "class", *(f"p_{name}" for name in names))
-    ]
-    for path, found in slices:
-        for number, page in enumerate(found):
-            result = classify(net, page, size, args.stride)
-            # With its folder: images of two folders may have one name.
-            rows += _rows(path.as_posix(), number, result, names)
-            if not args.quiet:
-                best = int(result.mean.argmax())
-                where = str(path) if len(found) == 1 else f"{path}, slice {number}"
-                count = len(result.points)
-                print(
-                    f"{where}: {names[best]}, probability {result.mean[best]:.3f}, "
-                    f"{count} patch{'es' * (count > 1)}"
-                )
-    with atomic_write(args.out) as temporary:
-        temporary.write_text(csv_text(rows), "utf-8", "backslashreplace", newline="")
+    args.patch = args.patch or patch_size(net, folder)
+    args.names = class_names(net, folder)
+    net.architecture.check_input((1, net.architecture.in_channels, args.patch, args.patch))
+    jobs, held = [], resident_bytes()
+    for path in args.images:
+        bound = Bound(memory, held, 0, path)
+        with opened(net, path, args.axes, bound.reading) as image:
+            batch = bound.patches(net, args.patch, BATCH)
+            image.check()
+        jobs.append((bound, batch))
+    header = "image", "slice", "row", "column", "class", *(f"p_{name}" for name in args.names)
+    with (
+        atomic_write(args.out) as file,
+        open(file, "w", encoding="utf-8", errors="backslashreplace", newline="") as table,
+    ):
+        table.write(csv_line(header))
+        for bound, batch in jobs:
+            _classify_file(net, bound, batch, table, args)
     if not args.quiet:
         print(f"wrote {args.out}")
     return 0
+
+
+def _classify_file(
+    net: Any, bound: Bound, batch: int, table: IO[str], args: argparse.Namespace
+) -> None:
+    """Write a line for each patch of each slice of an image, and say what is in each slice."""
+    import numpy as np
+
+    from unet_np.files.tables import csv_text
+    from unet_np.tasks.classification import classified
+
+    path, names = bound.path, args.names
+    with opened(net, path, args.axes, bound.reading) as image:
+        for number in range(image.count):
+            total, count = np.zeros(len(names)), 0
+            with stored(image, number, Path(table.name).with_name("slice")) as page:
+                for part in classified(net, page, args.patch, args.stride, batch):
+                    # With its folder: images of two folders may have one name.
+                    table.write(csv_text(_rows(path.as_posix(), number, part, names)))
+                    total += part.probabilities.sum(axis=0, dtype=float)
+                    count += len(part.points)
+            if not args.quiet:
+                best = int(np.argmax(total))
+                where = f"{path}, slice {number}" if image.count > 1 else str(path)
+                print(
+                    f"{where}: {names[best]}, probability {total[best] / count:.3f}, "
+                    f"{count} patch{'es' * (count > 1)}"
+                )
 
 
 def _rows(image: str, number: int, result: Any, names: list[str]) -> list[Sequence[Any]]:

@@ -293,7 +293,10 @@ def _written(files: Outputs, instances: bool) -> list[Path]:
 def _segment_file(
     net: Any, bound: Bound, files: Outputs, args: argparse.Namespace, options: dict[str, Any]
 ) -> None:
-    """Write every file of one image, with its calibration, or, if one cannot be written, none."""
+    """Write every file of one image, with its calibration, or, if one cannot be written, none.
+
+    Where there is no room to number the cells, the maps and labels are written, which are whole.
+    """
     import numpy as np
 
     from unet_np.files.on_disk import new_array
@@ -320,11 +323,18 @@ def _segment_file(
                 for rows, result in found:
                     maps[number, :, rows] = result.probabilities[chosen]
                     labels[number, :, rows] = result.labels
-            if cells:
-                foreground = maps.part(number).part(1 - (chosen.start or 0))
-                cells.find(number, foreground, labels.part(number).part(0))
+        refused = None
         if cells:
-            cells.write(files)
+            try:
+                for number in range(count):
+                    foreground = maps.part(number).part(1 - (chosen.start or 0))
+                    cells.find(number, foreground, labels.part(number).part(0))
+                cells.write(files)
+            except InputError as error:
+                # More cells than --memory holds, which only the prediction tells: it is kept.
+                refused = error
+    if refused:
+        raise InputError(f"{refused}; wrote {files.probabilities}, {files.labels}")
     if not args.quiet:
         print("wrote " + ", ".join(str(path) for path in _written(files, args.instances)))
 

@@ -7,7 +7,7 @@ pass; an image of 512 x 512 pixels needs 262,144 of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -19,8 +19,11 @@ from unet_np.backend import Array, array_module
 from unet_np.data import Dataset
 from unet_np.data.own.classes import class_names
 from unet_np.errors import InputError, integer
+from unet_np.files.on_disk import Windows
+from unet_np.images.prepared import Prepared
 from unet_np.ops import softmax, weighted_cross_entropy
 from unet_np.tasks.task import Arrays, Task, check_task, known_pixels, prepare
+from unet_np.tiling.overlap_tile import read_tiles
 from unet_np.windows import crop_window, middles
 
 PATCH = 65
@@ -186,7 +189,7 @@ class Classification:
 
 
 def classify_points(
-    net: Any, image: np.ndarray, points: np.ndarray, size: int, batch: int = BATCH
+    net: Any, image: np.ndarray | Windows, points: np.ndarray, size: int, batch: int = BATCH
 ) -> np.ndarray:
     """Class probabilities of patches around given pixels.
 
@@ -194,9 +197,9 @@ def classify_points(
     ----------
     net : UNet
         With task ``classify``.
-    image : numpy.ndarray
+    image : numpy.ndarray or Windows
         As `unet_np.tasks.task.prepare` takes it; normalised as a whole, mirrored at its
-        border.
+        border. Of what is on disk only the patches are read.
     points : numpy.ndarray
         (n, 2), row and column of the middle of each patch.
     size : int
@@ -221,22 +224,35 @@ def classify_points(
     >>> classify_points(net, np.eye(40), np.array([[0, 0], [20, 7]]), 17).shape
     (2, 2)
     """
-    check_task(net, "classify")
-    ready = prepare(image, net.architecture.in_channels)
+    ready = _ready(net, image, size, batch)
     points = np.asarray(points).reshape(-1, 2)
     outside = (points < 0) | (points >= np.array(ready.shape[-2:]))
     if outside.any():
         wrong = tuple(int(i) for i in points[outside.any(axis=1)][0])
         raise InputError(f"points: got {wrong}, expected a pixel of the image {ready.shape[-2:]}")
-    integer("batch", batch, 1)
-    net.architecture.check_input((1, net.architecture.in_channels, size, size))
     found = np.empty((len(points), net.architecture.num_classes), np.float32)
     for first in range(0, len(points), batch):
-        corners = points[first : first + batch] - size // 2
-        patches = np.stack([crop_window(ready, row, column, size) for row, column in corners])
-        logits = net.forward(backend.asarray(patches, net.xp))[:, :, None, None]
-        found[first : first + batch] = backend.to_numpy(softmax(logits)[0])[:, :, 0, 0]
+        part = slice(first, first + batch)
+        found[part] = _answers(net, ready, points[part], size)
     return found
+
+
+def _ready(net: Any, image: np.ndarray | Windows, size: int, batch: int) -> np.ndarray | Prepared:
+    """The image as the network reads it, once all is checked."""
+    check_task(net, "classify")
+    channels = net.architecture.in_channels
+    ready = prepare(image, channels)
+    integer("batch", batch, 1)
+    net.architecture.check_input((1, channels, size, size))
+    return ready
+
+
+def _answers(net: Any, ready: np.ndarray | Prepared, points: np.ndarray, size: int) -> np.ndarray:
+    """(n, num_classes), of the patches around `points`, in one pass."""
+    corners = [(int(row), int(column)) for row, column in points - size // 2]
+    patches = read_tiles(net, ready, corners, (size, size), "reflect")
+    logits = net.forward(patches)[:, :, None, None]
+    return backend.to_numpy(softmax(logits)[0])[:, :, 0, 0]
 
 
 def classify(net: Any, image: np.ndarray, size: int, stride: int | None = None) -> Classification:
@@ -265,8 +281,29 @@ def classify(net: Any, image: np.ndarray, size: int, stride: int | None = None) 
     >>> classify(net, np.eye(40), 17).points[:3].tolist()
     [[8, 8], [8, 25], [8, 31]]
     """
+    parts = list(classified(net, image, size, stride))
+    return Classification(
+        np.concatenate([part.points for part in parts]),
+        np.concatenate([part.probabilities for part in parts]),
+    )
+
+
+def classified(
+    net: Any, image: np.ndarray | Windows, size: int, stride: int | None = None, batch: int = BATCH
+) -> Iterator[Classification]:
+    """What `classify` gives, `batch` patches at a time.
+
+    Parameters
+    ----------
+    net, image, size, stride, batch
+        As in `classify` and `classify_points`.
+    """
     stride = size if stride is None else stride
     integer("stride", stride, 1)
-    rows, columns = (middles(length, size, stride) for length in image.shape[:2])
-    points = np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1).reshape(-1, 2)
-    return Classification(points, classify_points(net, image, points, size))
+    ready = _ready(net, image, size, batch)
+    rows, columns = (middles(length, size, stride) for length in ready.shape[-2:])
+    count = len(rows) * len(columns)
+    for first in range(0, count, batch):
+        places = np.divmod(np.arange(first, min(first + batch, count)), len(columns))
+        points = np.stack([rows[places[0]], columns[places[1]]], axis=1)
+        yield Classification(points, _answers(net, ready, points, size))
