@@ -292,6 +292,25 @@ def test_cells_begin_and_end_where_flags_or_the_file_say(weights):
     assert np.array_equal(limits_of("told.safetensors"), eroded)
 
 
+def test_the_file_says_how_many_versions_make_its_cells(weights):
+    write_png("a.png", random_image((40, 50)))
+    net = UNet.load(weights, backend="numpy")
+    image = read_image("a.png")
+    once, seven = (segment(net, image, averaging=n).probabilities[1] for n in (1, 7))
+    high, low = (float(np.quantile(seven, q)) for q in (0.9, 0.6))
+    about = {"seeds": high, "threshold": low, "averaging": 7}
+    net.save("told.safetensors", metadata={"cells": json.dumps(about)})
+    expected = grown_instances(seven, high, low)[0]
+    assert not np.array_equal(expected, grown_instances(once, high, low)[0])
+    assert np.array_equal(limits_of("told.safetensors"), expected)
+    np.testing.assert_array_equal(read_image("out.tif"), seven)
+    limits_of("told.safetensors", "--averaging", "1")
+    np.testing.assert_array_equal(read_image("out.tif"), once)
+    # Without cells nobody asked for a mean.
+    assert main(["segment", "a.png", "-o", "out.tif", "--weights", "told.safetensors", "-q"]) == 0
+    np.testing.assert_array_equal(read_image("out.tif"), once)
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

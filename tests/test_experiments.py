@@ -29,8 +29,9 @@ from unet_np.experiments import (
     search,
     summarise,
 )
-from unet_np.experiments.export import draw_test_slices, export
+from unet_np.experiments.export import draw_test_slices, export, why_this_fold
 from unet_np.experiments.recipes import both_fold, changed, ranges
+from unet_np.files.weights import read_metadata
 from unet_np.images import read_image
 from unet_np.network.unet import UNet
 
@@ -619,6 +620,49 @@ def test_the_card_of_a_network_gives_the_stored_scores(name):
         all(f"{found['value']:.6f}" in text for found in result["scores"].values())
         for result in results
     )
+
+
+@pytest.mark.parametrize("name", ["u373", "hela"])
+def test_a_network_that_ships_makes_cells_as_its_result_did(name):
+    """The better training side of both; rule, thresholds and averaging are in the header."""
+    folds = json.loads((RESULTS / f"{name}-norm.json").read_text("utf-8"))["folds"]
+    files = [RESULTS / f"{name}-norm-{fold}.json" for fold in folds]
+    results = [json.loads(path.read_text("utf-8")) for path in files]
+    rules = [one["rules_compared"][experiment.THE_RULE] for one in results]
+    sides = [rule["validation"] + rule["composites"] for rule in rules]
+    best = results[int(np.argmax(sides))]
+    about = json.loads(read_metadata(pretrained.path(name))["cells"])
+    assert about == {
+        "seeds": best["thresholds"]["seg_measure"],
+        "threshold": best["thresholds"]["iou"],
+        "min_area": best["min_area"],
+        "erosion": best["erosion"],
+        "averaging": best["recipe"]["averaging"],
+    }
+    assert pretrained.load(name, backend="numpy").architecture.norm == "instance"
+    card = pretrained.card(name)
+    assert f"Of the folds {best['fold']['name']} is shipped" in card
+    assert "They were measured with these weights." in card
+
+
+def test_the_reason_for_a_fold_is_its_training_side(places):
+    def written(fold, validation, composites):
+        rule = {"validation": validation, "composites": composites, "test": 0.5}
+        result = {"rules_compared": {experiment.THE_RULE: rule}, "fold": {"name": fold}}
+        places.results.mkdir(parents=True, exist_ok=True)
+        places.result(f"u373-norm-{fold}").write_text(json.dumps(result))
+        return result
+
+    chosen = recipe("u373", norm="instance")
+    folds = written("01-to-02", 0.5, 0.9), written("02-to-01", 0.8, 0.7)
+    assert why_this_fold(chosen, folds[1], places) == ""
+    places.result("u373-norm").write_text('{"folds": ["01-to-02", "02-to-01"]}')
+    assert why_this_fold(chosen, folds[0], places) == ""
+    why = why_this_fold(chosen, folds[1], places)
+    assert "02-to-01 is shipped" in why
+    assert "0.700 for 01-to-02, 0.750 for 02-to-01" in why
+    places.result("u373-norm-01-to-02").write_text('{"fold": {"name": "01-to-02"}}')
+    assert why_this_fold(chosen, folds[1], places) == ""
 
 
 def test_a_result_from_before_a_setting_was_there_had_its_default():

@@ -121,7 +121,7 @@ def test_weights_are_exported_from_the_leg_of_a_run_that_is_gone(tmp_path: Path,
     assert UNet.load(kept, backend="numpy").architecture.norm == norm
     limits = json.loads(read_metadata(kept)["cells"])
     high, low = (result["thresholds"][name] for name in ("seg_measure", "iou"))
-    expected = {"seeds": high, "threshold": low, "min_area": result["min_area"]}
+    expected = {"seeds": high, "threshold": low, "min_area": result["min_area"], "averaging": 1}
     if norm == "instance":
         expected["erosion"] = result["erosion"]
     assert limits == expected

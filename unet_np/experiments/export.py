@@ -14,6 +14,7 @@ from unet_np import data, pretrained
 from unet_np.data import info
 from unet_np.errors import InputError
 from unet_np.experiments import cells, em, legs, pictures, runner
+from unet_np.experiments.experiment import THE_RULE
 from unet_np.experiments.protocol import (
     Places,
     check_result,
@@ -83,12 +84,14 @@ def export(
     # The package's own weights are known by their SHA-256.
     check_ours([card] if folder is None else [target, card], overwrite, "--export")
     limits = cell_limits(result)
+    limits |= {"averaging": result["recipe"]["averaging"]} if limits else {}
     about = {"cells": json.dumps(limits)} if limits else {}
     net.save(target, "float16", about)
     if folder is None:
         pretrained.register(chosen.name)
+    scored, why = _is_scored(target, result), why_this_fold(chosen, result, places)
     with atomic_write(card) as temporary:
-        temporary.write_text(model_card(chosen, result, _is_scored(target, result)), "utf-8")
+        temporary.write_text(model_card(chosen, result, scored, why), "utf-8")
     places.say(f"wrote {target} and its card")
     return target
 
@@ -150,10 +153,35 @@ def cell_limits(result: dict[str, Any]) -> dict[str, float]:
     return limits | ({"erosion": result["erosion"]} if "erosion" in result else {})
 
 
-def model_card(chosen: Recipe, result: dict[str, Any], scored: bool = False) -> str:
+def why_this_fold(chosen: Recipe, result: dict[str, Any], places: Places) -> str:
+    """That a fold has the best training side of all; empty where it has not, or nothing says so.
+
+    The training side is the mean SEG of the held-out frames and of their copies with cells brought
+    together, by which the thresholds were chosen too.
+    """
+    own = result["fold"]["name"]
+    folds = (read_json(places.result(chosen.key)) or {}).get("folds", [])
+    read = [read_json(places.result(f"{chosen.key}-{fold}")) or {} for fold in folds]
+    rules = [one.get("rules_compared", {}).get(THE_RULE, {}) for one in read]
+    if len(rules) < 2 or not all("composites" in rule for rule in rules):
+        return ""
+    sides = [(rule["validation"] + rule["composites"]) / 2 for rule in rules]
+    if folds[int(np.argmax(sides))] != own:
+        return ""
+    each = (f"{side:.3f} for {fold}" for fold, side in zip(folds, sides, strict=True))
+    tests = ", ".join(f"{rule['test']:.3f}" for rule in rules)
+    return (
+        f"Of the folds {own} is shipped, since its SEG on the training side is the highest, the "
+        f"mean of the validation slices and of those copies: {', '.join(each)}, each on frames of "
+        f"its own. The scores on the test slices, {tests} in this order, had no say."
+    )
+
+
+def model_card(chosen: Recipe, result: dict[str, Any], scored: bool = False, why: str = "") -> str:
     """The card of a network: what it reads, data, split, recipe, scores and licence.
 
-    `scored` says that the scores are those of the float16 weights themselves.
+    `scored` says that the scores are those of the float16 weights themselves, and `why` why they
+    are of this fold.
     """
     entry, split = info(chosen.data), result["fold"]
     settings = recorded_settings(result["recipe"])
@@ -171,9 +199,8 @@ def model_card(chosen: Recipe, result: dict[str, Any], scored: bool = False) -> 
         growth = [
             f"A cell begins as {limits['min_area']} pixels or more above probability "
             f"{limits['seeds']:g}{eroded} and grows to {limits['threshold']:g}, as with `unet-np "
-            f"segment --model {chosen.name} --instances --averaging {settings['averaging']}`, "
-            f"which also keeps cells that lie wholly within {cells.BORDER} pixels of the border; "
-            "the score leaves these out.",
+            f"segment --model {chosen.name} --instances`, which also keeps cells that lie wholly "
+            f"within {cells.BORDER} pixels of the border; the score leaves these out.",
             "",
         ]
     keys = ("base_channels", "depth", "padding", "norm", "dropout", "steps", "input_size",
@@ -200,6 +227,7 @@ def model_card(chosen: Recipe, result: dict[str, Any], scored: bool = False) -> 
         f"{_chosen_on(result)}. The recipe itself was settled with an eye on test slices, so the "
         "scores are on the hopeful side.",
         "",
+        *([why, ""] if why else []),
         "## Recipe",
         "",
         *(f"* `{key}`: {settings[key]}" for key in keys if key in settings),

@@ -82,7 +82,7 @@ nearest valid key is 'base_channels'
     axes: str = _setting("auto", "of --images if a file names them wrong: such as ZYX, C channels")
     validation: str = _setting("auto", "slices held out: auto (last eighth), none, or 26-29,3")
     exclude: str = _setting("none", "slices used for nothing, such as a test block: none or 0-9")
-    start: str = _setting("", "weights to begin from: a file, or em or u373 (fine-tuning)")
+    start: str = _setting("", "weights to begin from: a file, or em, u373 or hela (fine-tuning)")
     task: str = _setting("segment", f"one of {', '.join(TASKS)}; the paper's is segment")
     base_channels: int = _setting(64, "channels of the first level")
     depth: int = _setting(4, "number of max poolings")
