@@ -902,6 +902,7 @@ def test_a_whole_sample_is_segmented_as_by_the_command_line(
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3)
     limits = page.evaluate("window.unetWidgets.live.session.network.limits")
     high, low = limits.pop("seeds"), limits.pop("threshold")
+    assert limits.pop("averaging") == 7  # by the command line; here where its box is ticked
     ids, cells = grown_instances(found, high, low, **limits)
     assert f"{len(cells)} parts are numbered" in status(page)
     with page.expect_download() as waiting:
