@@ -395,6 +395,15 @@ def test_boxes_of_figure_1_open_by_click_and_by_buttons(open_widget: Open) -> No
     )
 
 
+def test_on_a_phone_figure_1_moves_to_the_box(open_widget: Open) -> None:
+    page = open_widget("figure-1", width=390)
+    page.get_by_role("slider").press("End")
+    box = page.get_by_role("tab", name="output").locator(".unet-face").bounding_box()
+    frame = page.locator(".unet-figure").bounding_box()
+    assert frame["x"] <= box["x"]
+    assert box["x"] + box["width"] <= frame["x"] + frame["width"]
+
+
 def test_the_slider_sends_the_image_through_the_u(open_widget: Open) -> None:
     page = open_widget("figure-1")
     slider = page.get_by_role("slider")

@@ -86,11 +86,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, (made, _) in seen.items():
         with atomic_write(MAPS / f"{name}.webp") as temporary:
             made.save(temporary, format="WEBP", quality=50, method=6)
-    trained = "random weights before any training"
-    if chosen.weights:
-        trained = f"a trained network of {net.architecture.base_channels} base channels"
+    state = "a trained" if chosen.weights else "an untrained"
+    first = net.architecture.base_channels
+    size = "" if first == 64 else f" with {first} channels in its first block instead of 64"
     about = {
-        "words": f"On {words}, with {trained}.",
+        "words": f"The sizes are the paper's. The pictures are those of {state} network{size}, "
+        f"which was given {words}.",
         "shown": {name: counts for name, (_, counts) in seen.items()},
     }
     with atomic_write(MAPS / "about.js") as temporary:

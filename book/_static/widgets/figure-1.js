@@ -140,6 +140,10 @@
       slider.value = chosen;
       slider.setAttribute("aria-valuetext", `${all[chosen].name}: ${all[chosen].channels} channels of ${all[chosen].size} x ${all[chosen].size}`);
       if (focus) tabs[chosen].focus();
+      // On a phone the U is wider than the screen.
+      const frame = svg.parentElement;
+      const middle = (all[chosen].x + all[chosen].width / 2) * (svg.clientWidth / WIDTH);
+      if (frame) frame.scrollLeft = middle - frame.clientWidth / 2;
       panel.setAttribute("aria-labelledby", tabs[chosen].id);
       panel.replaceChildren(...contents(all[chosen]));
     }
@@ -193,7 +197,7 @@
         "p",
         { class: "unet-note" },
         "Choose a box, or send the image through the U with the slider: down on the left, up on the right. Below a box: its channels. ",
-        "Orange: max pooling; green: up-convolution; dashed: copy and crop."
+        "Orange: max pooling; green: up-convolution; dashed: copy and crop. On a narrow screen, swipe the figure; the slider moves it too."
       ),
       element("div", { class: "unet-controls" }, step("Box before", -1), slider, step("Next box", 1)),
       panel

@@ -1,6 +1,6 @@
 // Written by tools/feature_maps.py.
 window.unetWidgets.maps = {
-  "words": "On the first slice of the EM stack (Cardona et al. 2010), with a trained network of 16 base channels.",
+  "words": "The sizes are the paper's. The pictures are those of a trained network with 16 channels in its first block instead of 64, which was given the first slice of the EM stack (Cardona et al. 2010).",
   "shown": {
     "input": [
       1,
