@@ -9,7 +9,7 @@ import guard
 import numpy as np
 import pytest
 import scipy.ndimage
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unet_np import backend, data
@@ -139,6 +139,31 @@ def test_labels_stay_labels_and_weights_stay_positive():
         assert weighed.dtype == np.float32
         assert weighed.min() >= 0
         assert weighed.max() <= 50 * (1 + 1e-6)
+
+
+@given(
+    st.integers(0, 2**32 - 1),
+    st.lists(st.integers(-1, 300), min_size=1, max_size=6),
+    st.sampled_from([np.int32, np.int64]),
+)
+@settings(deadline=None, max_examples=30)
+def test_labels_of_each_class_survive_exactly(seed, values, dtype):
+    """Each pixel has the label of the pixel that it was read from, and so each class by itself."""
+    rng = np.random.default_rng(seed)
+    labels = rng.choice(np.array(values, dtype), (30, 40))
+    image = rng.random((30, 40), np.float32)
+
+    def warped(these):
+        again = np.random.default_rng(seed + 1)
+        return Augmentation(sigma=4).tile(image, these, None, 44, 24, again)[1]
+
+    whole = warped(labels)
+    assert whole.dtype == dtype
+    assert set(np.unique(whole)) <= set(values)
+    for value in set(values):
+        np.testing.assert_array_equal(warped(labels == value), whole == value)
+    numbered = warped(np.arange(labels.size, dtype=np.int32).reshape(labels.shape))
+    np.testing.assert_array_equal(whole, labels.ravel()[numbered])
 
 
 def test_image_labels_and_weights_move_together():

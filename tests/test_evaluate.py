@@ -341,6 +341,23 @@ def test_a_class_counts_in_the_slices_that_have_it(tmp_path, monkeypatch):
     assert found == {"value": pytest.approx(2 / 3), "threshold": None, "slices": [1.0, 0.0, None]}
 
 
+def test_the_table_of_what_classes_were_taken_for(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    truth = np.kron([[0, 80, 160, 160, 255]], np.ones((12, 6))).astype(np.uint8)
+    found = np.kron([[0, 1, 1, 2, 2]], np.ones((12, 6))).astype(np.uint8)
+    write_png(tmp_path / "truth.png", truth)
+    write_tiff(tmp_path / "found.tif", found)
+    line = "found.tif truth.png --classes --values 0 80 160 --ignore 255"
+    assert scores_of(*line.split())["confusion"] == [[72, 0, 0], [0, 72, 0], [0, 72, 72]]
+    capsys.readouterr()
+    assert main(["evaluate", *line.split()]) == 0
+    rows = [row.split() for row in capsys.readouterr().out.splitlines()[-3:]]
+    assert rows[1:] == [
+        ["class", "1", "72", "0.0%", "100.0%", "0.0%"],
+        ["class", "2", "144", "0.0%", "50.0%", "50.0%"],
+    ]
+
+
 def test_values_of_classes_are_asked_for(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     binary = WIDE // 2 * 255

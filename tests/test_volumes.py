@@ -26,7 +26,13 @@ from unet_np import UNet, backend
 from unet_np.cli import main
 from unet_np.errors import InputError, MissingExtraError
 from unet_np.images import Calibration, open_image, write_tiff
-from unet_np.tasks.segmentation import Segmentation, grown_instances, instances, segment
+from unet_np.tasks.segmentation import (
+    Segmentation,
+    cell_map,
+    grown_instances,
+    instances,
+    segment,
+)
 from unet_np.volumes import (
     Model,
     Settings,
@@ -349,6 +355,20 @@ def test_cells_that_grow_are_those_of_whole_slices(tmp_path: Path, weights: Path
     )
     rows = (tmp_path / "o-cells.csv").read_text().splitlines()
     assert len(rows) == 1 + sum(len(found) for _, found in expected) > 3
+
+
+def test_cells_with_rims_grow_by_the_map_of_both_classes(tmp_path: Path) -> None:
+    net = UNet(base_channels=2, depth=1, num_classes=3, seed=3, backend="numpy")
+    net.save(tmp_path / "rims.safetensors", metadata={"cells": '{"rim": 2}'})
+    data = cells((2, 60, 70))
+    write_ome(tmp_path / "v.zarr", data)
+    more = ["--instances", "--seeds", "0.52", "--threshold", "0.48", "-q"]
+    assert run(tmp_path, tmp_path / "rims.safetensors", *more) == 0
+    maps = [cell_map(one.probabilities, 2) for one in at_once(data, tmp_path / "rims.safetensors")]
+    np.testing.assert_allclose(labels_in(tmp_path / "o-probability.zarr"), maps, atol=1e-6)
+    expected = [grown_instances(one, 0.52, 0.48)[0] for one in maps]
+    np.testing.assert_array_equal(labels_in(tmp_path / "o-instances.zarr"), expected)
+    assert np.max(expected) > 1
 
 
 def test_the_process_stays_within_a_small_budget(tmp_path: Path, weights: Path) -> None:

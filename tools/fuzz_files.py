@@ -148,7 +148,7 @@ def readers(folder: Path) -> dict[str, Reader]:
         return found
 
     def limits(file: Path) -> object:
-        names = ("seeds", "threshold", "erosion", "min_area", "averaging")
+        names = ("seeds", "threshold", "erosion", "min_area", "averaging", "rim")
         args = types.SimpleNamespace(instances=True, weights=file, **dict.fromkeys(names))
         return cell_limits(args)  # type: ignore[arg-type]
 

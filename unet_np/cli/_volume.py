@@ -51,6 +51,7 @@ def is_volume(args: argparse.Namespace) -> bool:
 
 def run(args: argparse.Namespace) -> int:
     """Segment one volume; what an earlier run has done of it stays."""
+    from unet_np.cli.segment import check_rim
     from unet_np.volumes import Model, Settings, connected, open_volume, segment_volume
     from unet_np.volumes.cluster import share_of_threads
 
@@ -73,6 +74,7 @@ def run(args: argparse.Namespace) -> int:
     load_network(args.weights, args.backend)
     folder = args.weights / "weights.safetensors"
     model = Model.load(folder if folder.is_file() else args.weights, args.backend, threads)
+    check_rim(args.rim, model.net.architecture.num_classes)
     grown = args.instances and args.limits is not None
     budget = _budget(args, model.net, volume, grown)
     settings = Settings(args.tile, budget, args.averaging, args.chunk, args.overwrite)
@@ -81,7 +83,9 @@ def run(args: argparse.Namespace) -> int:
             print(f"dashboard {client.dashboard_link}", flush=True)
         common = {"client": client, "progress": show}
         kept = probability if grown else None
-        result = segment_volume(volume, out, model, settings, foreground=kept, **common)
+        result = segment_volume(
+            volume, out, model, settings, foreground=kept, rim=args.rim, **common
+        )
         written = [out, *([kept] if kept else [])]
         if args.instances:
             written += _number(args, result, volume, instances, table, common)

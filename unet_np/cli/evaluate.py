@@ -29,6 +29,7 @@ With --classes the prediction is classes 0, 1, 2, ..., such as NAME-labels.tif o
 and class 2 is class 2, whichever others occur. One that a side lacks is scored as 0; one that both
 lack is left out. If the labels have other values for classes, --values says them in order, such as
 0 80 255, or '#000000' '#ff0000'; 0, 128 and 255 are known to be 0, 1 and 2 if all of them occur.
+The table below the scores counts what the pixels of each class were taken for.
 
   probabilities   float in 0 to 1, or 8 or 16 bits, which are divided by 255 or 65535
   labels          0 is membrane or background, anything else is cell
@@ -99,6 +100,8 @@ def run(args: argparse.Namespace) -> int:
             share = pairs[0][1].ignored.mean()
             print(f"labels: {share:.1%} of the pixels are ignored", file=sys.stderr)
         print("\n".join(score_lines(scores, args.per_slice)))
+        if args.classes:
+            print("\n".join(confusion_lines(_confusion(args, pairs[0][1]))))
     return 0
 
 
@@ -217,6 +220,37 @@ def score_lines(scores: dict[str, Any], per_slice: bool) -> list[str]:
     return lines
 
 
+def _confusion(args: argparse.Namespace, pair: Compared) -> list[list[int]]:
+    from unet_np.metrics import confusion
+
+    table = confusion(pair.labels, pair.prediction, args.values, pair.ignored)
+    return [[int(count) for count in row] for row in table]
+
+
+def confusion_lines(table: list[list[int]]) -> list[str]:
+    """The table of what pixels were taken for as text: shares of the pixels of each class.
+
+    Classes that are nowhere have no row and no column.
+
+    Examples
+    --------
+    >>> print(*confusion_lines([[3, 0, 1], [0, 0, 0], [0, 0, 4]]), sep="\\n")
+    pixels of               pixels   taken for 0           2
+      class 0                    4         75.0%       25.0%
+      class 2                    4          0.0%      100.0%
+    """
+    numbers = [n for n, row in enumerate(table) if sum(row) or any(other[n] for other in table)]
+    names = [f"taken for {numbers[0]}", *map(str, numbers[1:])]
+    lines = [f"{'pixels of':20}{'pixels':>10}  " + "".join(f"{name:>12}" for name in names)]
+    for number in numbers:
+        total = sum(table[number])
+        shares = "".join(
+            f"{table[number][other] / total:12.1%}" if total else f"{'-':>12}" for other in numbers
+        )
+        lines.append(f"{f'  class {number}':20}{total:10}  {shares}")
+    return lines
+
+
 def _write_json(args: argparse.Namespace, scores: dict[str, Any], pairs: list[Compared]) -> None:
     import json
 
@@ -231,5 +265,7 @@ def _write_json(args: argparse.Namespace, scores: dict[str, Any], pairs: list[Co
         "left_out": max(pair.left_out for pair in pairs),
         "scores": scores,
     }
+    if args.classes:
+        result["confusion"] = _confusion(args, pairs[-1])
     with atomic_write(args.json) as temporary:
         temporary.write_text(json.dumps(result, indent=1) + "\n", "utf-8")

@@ -32,7 +32,7 @@ from unet_np.cli._volume import run as segment_volume
 from unet_np.errors import InputError
 
 if TYPE_CHECKING:
-    from unet_np.files.on_disk import DiskArray
+    from unet_np.files.on_disk import DiskArray, Windows
     from unet_np.images import BandedImage
     from unet_np.tasks.segmentation import Cell
 
@@ -49,9 +49,11 @@ A stack gives stacks. With --instances also:
   OUT-instances.tif, OUT-cells.csv   the connected parts of class 1, numbered and measured
 A part is where class 1 is the most probable one. With --seeds 0.9 --threshold 0.6 it begins where
 the probability is above 0.9 and grows, up to the next, to where it is above 0.6, so that cells that
-touch are told apart, and holes are filled; --erosion 5 takes 5 pixels off where it begins. Weights
-such as those of u373 and hela have such numbers in their file, the fewest pixels that begin a cell,
-and the --averaging of their scores, 7; with --averaging 1 they take a seventh of the time.
+touch are told apart, and holes are filled; --erosion 5 takes 5 pixels off where it begins. After
+train --rim the probability is that of the inside and half of that of the rim, class 2, above 0.9
+and to 0.4; with masks of such classes of your own --rim 2 says so. Weights such as those of u373
+and hela have such numbers in their file, the fewest pixels that begin a cell, and the --averaging
+of their scores, 7; with --averaging 1 they take a seventh of the time.
 Without -o, OUT is NAME-probabilities for the image NAME, in the current folder.
 
 A volume is an OME-Zarr (0.4 or 0.5), or anything else with an OUT that ends in .zarr. It is read
@@ -101,6 +103,12 @@ def add_parser(subparsers: Any) -> None:
         metavar="N",
         help="with --instances: fewest pixels, of seeds if cells grow (default: the model's, or 1)",
     )
+    add(
+        "--rim",
+        type=int,
+        metavar="N",
+        help="with --instances: class of rims (default: the model's)",
+    )
     add("--seeds", type=float, metavar="X", help="with --instances: where cells begin")
     add("--threshold", type=float, metavar="X", help="with --instances: where they end")
     add("--erosion", type=float, metavar="N", help="with --instances: pixels off seeds, cuts necks")
@@ -124,14 +132,14 @@ def run(args: argparse.Namespace) -> int:
     """Segment every image; everything that can be checked is checked before the first."""
     args.weights = choose_weights(args.weights, args.model)
     if is_volume(args):
-        args.limits, args.min_area, args.averaging = cell_limits(args)
+        args.limits, args.min_area, args.averaging, args.rim = cell_limits(args)
         return segment_volume(args)
     args.images = listed(args.images)
     outputs = plan_outputs(args.images, args.out, args.labels)
     paths = [path for files in outputs for path in _written(files, args.instances)]
     check_outputs(paths, (*args.images, args.weights), args.overwrite)
     memory = None if args.memory is None else bytes_of(args.memory)
-    args.limits, args.min_area, args.averaging = cell_limits(args)
+    args.limits, args.min_area, args.averaging, args.rim = cell_limits(args)
     choose_threads(args.threads)
 
     from unet_np.tasks.task import check_task
@@ -140,6 +148,7 @@ def run(args: argparse.Namespace) -> int:
 
     net = load_network(args.weights, args.backend)
     check_task(net, "segment")
+    check_rim(args.rim, net.architecture.num_classes)
     jobs, held = [], resident_bytes()
     for path in args.images:
         bound = Bound(memory, held, MEMORY_BUDGET, path)
@@ -182,7 +191,25 @@ def choose_weights(weights: Path | None, model: str | None) -> Path:
     return weights
 
 
-def cell_limits(args: argparse.Namespace) -> tuple[dict[str, float] | None, int, int]:
+def check_rim(rim: int | None, classes: int) -> None:
+    """Refuse a class of rims that a network does not have.
+
+    Examples
+    --------
+    >>> check_rim(2, 2)
+    Traceback (most recent call last):
+    ...
+    unet_np.errors.InputError: --rim: got class 2, expected a third class, the network has 2
+    """
+    if rim is not None and not 2 <= rim < classes:
+        raise InputError(
+            f"--rim: got class {rim}, expected a third class, the network has {classes}"
+        )
+
+
+def cell_limits(
+    args: argparse.Namespace,
+) -> tuple[dict[str, float] | None, int, int, int | None]:
     """What makes a cell: by the flags, by the file of the weights, or nothing but its class.
 
     Returns
@@ -194,6 +221,8 @@ def cell_limits(args: argparse.Namespace) -> tuple[dict[str, float] | None, int,
         Fewest pixels.
     averaging : int
         Turned versions that the prediction is the mean of.
+    rim : int or None
+        The class of rims.
 
     Raises
     ------
@@ -201,21 +230,26 @@ def cell_limits(args: argparse.Namespace) -> tuple[dict[str, float] | None, int,
         For numbers that are none of 0 to 1, seeds below the threshold, areas below 1, a negative
         erosion, and flags without --instances.
     """
-    given = {name: getattr(args, name) for name in ("seeds", "threshold", "erosion", "min_area")}
+    names = ("seeds", "threshold", "erosion", "min_area", "rim")
+    given = {name: getattr(args, name) for name in names}
     given = {name: value for name, value in given.items() if value is not None}
     if not args.instances:
         for name, value in given.items():
             flag = name.replace("_", "-")
             raise InputError(f"--{flag}: got {value} without --instances, expected both")
-        return None, 1, 1 if args.averaging is None else args.averaging
+        return None, 1, 1 if args.averaging is None else args.averaging, None
+    from unet_np.tasks.segmentation import OF_RIMS
+
     weights = args.weights / "weights.safetensors" if args.weights.is_dir() else args.weights
     values = _stored_limits(weights) | given
     min_area, averaging = values.pop("min_area", 1), values.pop("averaging", 1)
     averaging = averaging if args.averaging is None else args.averaging
     if min_area < 1:
         raise InputError(f"--min-area: got {min_area}, expected an integer >= 1")
-    if not values:
-        return None, min_area, averaging
+    rim = values.pop("rim", None)
+    if not values and rim is None:
+        return None, min_area, averaging, None
+    values = ({} if rim is None else OF_RIMS) | values
     threshold = values.get("threshold", min(0.5, values.get("seeds", 0.5)))
     seeds = values.get("seeds", threshold)
     for name, value in (("seeds", seeds), ("threshold", threshold)):
@@ -226,7 +260,8 @@ def cell_limits(args: argparse.Namespace) -> tuple[dict[str, float] | None, int,
     erosion = values.get("erosion", 0.0)
     if not erosion >= 0:
         raise InputError(f"--erosion: got {erosion}, expected a number of pixels >= 0")
-    return {"seeds": seeds, "threshold": threshold, "erosion": erosion}, min_area, averaging
+    limits = {"seeds": seeds, "threshold": threshold, "erosion": erosion}
+    return limits, min_area, averaging, rim
 
 
 def _stored_limits(weights: Path) -> dict[str, Any]:
@@ -235,7 +270,7 @@ def _stored_limits(weights: Path) -> dict[str, Any]:
 
     text = read_metadata(weights).get("cells", "{}")
     numbers = {"seeds": (int, float), "threshold": (int, float), "erosion": (int, float)}
-    kinds = numbers | {"min_area": (int,), "averaging": (int,)}
+    kinds = numbers | {"min_area": (int,), "averaging": (int,), "rim": (int,)}
     try:
         values = json.loads(text)
         good = all(type(value) in kinds[name] for name, value in values.items())
@@ -302,7 +337,7 @@ def _segment_file(
     import numpy as np
 
     from unet_np.files.on_disk import new_array
-    from unet_np.tasks.segmentation import segment_on_disk
+    from unet_np.tasks.segmentation import CellMap, segment_on_disk
 
     classes = net.architecture.num_classes
     # With two classes the second map says nothing that the first does not.
@@ -329,7 +364,8 @@ def _segment_file(
         if cells:
             try:
                 for number in range(count):
-                    foreground = maps.part(number).part(1 - (chosen.start or 0))
+                    kept = maps.part(number)
+                    foreground = kept.part(0) if chosen.start else CellMap(kept, args.rim)
                     cells.find(number, foreground, labels.part(number).part(0))
                 cells.write(files)
             except InputError as error:
@@ -386,7 +422,7 @@ class _Cells:
         # What the numbers of all slices fit in is known after the last.
         self.ids = stack.enter_context(new_array(room / "ids", (image.count, *size), np.int32))
 
-    def find(self, number: int, probability: DiskArray, labels: DiskArray) -> None:
+    def find(self, number: int, probability: Windows, labels: DiskArray) -> None:
         """Number those of a slice, and write a row for each."""
         import numpy as np
 

@@ -69,6 +69,7 @@ from unet_np.metrics.objects.seg import (
     outcome_map,
     seg_measure,
 )
+from unet_np.metrics.scoring import confusion
 
 __all__ = [
     "CHALLENGE_THRESHOLDS",
@@ -90,6 +91,7 @@ __all__ = [
     "best_threshold",
     "box_iou",
     "classify_mismatches",
+    "confusion",
     "count_clusters",
     "dice",
     "evaluate",

@@ -107,9 +107,7 @@ def class_scores(
     >>> list(class_scores(np.array([[[0, 80, 255]]]), found[..., :3], ["iou"], [0, 80, 255]))
     ['iou of class 1', 'iou of class 2']
     """
-    known = np.ones(labels.shape, bool) if ignored is None else ~ignored
-    classes = numbered(prediction, "prediction")[known]
-    truth = class_numbers(numbered(labels, "labels")[known], int(classes.max(initial=0)), values)
+    truth, classes, known = _known_classes(labels, prediction, values, ignored)
     both = [np.zeros(labels.shape, np.int64) for _ in range(2)]
     for stack, part in zip(both, (truth, classes), strict=True):
         stack[known] = part
@@ -127,6 +125,47 @@ def class_scores(
                 value=value, threshold=None, slices=slices
             )
     return scores
+
+
+def confusion(
+    labels: NDArray,
+    prediction: NDArray,
+    values: Sequence[int] | None = None,
+    ignored: NDArray | None = None,
+) -> NDArray[np.int64]:
+    """Pixels of each class, a row each, by the class that they were taken for, a column each.
+
+    Parameters
+    ----------
+    labels, prediction, values, ignored
+        As for `class_scores`; of any shape.
+
+    Returns
+    -------
+    numpy.ndarray
+        int64 (K, K), up to the highest class on either side.
+
+    Examples
+    --------
+    >>> confusion(np.array([0, 1, 1, 2]), np.array([0, 1, 2, 2]))
+    array([[1, 0, 0],
+           [0, 1, 1],
+           [0, 0, 1]])
+    """
+    truth, classes, _ = _known_classes(labels, prediction, values, ignored)
+    count = 1 + int(max(truth.max(initial=0), classes.max(initial=0)))
+    pairs = truth.astype(np.int64) * count + classes
+    return np.bincount(pairs, minlength=count**2).reshape(count, count)
+
+
+def _known_classes(
+    labels: NDArray, prediction: NDArray, values: Sequence[int] | None, ignored: NDArray | None
+) -> tuple[NDArray, NDArray, NDArray]:
+    """Classes of the pixels that count, true and found, and which pixels those are."""
+    known = np.ones(labels.shape, bool) if ignored is None else ~ignored
+    classes = numbered(prediction, "prediction")[known]
+    truth = class_numbers(numbered(labels, "labels")[known], int(classes.max(initial=0)), values)
+    return truth, classes, known
 
 
 def _overlap(name: str, label: NDArray, found: NDArray) -> float | None:

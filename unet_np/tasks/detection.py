@@ -92,7 +92,7 @@ class Detect(Task):
         return DEFAULTS["paper"]
 
     @staticmethod
-    def dataset(dataset: Dataset) -> Dataset:
+    def dataset(dataset: Dataset, settings: Any = None) -> Dataset:
         """The data set with what is known of its objects.
 
         Markers tell of every cell, also where no mask does, so that nothing is unknown.

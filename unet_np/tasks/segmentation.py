@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import heapq
+import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,10 +20,19 @@ from unet_np.ops import weighted_cross_entropy
 from unet_np.tasks.task import Task, check_task, known_pixels, prepare
 from unet_np.tiling import Network, predict_tiled
 from unet_np.weighting.eq2 import balancing_weights, weight_map
-from unet_np.weighting.separation import grow_within, separate_touching
+from unet_np.weighting.separation import grow_within, inside_and_rim, separate_touching
 
 IGNORED = -1
 """In the place of a class where pixels count nowhere."""
+
+RIM = 2
+"""The class of rims, beside background and inside."""
+
+OF_RIMS = {"seeds": 0.9, "threshold": 0.4}
+"""Where cells begin and end in a `cell_map` with rims, whose levels are 0, 1/2 and 1.
+
+Balanced weights make the rare rim likelier than it is, so that both lie above the middle.
+"""
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,8 @@ class Segment(Task):
     ignores : bool
         Whether pixels that are not known count in no mean. In the paper's data sets, which have
         few of them, they count with a weight of 0.
+    rim : float
+        Width of the third class, by `unet_np.weighting.separation.inside_and_rim`; 0: none.
     """
 
     w0: float = 10.0
@@ -50,6 +62,7 @@ class Segment(Task):
     term: str = "background"
     class_weights: tuple[float, ...] = ()
     ignores: bool = False
+    rim: float = 0.0
 
     options: ClassVar = {"task": "segment", "output": "map"}
     columns: ClassVar = ("validation_loss", "validation_pixel_error")
@@ -61,7 +74,34 @@ class Segment(Task):
         w0, sigma = settings.weighting
         variant = settings.weight_variant if settings.weight_map else ""
         given, ignores = settings.given_class_weights, bool(settings.ignored_values)
-        return cls(w0, sigma, variant, settings.weight_term, given, ignores)
+        return cls(w0, sigma, variant, settings.weight_term, given, ignores, settings.rim)
+
+    @staticmethod
+    def dataset(dataset: Dataset, settings: Any) -> Dataset:
+        """With inside and rim as classes, where the settings have a rim.
+
+        Raises
+        ------
+        InputError
+            If nothing says which pixel belongs to which cell.
+        """
+        if not settings.rim:
+            return dataset
+        if dataset.instances is None:
+            raise InputError(
+                f"rim: got {dataset.name} without instances, expected masks in which each cell has "
+                "a number, or rim 0"
+            )
+        classes = np.zeros(dataset.instances.shape, np.uint8)
+        for number, cells in enumerate(dataset.instances):
+            height, width = dataset.sizes[number] if dataset.sizes else cells.shape
+            part = inside_and_rim(cells[:height, :width], settings.rim)
+            classes[number, :height, :width] = part
+        return replace(dataset, labels=classes)
+
+    def notes(self) -> dict[str, str]:
+        """Where there is a rim, which class it is: cells are made by `cell_map`."""
+        return {"cells": json.dumps({"rim": RIM})} if self.rim else {}
 
     def truth(self, dataset: Dataset, training: bool) -> tuple[np.ndarray, np.ndarray]:
         """Classes, and weights by eq. 2; `IGNORED` in the place of a class that counts nowhere."""
@@ -129,6 +169,50 @@ def cells_of(dataset: Dataset) -> np.ndarray:
         return np.stack([separate_touching(one) for one in dataset.instances])
     # 4-connected, as the challenge counts cells: components of a class cannot touch.
     return np.stack([scipy.ndimage.label(one > 0)[0] for one in dataset.labels])
+
+
+def cell_map(probabilities: Any, rim: int | None = None) -> Any:
+    """How deep in a cell a pixel is: 0 outside, 1 inside and, where rims are a class, 1/2 there.
+
+    Cells that touch are apart where it is near 1, and reach to where it falls below 1/2, so that
+    `grown_instances` finds them with the numbers in `OF_RIMS`.
+
+    Parameters
+    ----------
+    probabilities : array, (num_classes, ...)
+        Class 1 is cell, or the inside of cells.
+    rim : int, optional
+        The class of their rims.
+
+    Returns
+    -------
+    array
+        Expected depth, of the shape and dtype of one class.
+
+    Examples
+    --------
+    >>> cell_map(np.array([[0.0, 1, 0], [1, 0, 0.2], [0, 0, 0.8]]), RIM)
+    array([1. , 0. , 0.6])
+    """
+    return probabilities[1] if rim is None else probabilities[1] + probabilities[rim] / 2
+
+
+class CellMap(Windows):
+    """`cell_map` of probabilities that are on disk, (num_classes, H, W)."""
+
+    def __init__(self, probabilities: Windows, rim: int | None) -> None:
+        self.classes, self.rim, self.shape = probabilities, rim, probabilities.shape[1:]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """That of the probabilities."""
+        return self.classes.dtype
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        """Of some pixels."""
+        where = key if isinstance(key, tuple) else (key,)
+        some = {number: self.classes[(number, *where)] for number in (1, self.rim or 1)}
+        return np.asarray(cell_map(some, self.rim))
 
 
 _ROWS = 256  # at a time

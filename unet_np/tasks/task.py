@@ -83,9 +83,13 @@ class Task(ABC):
         return DEFAULTS[variant]
 
     @staticmethod
-    def dataset(dataset: Dataset) -> Dataset:
-        """The data set with what is known of it for this task."""
+    def dataset(dataset: Dataset, settings: Any) -> Dataset:
+        """The data set with what is known of it for this task, with settings as for `of`."""
         return dataset
+
+    def notes(self) -> dict[str, str]:
+        """What the file of the weights says beside them, such as what makes a cell."""
+        return {}
 
     def class_names(self, dataset: Dataset) -> tuple[str, ...]:
         """Names of the classes, to be written beside the weights; empty where they have none."""

@@ -133,6 +133,9 @@ nearest valid key is 'base_channels'
         None, "width of the weight map in pixels (default 5, falk2019 6)"
     )
     heat_sigma: float = _setting(0.15, "detect: width of a Gaussian as a share of its object")
+    rim: float = _setting(
+        0.0, "width in pixels of a third class, the rim of each cell, which parts those that touch"
+    )
     touching: int = _setting(
         0, "copies of each training image in which outlined cells are moved until they touch"
     )
@@ -203,6 +206,7 @@ nearest valid key is 'base_channels'
             "w0": (self.w0 is None or self.w0 >= 0, "a number >= 0"),
             "sigma": (self.sigma is None or self.sigma > 0, "a number > 0"),
             "heat_sigma": (self.heat_sigma > 0, "a number > 0"),
+            "rim": (self.rim == 0 or self.rim >= 1, "0, or a number >= 1"),
             "out": (bool(self.out), "the name of a folder"),
         }
         for name, (good, expected) in ranges.items():
@@ -212,6 +216,8 @@ nearest valid key is 'base_channels'
             raise InputError("weight_term: got 'everywhere', expected background for falk2019")
         if self.touching and not self.kind.moves_cells:
             raise InputError(f"touching: got {self.touching}, expected 0 for task {self.task}")
+        if self.rim and self.task != "segment":
+            raise InputError(f"rim: got {self.rim:g}, expected 0 for task {self.task}")
         needs_masks = self.kind.needs_masks or not self.images
         if bool(self.images) != bool(self.masks) and needs_masks:
             given, missing = ("images", "masks") if self.images else ("masks", "images")

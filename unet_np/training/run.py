@@ -315,7 +315,7 @@ class Run:
 
     def _write_weights(self, net: UNet) -> None:
         with writing(self.folder.weights):
-            net.save(self.folder.weights)
+            net.save(self.folder.weights, metadata=self.samples.task.notes())
 
     def _over_before_it_counts(self) -> bool:
         """Whether the last step is done and no validation was due before."""

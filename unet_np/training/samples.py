@@ -237,10 +237,10 @@ def prepare(
     # A wrong setting is an error now, and not in the thread that makes the tiles.
     check_augmentation(config.augmentation)
     kind = config.kind
-    dataset = kind.dataset(dataset)
+    own = training_set(config, dataset)
+    dataset = kind.dataset(dataset, config)
     assert dataset.labels is not None
     training, validation = split(config, dataset)
-    own = training_set(config, dataset)
     task = kind.of(dataset.subset(training), config)
     classes = max(int(dataset.labels.max()) + 1, 2)
     given = config.given_class_weights
@@ -269,11 +269,12 @@ def training_set(config: TrainConfig, dataset: Dataset) -> Dataset:
     InputError
         As `split`, and as `with_touching_cells`.
     """
-    own = dataset.subset(split(config, dataset)[0])
-    if not config.touching:
-        return own
-    rng = default_rng(np, (config.seed, STREAMS["touching"]))
-    return with_touching_cells(own, config.touching, rng)
+    kind = config.kind
+    own = dataset.subset(split(config, kind.dataset(dataset, config))[0])
+    if config.touching:
+        rng = default_rng(np, (config.seed, STREAMS["touching"]))
+        own = with_touching_cells(own, config.touching, rng)
+    return kind.dataset(own, config)
 
 
 def class_weights(config: TrainConfig, dataset: Dataset) -> tuple[float, ...]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from unet_np.errors import InputError, integer, require
 from unet_np.images.grey import Normalisation
-from unet_np.tasks.segmentation import Cell, grown_instances, most_probable
+from unet_np.tasks.segmentation import Cell, cell_map, grown_instances, most_probable
 from unet_np.tasks.task import check_task
 from unet_np.tiling import make_tiling
 from unet_np.tiling.overlap_tile import MEMORY_BUDGET, check_budget
@@ -82,6 +82,7 @@ def segment_volume(
     settings: Settings | None = None,
     *,
     foreground: Path | None = None,
+    rim: int | None = None,
     client: Any = None,
     progress: Progress | None = None,
 ) -> Result:
@@ -100,6 +101,8 @@ def segment_volume(
         How the volume is cut.
     foreground : Path, optional
         Where to write the probability of class 1, float32, as well.
+    rim : int, optional
+        Of `unet_np.tasks.segmentation.cell_map`, which then takes the place of that probability.
     client : distributed.Client, optional
         Who computes; None is this process.
     progress : callable, optional
@@ -123,7 +126,7 @@ def segment_volume(
         "tile": list(tile),
         "averaging": settings.averaging,
         "chunk": list(chunk),
-    }
+    } | ({"rim": rim} if rim else {})
     if stored_settings(out) and not settings.overwrite:
         check_same(out, made)
     levels = _levels(volume, channels, client, show)
@@ -132,7 +135,7 @@ def segment_volume(
     dtype = np.dtype(np.uint8 if maps.shape[1] <= 256 else np.uint16)
     wanted: list[tuple[Path, Any, Any]] = [(out, dtype, _labels_of(maps, dtype))]
     if foreground is not None:
-        wanted.append((foreground, np.float32, maps[:, 1]))
+        wanted.append((foreground, np.float32, cell_map(maps.swapaxes(0, 1), rim)))
     results, tasks = [], []
     for path, kind, array in wanted:
         target = prepare_target(
