@@ -225,7 +225,7 @@ def test_a_network_of_the_package_by_name(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ([], "--onnx: got neither --onnx nor --torch, expected at least one of them"),
+        ([], "--onnx: got neither --onnx nor --torch nor --bioimageio, expected at least one"),
         (["--onnx", "m.pb"], "--onnx: got m.pb, expected a name that ends in .onnx"),
         (["--torch", "file"], "--torch: got the file file, expected the name of a folder"),
         (["--torch", "run"], "--torch: got run/weights.safetensors, which is an input, expe"),

@@ -89,6 +89,62 @@ def to_onnx(net: UNet) -> Any:
     return model
 
 
+def to_onnx_probabilities(net: UNet) -> Any:
+    """`to_onnx` from any size to probabilities of that size.
+
+    Returns
+    -------
+    onnx.ModelProto
+        Input ``image``, output ``probabilities``.
+
+    Raises
+    ------
+    MissingExtraError
+        If onnx is not installed.
+    """
+    onnx = require("onnx", "onnx")
+    model, table = to_onnx(net), net.architecture
+    graph, make, half = model.graph, onnx.helper.make_node, table.margin // 2
+    rest = (table.min_input_size - table.margin) % table.size_step
+    numbers = {
+        "corner": [0, 0],
+        "plane": [2, 3],
+        "half": [half, half],
+        "before": [0, 0, half, half, 0, 0],
+        "rest": [rest] * 2,
+        "step": [table.size_step] * 2,
+    }
+    for name, values in numbers.items():
+        graph.initializer.append(
+            onnx.numpy_helper.from_array(np.array(values, np.int64), f"mirror.{name}")
+        )
+    for node in graph.node:
+        node.input[:] = ["mirrored" if name == "image" else name for name in node.input]
+    before = [
+        make("Shape", ["image"], ["size"], start=2),
+        make("Sub", ["mirror.rest", "size"], ["over"]),
+        make("Mod", ["over", "mirror.step"], ["more"]),
+        make("Add", ["more", "mirror.half"], ["after"]),
+        make("Concat", ["mirror.before", "after"], ["pads"], axis=0),
+        make("Pad", ["image", "pads"], ["mirrored"], mode="reflect"),
+    ]
+    after = [
+        make("Slice", ["logits", "mirror.corner", "size", "mirror.plane"], ["cropped"]),
+        make("Softmax", ["cropped"], ["probabilities"], axis=1),
+    ]
+    nodes = [*before, *graph.node, *after]
+    del graph.node[:], graph.output[:]
+    graph.node.extend(nodes)
+    shape = ["batch", table.num_classes, "height", "width"]
+    graph.output.append(
+        onnx.helper.make_tensor_value_info("probabilities", onnx.TensorProto.FLOAT, shape)
+    )
+    # What the metadata say of sizes is true of the network within.
+    del model.metadata_props[:]
+    onnx.checker.check_model(model)
+    return model
+
+
 def save_onnx(net: UNet, path: str | os.PathLike[str]) -> float | None:
     """Write an ONNX file, after a comparison with this package where ONNX Runtime is installed.
 

@@ -35,12 +35,7 @@ def to_torch(net: UNet) -> Any:
     MissingExtraError
         If PyTorch is not installed.
     """
-    try:
-        import torch
-    except ImportError:
-        raise MissingExtraError(
-            "torch: not installed, expected for to_torch; pip install torch"
-        ) from None
+    torch = needs_torch()
     from unet_np.export import torch_unet
 
     with torch.device("meta"):
@@ -48,6 +43,23 @@ def to_torch(net: UNet) -> Any:
     state = {name: torch.from_numpy(array) for name, array in torch_state(net).items()}
     module.load_state_dict(state, assign=True)
     return module.eval()
+
+
+def needs_torch() -> Any:
+    """PyTorch, which no extra but the book's brings.
+
+    Raises
+    ------
+    MissingExtraError
+        If it is not installed.
+    """
+    try:
+        import torch
+    except ImportError:
+        raise MissingExtraError(
+            "torch: not installed, expected for to_torch; pip install torch"
+        ) from None
+    return torch
 
 
 def torch_options(architecture: Architecture) -> dict[str, Any]:
@@ -69,6 +81,30 @@ def torch_options(architecture: Architecture) -> dict[str, Any]:
                 f"expected one of {known}"
             )
     return options
+
+
+def probability_options(architecture: Architecture) -> dict[str, Any]:
+    """As `torch_options`, for ``unet_np.export.torch_unet.Probabilities``."""
+    rest = (architecture.min_input_size - architecture.margin) % architecture.size_step
+    return torch_options(architecture) | {"margin": architecture.margin, "rest": rest}
+
+
+def to_probabilities(net: UNet) -> Any:
+    """A PyTorch module from normalised images to probabilities of the same size.
+
+    Raises
+    ------
+    InputError, MissingExtraError
+        As `to_torch`.
+    """
+    torch = needs_torch()
+    from unet_np.export import torch_unet
+
+    module = torch_unet.Probabilities(**probability_options(net.architecture))
+    module.load_state_dict(
+        {name: torch.from_numpy(array) for name, array in torch_state(net).items()}
+    )
+    return module.float().eval()
 
 
 def torch_state(net: UNet) -> dict[str, np.ndarray]:

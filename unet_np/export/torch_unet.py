@@ -5,6 +5,8 @@ Without options it is the paper's network. The names in its state dict are those
 PyTorch's own (``running_mean`` for ``mean``, ``running_var`` for ``var``).
 """
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -130,3 +132,27 @@ class UNet(nn.Module):
             block = self.get_submodule(f"expand{level}")
             x = block(x, skips.pop())
         return self.output(x)
+
+
+class Probabilities(UNet):
+    """Images of any size to class probabilities of that size, as a viewer expects them.
+
+    What the convolutions take off is mirrored at the border first (Fig. 2), and up to a size that
+    the poolings can halve; what that gives too much at the bottom and the right is left out.
+
+    `margin` is input size minus output size of the network (184 in the paper), `rest` what its
+    output sizes leave when divided by ``2**depth`` (4 in the paper).
+    """
+
+    def __init__(self, margin: int = 184, rest: int = 4, **options: Any):
+        super().__init__(**options)
+        self.border, self.rest = margin // 2, rest
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, in_channels, H, W), normalised, to (B, num_classes, H, W)."""
+        height, width = x.shape[2:]
+        bottom, right = ((self.rest - size) % 2**self.depth for size in (height, width))
+        border = self.border
+        pads = [border, border + right, border, border + bottom]
+        x = super().forward(nn.functional.pad(x, pads, mode="reflect"))
+        return x[:, :, :height, :width].softmax(1)

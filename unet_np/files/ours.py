@@ -15,6 +15,9 @@ PRODUCER = "unet-np"
 LEG = "unet-np leg 1"
 """Key of the header of what a training in legs leaves."""
 
+ZOO = "# written by unet-np export --bioimageio\n"
+"""First line of the description in a package of the model zoo, the first file in its zip."""
+
 _SOFTWARE = 305  # the tag of TIFF
 _HEAD = 1 << 16
 _EVALUATION = {"command", "versions", "prediction", "labels", "pairs", "scores"}
@@ -84,6 +87,9 @@ def is_ours(path: Path) -> bool:
     if head[8:9] == b"{":
         about = read_metadata(path)
         return about.get("producer") == PRODUCER or LEG in about
+    if head.startswith(b"PK"):
+        # The name of the first file stands 30 bytes after its beginning.
+        return head[30:].startswith(b"rdf.yaml" + ZOO.encode())
     # The producer is ONNX's second field, after the version of the format.
     onnx = b"\x12" + bytes([len(PRODUCER)]) + PRODUCER.encode()
     return not head or onnx in head[:32] or head.startswith(_STARTS)
