@@ -1,4 +1,4 @@
-"""The convolution: three algorithms, PyTorch, finite differences, adjoints."""
+"""The convolution: four algorithms, PyTorch, finite differences, adjoints."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ CASES = [
     (1, 2, 3, 8, 9, 2, 5, 0),
     (1, 2, 3, 8, 9, 5, 2, 1),
     (2, 16, 16, 43, 50, 3, 3, 0),
+    (1, 9, 20, 70, 50, 3, 3, 1),
 ]
 
 
@@ -44,7 +45,7 @@ def problem(shape: tuple[int, ...], seed: int = 0) -> list[np.ndarray]:
 def algorithms(kh: int, kw: int, numbers: int) -> list[str]:
     names = ["im2col", "auto"]
     if (kh, kw) == (3, 3):
-        names.append("winograd")
+        names += ["winograd", "winograd_rows"]
     # The loops visit every output number.
     return [*names, "naive"] if numbers < 500 else names
 
@@ -92,7 +93,7 @@ def test_agrees_with_torch_for_any_shape(
         check_against_torch(shape, algorithm, np)
 
 
-@pytest.mark.parametrize("algorithm", ["naive", "im2col", "winograd"])
+@pytest.mark.parametrize("algorithm", ["naive", "im2col", "winograd", "winograd_rows"])
 def test_agrees_with_finite_differences(algorithm: str) -> None:
     x, w, b, grad = problem((2, 3, 2, 6, 9, 3, 3, 1))
 
@@ -105,7 +106,7 @@ def test_agrees_with_finite_differences(algorithm: str) -> None:
         assert directional_error(energy, [x, w, b], list(grads), seed) <= 1e-7
 
 
-@pytest.mark.parametrize("algorithm", ["naive", "im2col", "winograd"])
+@pytest.mark.parametrize("algorithm", ["naive", "im2col", "winograd", "winograd_rows"])
 def test_input_gradient_is_the_adjoint(algorithm: str) -> None:
     x, w, _, grad = problem((2, 4, 3, 8, 7, 3, 3, 0), seed=3)
     y, cache = conv2d(x, w, np.zeros(3), 0, algorithm)
@@ -113,7 +114,9 @@ def test_input_gradient_is_the_adjoint(algorithm: str) -> None:
     assert np.isclose((y * grad).sum(), (x * grad_x).sum(), rtol=1e-12)
 
 
-@pytest.mark.parametrize(("algorithm", "limit"), [("im2col", 2e-6), ("winograd", 2e-5)])
+@pytest.mark.parametrize(
+    ("algorithm", "limit"), [("im2col", 2e-6), ("winograd", 2e-5), ("winograd_rows", 1e-5)]
+)
 def test_float32_rounds_little(algorithm: str, limit: float) -> None:
     """A layer of the network's kind; errors relative to the largest output."""
     shape = (1, 64, 64, 50, 50, 3, 3, 0)
@@ -127,7 +130,7 @@ def test_float32_rounds_little(algorithm: str, limit: float) -> None:
         assert relative_error(got.astype(np.float64), exact) <= limit
 
 
-@pytest.mark.parametrize("algorithm", ["im2col", "winograd"])
+@pytest.mark.parametrize("algorithm", ["im2col", "winograd", "winograd_rows"])
 @pytest.mark.parametrize("threads", [1, 3])
 def test_thread_count_changes_only_rounding(algorithm: str, threads: int) -> None:
     x, w, b, grad = problem((2, 16, 24, 61, 40, 3, 3, 0))
@@ -142,7 +145,7 @@ def test_thread_count_changes_only_rounding(algorithm: str, threads: int) -> Non
         backend.set_thread_count(None)
 
 
-@pytest.mark.parametrize("algorithm", ["im2col", "winograd"])
+@pytest.mark.parametrize("algorithm", ["im2col", "winograd", "winograd_rows"])
 def test_same_call_gives_the_same_bits(algorithm: str) -> None:
     x, w, b, grad = (a.astype("float32") for a in problem((1, 32, 48, 90, 70, 3, 3, 0)))
     first = [conv2d_backward(grad, conv2d(x, w, b, 0, algorithm)[1]) for _ in range(4)]
@@ -194,7 +197,7 @@ def test_im2col_holds_every_window() -> None:
         ),
         (
             {"algorithm": "fft"},
-            "algorithm: got 'fft', expected one of auto, naive, im2col, winograd",
+            "algorithm: got 'fft', expected one of auto, naive, im2col, winograd, winograd_rows",
         ),
         (
             {"w": np.ones((2, 1, 1, 2)), "algorithm": "winograd"},

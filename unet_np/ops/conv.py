@@ -8,11 +8,16 @@ import numpy as np
 
 from unet_np.backend import Array, array_module, channel_sums, is_device
 from unet_np.errors import InputError, integer
-from unet_np.ops import im2col, naive, winograd, winograd_tiles
+from unet_np.ops import im2col, naive, winograd, winograd_rows, winograd_tiles
 
 Cache = tuple[Array, Array, int, str]
 
-ALGORITHMS: dict[str, ModuleType] = {"naive": naive, "im2col": im2col, "winograd": winograd}
+ALGORITHMS: dict[str, ModuleType] = {
+    "naive": naive,
+    "im2col": im2col,
+    "winograd": winograd,
+    "winograd_rows": winograd_rows,
+}
 
 
 def conv2d(
@@ -32,10 +37,10 @@ def conv2d(
         Bias.
     padding : int
         Zeros added on each side of `x`; 0 in the paper.
-    algorithm : {"auto", "naive", "im2col", "winograd"}
-        ``naive`` are loops, ``im2col`` is one matrix product, ``winograd`` needs about a
-        quarter of the multiplications and a 3x3 kernel. ``auto`` picks the faster by shape; on
-        a GPU im2col, whose products CuPy hands to cuBLAS as they lie in memory.
+    algorithm : {"auto", "naive", "im2col", "winograd", "winograd_rows"}
+        ``naive`` are loops, ``im2col`` is one matrix product; for 3x3 kernels, ``winograd``
+        needs about a quarter of the multiplications and ``winograd_rows`` half. ``auto`` picks the
+        fastest by shape; on a GPU im2col, whose products CuPy hands to cuBLAS as they lie.
 
     Returns
     -------
@@ -108,7 +113,7 @@ def conv2d_backward(
     x, w, padding, algorithm = cache
     xp = array_module(grad_output, x)
     rows, columns = grad_output.shape[2:]
-    name = choose(w.shape, rows, columns, algorithm, xp)
+    name = choose(w.shape, rows, columns, algorithm, xp, of_kernels=True)
     grad_w = ALGORITHMS[name].weight_gradient(grad_output, x, w.shape, padding)
     grad_b = channel_sums(grad_output)
     if not need_grad_x:
@@ -119,25 +124,32 @@ def conv2d_backward(
 
 
 def choose(
-    w_shape: tuple[int, ...], rows: int, columns: int, algorithm: str, xp: ModuleType = np
+    w_shape: tuple[int, ...],
+    rows: int,
+    columns: int,
+    algorithm: str,
+    xp: ModuleType = np,
+    of_kernels: bool = False,
 ) -> str:
     """The algorithm that ``auto`` stands for, by the shape of kernel and output.
 
+    `of_kernels` asks for their gradient.
+
     Examples
     --------
-    >>> choose((64, 64, 3, 3), 568, 568, "auto"), choose((64, 1, 3, 3), 570, 570, "auto")
-    ('winograd', 'im2col')
+    >>> choose((64, 64, 3, 3), 568, 568, "auto"), choose((16, 1, 3, 3), 570, 570, "auto")
+    ('winograd', 'winograd_rows')
     """
     if algorithm != "auto":
         return algorithm
     out, into, kh, kw = w_shape
-    tiles = -(-rows // winograd_tiles.TILE) * -(-columns // winograd_tiles.TILE)
-    enough_channels = min(into, out) >= winograd.MIN_CHANNELS
-    if is_device(xp):
+    if is_device(xp) or (kh, kw) != (3, 3):
         return "im2col"
-    if (kh, kw) == (3, 3) and enough_channels and tiles >= winograd.MIN_TILES:
-        return "winograd"
-    return "im2col"
+    few = winograd_rows.FEW_KERNELS_OF_GRADIENT if of_kernels else winograd_rows.FEW_KERNELS
+    if into * out <= few:
+        return "winograd_rows"
+    tiles = -(-rows // winograd_tiles.TILE) * -(-columns // winograd_tiles.TILE)
+    return "winograd" if tiles >= winograd.MIN_TILES else "im2col"
 
 
 def _check(x: Array, w: Array, b: Array, padding: int, algorithm: str) -> None:
@@ -159,6 +171,6 @@ def _check(x: Array, w: Array, b: Array, padding: int, algorithm: str) -> None:
     if algorithm not in ("auto", *ALGORITHMS):
         names = ", ".join(("auto", *ALGORITHMS))
         raise InputError(f"algorithm: got {algorithm!r}, expected one of {names}")
-    if algorithm == "winograd" and w.shape[2:] != (3, 3):
+    if algorithm.startswith("winograd") and w.shape[2:] != (3, 3):
         kernel = "x".join(map(str, w.shape[2:]))
-        raise InputError(f"algorithm: got 'winograd' for a {kernel} kernel, expected 3x3")
+        raise InputError(f"algorithm: got {algorithm!r} for a {kernel} kernel, expected 3x3")

@@ -7,6 +7,7 @@ kh x kw times as large as the input, so it is made for some rows of the image at
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from types import ModuleType
 
@@ -47,20 +48,26 @@ def forward(x: Array, w: Array, b: Array, padding: int) -> Array:
     return y
 
 
-def input_gradient(grad: Array, w: Array, x_shape: tuple[int, ...], padding: int) -> Array:
+def input_gradient(
+    grad: Array,
+    w: Array,
+    x_shape: tuple[int, ...],
+    padding: int,
+    convolve: Callable[[Array, Array, Array, int], Array] = forward,
+) -> Array:
     """The gradient of a convolution is a convolution: padded, with the kernels turned by 180°."""
     xp = array_module(grad, w)
     zero = xp.zeros(w.shape[1], w.dtype)
     kh, kw = w.shape[2:]
     if kh != kw:
         grad = xp.pad(grad, ((0, 0), (0, 0), (kh - 1, kh - 1), (kw - 1, kw - 1)))
-        full = forward(grad, rotated(w), zero, 0)
+        full = convolve(grad, rotated(w), zero, 0)
         return full[:, :, padding : padding + x_shape[2], padding : padding + x_shape[3]]
     if padding <= kh - 1:
-        return forward(grad, rotated(w), zero, kh - 1 - padding)
+        return convolve(grad, rotated(w), zero, kh - 1 - padding)
     cut = padding - (kh - 1)
     inner = grad[:, :, cut : cut + x_shape[2] + kh - 1, cut : cut + x_shape[3] + kw - 1]
-    return forward(inner, rotated(w), zero, 0)
+    return convolve(inner, rotated(w), zero, 0)
 
 
 def weight_gradient(grad: Array, x: Array, w_shape: tuple[int, ...], padding: int) -> Array:
@@ -179,8 +186,13 @@ def _blocks(
 ) -> list[tuple[int, int, int]]:
     """(image, first row, last row): each with a column matrix that fits the cache."""
     pixels = max(MIN_PIXELS, block_elements(xp) // length)
-    count = -(-rows * columns // pixels)
-    threads = thread_count(xp)
+    return cut(batch, rows, -(-rows * columns // pixels), xp)
+
+
+def cut(batch: int, rows: int, count: int, xp: ModuleType) -> list[tuple[int, int, int]]:
+    """(image, first row, last row): each image in `count` parts, or some more for all threads."""
+    # What fits one block takes less time than another thread takes to wake.
+    threads = thread_count(xp) if count > 1 else 1
     count = min(rows, -(-count // threads) * threads)
     edges = [rows * block // count for block in range(count + 1)]
     return [(image, first, last) for image in range(batch) for first, last in pairwise(edges)]

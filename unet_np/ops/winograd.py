@@ -43,7 +43,6 @@ from unet_np.ops.winograd_tiles import (
     write_outputs,
 )
 
-MIN_CHANNELS = 16  # below, the transforms cost more than they save
 MIN_TILES = 40  # below, transforming the kernels does
 MIN_TILES_OF_BLOCK = 144  # since a GEMM has to fetch the kernels for every block
 WIDE = 2**17  # input x output channels, from which the transformed kernels get too large
