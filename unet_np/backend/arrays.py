@@ -42,6 +42,7 @@ __all__ = [
     "asarray",
     "block_elements",
     "channel_sums",
+    "copy_runs",
     "default_rng",
     "device_about",
     "device_group",
@@ -408,6 +409,25 @@ def as_channels_last(x: Array) -> Array:
     ((1, 4, 5, 3), True)
     """
     return array_module(x).ascontiguousarray(x.transpose(0, 2, 3, 1))
+
+
+def copy_runs(target: Array, source: Array) -> None:
+    """``target[...] = source`` of the same dtype, in pieces where the last axes are such in memory.
+
+    NumPy's own loop over short pieces takes twice as long.
+
+    Examples
+    --------
+    >>> rows, pairs = np.zeros((2, 4)), np.ones((2, 2))
+    >>> copy_runs(rows[:, 1:3], pairs)
+    >>> rows[0]
+    array([0., 1., 1., 0.])
+    """
+    xp, size = array_module(target, source), target.itemsize
+    if not is_device(xp) and target.strides[-1] == source.strides[-1] == size:
+        run = np.dtype((np.void, target.shape[-1] * size))
+        target, source = target.view(run), source.view(run)
+    target[...] = source
 
 
 def channel_sums(x: Array) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from unet_np.backend import Array, array_module, empty_channels_last, for_row_blocks
+from unet_np.backend import Array, array_module, copy_runs, empty_channels_last, for_row_blocks
 from unet_np.errors import InputError
 
 Shape = tuple[int, int, int, int]
@@ -89,8 +89,8 @@ def crop_concat(skip: Array, up: Array) -> tuple[Array, tuple[Shape, int]]:
     y = empty_channels_last(xp, (batch, first + channels, height, width), up.dtype)
 
     def join(y: Array, skip: Array, up: Array) -> None:
-        y[..., :first] = skip
-        y[..., first:] = up
+        copy_runs(y[..., :first], skip)
+        copy_runs(y[..., first:], up)
 
     for_row_blocks(join, y, center_crop(skip, height, width), up)
     return y, (skip.shape, first)
@@ -132,8 +132,8 @@ def crop_concat_backward(grad_output: Array, cache: tuple[Shape, int]) -> tuple[
     grad_up = empty_channels_last(xp, (batch, channels - first, height, width), grad_output.dtype)
 
     def split(grad: Array, skip: Array, up: Array) -> None:
-        skip[...] = grad[..., :first]
-        up[...] = grad[..., first:]
+        copy_runs(skip, grad[..., :first])
+        copy_runs(up, grad[..., first:])
 
     for_row_blocks(split, grad_output, center_crop(grad_skip, height, width), grad_up)
     return grad_skip, grad_up

@@ -35,14 +35,14 @@ def forward(x: Array, w: Array, b: Array, padding: int) -> Array:
     rows, columns = height + 2 * padding - kh + 1, width + 2 * padding - kw + 1
     y = empty_channels_last(xp, (batch, out, rows, columns), x.dtype)
     pixels, results = as_channels_last(x), y.transpose(0, 2, 3, 1)
-    weights = kernel_matrix(w)
+    weights, bias = kernel_matrix(w), xp.tile(b, columns)
 
     def call(block: tuple[int, int, int]) -> None:
         image, first, last = block
         cols = im2col(pixels[image], first, last, (kh, kw), padding)
-        target = results[image, first:last].reshape(-1, out)
-        xp.matmul(cols, weights, out=target)
-        target += b
+        target = results[image, first:last].reshape(last - first, -1)
+        xp.matmul(cols, weights, out=target.reshape(-1, out))
+        target += bias
 
     parallel_map(call, _blocks(batch, rows, columns, into * kh * kw, xp), xp)
     return y

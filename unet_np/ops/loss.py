@@ -131,14 +131,15 @@ def weighted_cross_entropy(
         pixel_weights = xp.where(counted, weights, 0).astype(logits.dtype)
     if reduction == "mean":
         pixel_weights = pixel_weights / xp.maximum(counted.sum(), 1).astype(logits.dtype)
-    true_class = xp.where(counted, labels, 0)[:, None]
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    exponentials = xp.exp(shifted)
-    total = exponentials.sum(axis=1, keepdims=True)
-    log_p = xp.take_along_axis(shifted, true_class, axis=1) - xp.log(total)
-    loss = -(pixel_weights * log_p[:, 0]).sum()
-    grad = exponentials / total
-    one_hot = xp.arange(logits.shape[1])[None, :, None, None] == true_class
+    classes = xp.arange(logits.shape[1])[:, None, None]
+    one_hot = classes == xp.where(counted, labels, 0)[:, None]
+    planes = xp.ascontiguousarray(logits)  # sums over few classes are then sums of long rows
+    shifted = planes - planes.max(axis=1, keepdims=True)
+    grad = xp.exp(shifted)
+    total = grad.sum(axis=1, keepdims=True)
+    log_p = xp.where(one_hot, shifted, 0).sum(axis=1) - xp.log(total[:, 0])
+    loss = -(pixel_weights * log_p).sum()
+    grad /= total
     grad -= one_hot
     grad *= pixel_weights[:, None]
     return loss, grad

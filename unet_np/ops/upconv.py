@@ -8,6 +8,7 @@ from unet_np.backend import (
     as_channels_last,
     block_elements,
     channel_sums,
+    copy_runs,
     empty_channels_last,
     parallel_map,
     scratch,
@@ -62,14 +63,17 @@ def conv_transpose2d(x: Array, w: Array, b: Array) -> tuple[Array, Cache]:
     channels = w.shape[1]
     y = empty_channels_last(xp, (batch, channels, 2 * height, 2 * width), x.dtype)
     pixels, squares, weights = as_channels_last(x), _squares(y), _matrix(w)
+    bias = xp.tile(b, 4 * width)
 
     def call(block: tuple[int, slice]) -> None:
         image, rows = block
         source = pixels[image, rows]
-        shape = (source.shape[0], width, 2, 2, channels)
+        shape = (source.shape[0], width, 2, 2 * channels)
         product = scratch(xp, "upconv", shape, x.dtype)
         xp.matmul(source.reshape(-1, source.shape[-1]), weights, out=_flat(product))
-        xp.add(product.transpose(0, 2, 1, 3, 4), b, out=squares[image, rows])
+        lines = product.reshape(len(source), -1)
+        lines += bias
+        copy_runs(_runs(squares[image, rows]), product.swapaxes(1, 2))
 
     parallel_map(call, _blocks(x, 4 * channels), xp)
     return y, (x, w)
@@ -120,9 +124,9 @@ def conv_transpose2d_backward(grad_output: Array, cache: Cache) -> tuple[Array, 
         product = xp.empty_like(total)
         for image, rows in blocks[share::shares]:
             source = pixels[image, rows].reshape(-1, into)
-            shape = (source.shape[0] // width, width, 2, 2, out)
+            shape = (source.shape[0] // width, width, 2, 2 * out)
             gathered = scratch(xp, "upconv", shape, x.dtype)
-            gathered[...] = squares[image, rows].transpose(0, 2, 1, 3, 4)
+            copy_runs(gathered.swapaxes(1, 2), _runs(squares[image, rows]))
             target = grad_pixels[image, rows].reshape(-1, into)
             xp.matmul(_flat(gathered), weights.T, out=target)
             total += xp.matmul(source.T, _flat(gathered), out=product)
@@ -144,8 +148,13 @@ def _squares(y: Array) -> Array:
     return pixels.reshape(batch, height // 2, 2, width // 2, 2, channels)
 
 
+def _runs(squares: Array) -> Array:
+    """(rows, 2, columns, 2, K) as (rows, 2, columns, 2 K): what lies side by side."""
+    return squares.reshape(*squares.shape[:3], -1)
+
+
 def _flat(product: Array) -> Array:
-    """(rows, columns, 2, 2, K) as (pixels, 2 x 2 x K)."""
+    """(rows, columns, 2, 2 K) as (pixels, 4 K)."""
     return product.reshape(product.shape[0] * product.shape[1], -1)
 
 
