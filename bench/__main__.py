@@ -2,6 +2,7 @@
 
     python -m bench network --out results/bench-cpu.json --picture results/roofline-cpu.png
     python -m bench speed > results/speed.md     # from that file
+    python -m bench passes --base-channels 16    # layer by layer: where a step's time goes
     python -m bench augment --out augment.json
     python -m bench weight_map
     python -m bench tiling
@@ -28,6 +29,7 @@ from typing import Any
 COMMANDS = {
     "network": "bench.parts",
     "speed": "bench.speed",
+    "passes": "bench.passes",
     "augment": "bench.augment",
     "weight_map": "bench.weight_map",
     "tiling": "bench.tiling",

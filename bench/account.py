@@ -21,21 +21,26 @@ from bench.timing import interleaved
 from unet_np import backend
 from unet_np.backend import host
 from unet_np.network.architecture import Architecture
-from unet_np.ops import winograd, winograd_tiles
+from unet_np.ops import winograd, winograd_rows, winograd_tiles
 
 NEVER = 10**12
+ONLY_SQUARES = {
+    (winograd_rows, "FEW_KERNELS"): 0,
+    (winograd_rows, "FEW_KERNELS_OF_GRADIENT"): 0,
+}
 
 # Name, what it changes against the one before, constants of the modules that make it so.
 VARIANTS: list[tuple[str, str, dict[tuple[ModuleType, str], int]]] = [
     (
         "im2col",
         "one matrix product for each convolution",
-        {(winograd, "MIN_TILES"): NEVER, (host, "POOLED_BYTES"): NEVER},
+        ONLY_SQUARES | {(winograd, "MIN_TILES"): NEVER, (host, "POOLED_BYTES"): NEVER},
     ),
     (
         "Winograd, small blocks",
         "a quarter of the multiplications; blocks of 48 tiles, which fit a core's own cache",
-        {
+        ONLY_SQUARES
+        | {
             (winograd_tiles, "BLOCK_ELEMENTS"): 48 * 64,
             (winograd, "MIN_TILES_OF_BLOCK"): 48,
             (winograd, "MIN_TILES"): 100,
@@ -45,16 +50,21 @@ VARIANTS: list[tuple[str, str, dict[tuple[ModuleType, str], int]]] = [
     (
         "larger blocks",
         "fewer calls, during which one thread of Python waits for the other",
-        {(winograd, "MIN_TILES"): 100, (host, "POOLED_BYTES"): NEVER},
+        ONLY_SQUARES | {(winograd, "MIN_TILES"): 100, (host, "POOLED_BYTES"): NEVER},
     ),
     (
         "memory used again",
         "no fresh pages from the system in every step",
-        {(winograd, "MIN_TILES"): 100},
+        ONLY_SQUARES | {(winograd, "MIN_TILES"): 100},
     ),
     (
         "Winograd at the bottom too",
         "the 1024-channel layers with their 49 tiles",
+        ONLY_SQUARES,
+    ),
+    (
+        "from row to row",
+        "few channels: half of the multiplications, and nothing to cut out",
         {},
     ),
 ]

@@ -76,6 +76,24 @@ def bench_network(
     return result
 
 
+def bench_widths(
+    widths: list[int], size: int, repeats: int, xp: ModuleType
+) -> list[dict[str, Any]]:
+    """`bench_network` for each width of level 1, on one thread and on all cores.
+
+    Returns
+    -------
+    list of dict
+        With ``threads`` beside what `bench_network` gives.
+    """
+    rows = []
+    for width in widths:
+        for threads in sorted({1, backend.thread_count(xp)}):
+            with backend.using_threads(threads), backend.limited_blas(threads):
+                rows.append({"threads": threads} | bench_network(width, size, repeats, xp))
+    return rows
+
+
 def bench_memory(base_channels: int, size: int, library: str, threads: int) -> dict[str, Any]:
     """Peak memory of prediction and training step, each in a process of its own.
 

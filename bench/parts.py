@@ -12,7 +12,7 @@ from typing import Any
 
 from bench.account import bench_account
 from bench.layers import bench_layers, layer_cases
-from bench.network import bench_memory, bench_network, bench_scaling
+from bench.network import bench_memory, bench_network, bench_scaling, bench_widths
 from bench.peers import torch_module
 from bench.report import report, roofline
 from bench.timing import copy_rate, gemm_rate
@@ -23,7 +23,7 @@ from unet_np.network.architecture import Architecture
 
 FULL = {"base_channels": 64, "size": 572, "repeats": 5}
 QUICK = {"base_channels": 16, "size": 252, "repeats": 2}
-PARTS = ("layers", "network", "memory", "scaling", "account")
+PARTS = ("layers", "network", "widths", "memory", "scaling", "account")
 
 text = report
 
@@ -62,10 +62,11 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             layer_cases(architecture, size),
             args.repeats,
             xp,
-            ("auto", "im2col", "winograd"),
+            ("auto", "im2col", "winograd", "winograd_rows"),
             args.tf32,
         ),
         "network": lambda: bench_network(width, size, args.repeats, xp, args.tf32),
+        "widths": lambda: bench_widths([8, 16] if args.quick else [8, 16, 32, 64], size, some, xp),
         "memory": lambda: bench_memory(width, size, args.backend, backend.thread_count()),
         "scaling": lambda: bench_scaling(width, sizes, [1, 4], some, xp),
         "account": lambda: bench_account(width, size, some, xp),

@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-LAYER_COLUMNS = ("auto", "im2col", "winograd", "torch nchw", "torch channels_last")
+LAYER_COLUMNS = ("auto", "im2col", "winograd", "winograd_rows", "torch nchw", "torch channels_last")
 
 
 def report(result: dict[str, Any]) -> str:
@@ -27,6 +27,9 @@ def report(result: dict[str, Any]) -> str:
         lines += _layer_lines(result.get("layers", []), direction)
     if "network" in result:
         lines += _network_lines(result["network"])
+    for row in result.get("widths", []):
+        lines.append(f"\n{row['base_channels']} channels, threads: {row['threads']}")
+        lines += _network_lines(row)[1:]
     for kind, peak in result.get("memory", {}).items():
         sizes = ", ".join(f"{name} {size / 2**20:.0f} MiB" for name, size in peak["bytes"].items())
         lines.append(f"peak memory, {kind}: {sizes}; ratio {peak['ratio']:.2f}")

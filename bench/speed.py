@@ -35,6 +35,12 @@ EXPECTED = {
         "With kernels transformed some channels at a time, the 49 tiles of the 1024-channel layers "
         "pay as well: a quarter of the multiplications for 15 % of all work."
     ),
+    "from row to row": (
+        "With few channels the products are small, and cutting tiles out and putting them back "
+        "takes longer. In one dimension, F(4, 3), half of the multiplications are needed, and each "
+        "step is a matrix product of whole rows as they lie in memory. In this wide network that "
+        "does the first layer and some gradients of kernels; in a narrow one, most."
+    ),
 }
 
 
@@ -83,6 +89,23 @@ def text(result: dict[str, Any]) -> str:
         ]
         for kind in ("forward", "step")
     ]
+    widths = [
+        [
+            f"{row['base_channels']}",
+            f"{row['threads']}",
+            *(
+                cell
+                for kind in ("forward", "step")
+                for cell in (
+                    f"{row[kind]['seconds']['unet_np']:.3f}",
+                    "{:.2f} ({:.2f} to {:.2f})".format(
+                        row[kind]["ratio"], *row[kind]["ratio_range"]
+                    ),
+                )
+            ),
+        ]
+        for row in result.get("widths", [])
+    ]
     layers = [
         statistics.median(layer_ratio(row, direction) for row in result["layers"])
         for direction in ("forward", "backward")
@@ -107,6 +130,16 @@ def text(result: dict[str, Any]) -> str:
             table(["", "time", "from round to round", "peak memory"], ratios),
             f"Layer by layer, the median ratio is {layers[0]:.2f} forward and {layers[1]:.2f} "
             "backward.",
+            *(
+                [
+                    "## Narrow networks",
+                    "Seconds on the same tile, and the ratio to PyTorch's better layout, from the "
+                    "lowest to the highest round. `python -m bench passes` tells where it goes.",
+                    table(["channels", "threads", "forward", "ratio", "step", "ratio"], widths),
+                ]
+                if widths
+                else []
+            ),
             "![Roofline of the network's convolutions: GFLOP/s over operations per byte, for this "
             "package, im2col and PyTorch](roofline-cpu.png)",
             "## What failed",
@@ -114,6 +147,11 @@ def text(result: dict[str, Any]) -> str:
             "* The transform as one product with a 36x36 matrix: five times the arithmetic of two "
             "products with a 6x6 matrix, and slower than those.",
             "* Blocks as small as a core's cache: no better on one thread, the worst on two.",
+            "* Moving pixels of a tile as one element each: no faster from 64 channels on. Below, "
+            "they are copied twice as fast so.",
+            "* Max pooling's backward on gathered pixels: its passes over memory are the same.",
+            "* Blocks of four rows, for two threads: each of NumPy's calls may have to wait for "
+            "the interpreter's lock, and a thread takes longer to wake than a small call lasts.",
             "* Setting BLAS to one thread once for a whole pass in the place of each operation: no "
             "difference that could be measured. It stayed, as the simpler rule.",
         ]

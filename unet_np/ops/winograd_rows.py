@@ -9,7 +9,6 @@ Runs that begin three pixels apart are the rows of a matrix, and three such matr
 
 from __future__ import annotations
 
-from functools import partial
 from types import ModuleType
 
 import numpy as np
@@ -69,7 +68,9 @@ def forward(x: Array, w: Array, b: Array, padding: int) -> Array:
     return y
 
 
-input_gradient = partial(im2col.input_gradient, convolve=forward)
+def input_gradient(grad: Array, w: Array, x_shape: tuple[int, ...], padding: int) -> Array:
+    """As by `im2col`, with this algorithm's convolution."""
+    return im2col.input_gradient(grad, w, x_shape, padding, forward)
 
 
 def weight_gradient(grad: Array, x: Array, w_shape: tuple[int, ...], padding: int) -> Array:
