@@ -12,6 +12,7 @@ import html
 import inspect
 import io
 import json
+import os
 import re
 import textwrap
 import urllib.error
@@ -305,6 +306,37 @@ def plot_style() -> Any:
         }
     )
     return plt
+
+
+def live_picture(out: str | os.PathLike[str]) -> Callable[[dict[str, Any]], None]:
+    """What a training calls after each step, to show the picture of its run in a cell.
+
+    ``train(config, progress=live_picture(config.out))`` shows ``progress.png`` whenever it is drawn
+    anew.
+
+    Parameters
+    ----------
+    out : path-like
+        The folder of the run.
+
+    Raises
+    ------
+    MissingExtraError
+        If IPython is not installed.
+    """
+    show = require("IPython.display", "book")
+    file, handle = Path(out, "progress.png"), show.display(show.Markdown(""), display_id=True)
+    shown = file.stat().st_mtime_ns if file.exists() else 0
+
+    def update(row: dict[str, Any]) -> None:
+        nonlocal shown
+        drawn = file.stat().st_mtime_ns if file.exists() else 0
+        if drawn not in (0, shown):
+            shown = drawn
+            alt = f"Loss by step up to {row['step']}, and an image with what is found in it."
+            handle.update(show.Image(file.read_bytes(), alt=alt))
+
+    return update
 
 
 def result(name: str, optional: bool = False) -> Any:

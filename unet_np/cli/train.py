@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from unet_np.cli._common import example
 from unet_np.errors import InputError
-from unet_np.training.config import OPEN, TrainConfig
+from unet_np.training.config import OPEN, TrainConfig, read_settings
 
 if TYPE_CHECKING:
     from unet_np.data import Dataset
@@ -21,14 +21,16 @@ Train as the paper does: one large augmented tile a step, momentum 0.99, weighte
 
 OUT then holds weights.safetensors (the last weights, with --patience the best),
 checkpoint.safetensors (from which --resume goes on, bit for bit, even after kill -9), metrics.csv,
-times.csv and config.toml. Ctrl-C finishes the step and saves. Settings come from --config, a TOML
-file such as OUT/config.toml, and from flags, which go first.
+times.csv, config.toml and report.html, and progress.png while a training of minutes goes on. Ctrl-C
+finishes the step and saves. Settings come from --config, a TOML or JSON file such as
+OUT/config.toml, and from flags, which go first.
 
 --images and --masks are folders or files, 8 or 16 bits or float, grey or colour, of any sizes; a
 mask has the name of its image, or a_mask for a. Its values are 0 and another, classes, or numbers
 of cells; the first line that is printed says how they were read. To segment them, --norm,
 --learning-rate and --momentum are by default instance, 0.02 and 0.9, with which the paper's
-experiments went best here; --start decides on --norm. Elsewhere they are the paper's.
+experiments went best here, and what else is not said is as unet-np plan proposes it; a network to
+--start from decides on its own settings. Elsewhere the defaults are the paper's.
 
 --task detect learns where objects are, for unet-np detect; --task classify what a patch's middle
 pixel is, or, with --images alone, a folder that holds a folder for each class, what an image is.
@@ -39,8 +41,8 @@ step is that of --batch-size 4. It needs pip install 'unet-np[scale]'."""
 _EXAMPLE = """
 unet-np train --data isbi2012 --base-channels 16 --steps 300 --seed 5 --out runs/em
 unet-np train --out runs/em --resume
-unet-np train --images photos/ --masks masks/ --base-channels 16 --patience 5 --steps 2000
-unet-np train --images photos/ --masks masks/ --base-channels 16 --start u373 --out runs/tuned
+unet-np train --images photos/ --masks masks/ --out runs/mine
+unet-np train --images photos/ --masks masks/ --start u373 --steps 300 --out runs/tuned
 unet-np train --task detect --data hela --norm batch --learning-rate 0.003 --out runs/detect
 unet-np train --task classify --images folder-of-class-folders/ --depth 3 --out runs/classes"""
 
@@ -57,8 +59,14 @@ def add_parser(subparsers: Any) -> None:
     add("--resume", action="store_true", help="go on with the run in --out")
     add("--overwrite", action="store_true", help="begin anew where --out holds a run")
     add("-q", "--quiet", action="store_true", help="no progress bar and no summary")
+    add_settings(parser)
+
+
+def add_settings(parser: argparse.ArgumentParser, without: str = "") -> None:
+    """A flag for each setting but one."""
+    add = parser.add_argument
     for entry in fields(TrainConfig):
-        if entry.name == "augmentation":
+        if entry.name in ("augmentation", without):
             continue  # a table: in a TOML file only
         flag, default = "--" + entry.name.replace("_", "-"), entry.default
         text = entry.metadata["help"] + ("" if default is None else f" (default {default!r})")
@@ -69,7 +77,9 @@ def add_parser(subparsers: Any) -> None:
         else:
             kind = str(entry.type).removesuffix(" | None")
             convert = {"int": int, "float": float}.get(kind, str)
-            several = {"nargs": "+"} if entry.name in ("ignore", "class_weights") else {}
+            several: dict[str, Any] = (
+                {"nargs": "+"} if entry.name in ("ignore", "class_weights") else {}
+            )
             add(flag, type=convert, metavar=_SHOWN[kind], **several, **common)
 
 
@@ -92,16 +102,27 @@ def run(args: argparse.Namespace) -> int:
 def _train(args: argparse.Namespace, ranks: Ranks) -> None:
     from unet_np.training.loop import train
     from unet_np.training.memory import check_memory
+    from unet_np.training.plan import is_own, propose
     from unet_np.training.samples import load_data
 
     if args.resume and args.overwrite:
         raise InputError("overwrite: got --overwrite with --resume, expected one of the two")
-    config = settings(args)
-    check_memory(config, ranks.here)
+    config, planned = settings(args), ""
+    open_yet = is_own(config) and not (args.resume and _begun(config.out))
+    if not open_yet:
+        check_memory(config, ranks.here)
     dataset = load_data(config)
+    if open_yet:
+        plan = propose(dataset, config, given_settings(args), ranks.here)
+        config = ranks.agree(plan.config)[0].replace(images=config.images, masks=config.masks)
+        planned = ", ".join(f"{name} {value}" for name, value, _ in plan.rows())
     for remark in () if args.quiet else remarks(config, dataset):
         print(remark)
+    if planned and not args.quiet:
+        print(f"plan: {planned} (unet-np plan says why)")
     result = train(config, args.resume, args.overwrite, not args.quiet, dataset, ranks)
+    if ranks.first:
+        _report(config, dataset, args.quiet)
     if not args.quiet:
         figures = ", ".join(f"{key} {value:.4g}" for key, value in result.last.items())
         print(f"{figures or f'step {result.step}, nothing left to do'}")
@@ -109,6 +130,19 @@ def _train(args: argparse.Namespace, ranks: Ranks) -> None:
             print(f"stopped early: the lowest validation loss is that of step {result.best_step}")
         kept = f", of step {result.best_step}" if config.patience else ""
         print(f"weights: {result.folder.weights}{kept}")
+
+
+def _report(config: TrainConfig, dataset: Dataset, quiet: bool) -> None:
+    """The page on the training, which is done: nothing that goes wrong here may seem otherwise."""
+    from unet_np.training.report import write_report
+
+    try:
+        page = write_report(config.out, dataset)
+    except (InputError, OSError, MemoryError) as error:
+        print(f"report: not written ({error})", file=sys.stderr)
+        return
+    if not quiet:
+        print(f"report: {page}")
 
 
 def remarks(config: TrainConfig, dataset: Dataset) -> list[str]:
@@ -162,11 +196,18 @@ def _where_they_are(config: TrainConfig, stored: Path, given: set[str]) -> Train
     return config.replace(**changes)
 
 
+def given_settings(args: argparse.Namespace) -> set[str]:
+    """The names of those that a flag or the file names."""
+    names = {entry.name for entry in fields(TrainConfig)} & set(vars(args))
+    return names | set(read_settings(args.config) if args.config else ())
+
+
 def _begun(out: str | Path) -> dict[str, Any]:
     """What the run there has for settings that are left open."""
     from unet_np.training.checkpoint import RunFolder
+    from unet_np.training.plan import PLANNED
 
-    return RunFolder(out).begun_with(OPEN)
+    return RunFolder(out).begun_with((*OPEN, *PLANNED))
 
 
 def settings(args: argparse.Namespace) -> TrainConfig:

@@ -15,6 +15,7 @@ from unet_np.experiments.cells import find_cells
 from unet_np.files import atomic_write
 from unet_np.files.ours import PRODUCER
 from unet_np.images import write_png
+from unet_np.images.overlay import grey, outlines
 from unet_np.metrics import Outcome, outcome_map, warping_map
 
 BLUE, ORANGE, GREEN, RED, PURPLE, YELLOW = (
@@ -38,29 +39,6 @@ GAP = 8
 """White pixels between two pictures."""
 
 
-def grey(image: np.ndarray) -> np.ndarray:
-    """Grey values as colours, the darkest percent black and the brightest white.
-
-    Parameters
-    ----------
-    image : numpy.ndarray
-        (H, W).
-
-    Returns
-    -------
-    numpy.ndarray
-        uint8 (H, W, 3).
-
-    Examples
-    --------
-    >>> grey(np.array([[0.0, 1.0]]))[0, 1].tolist()
-    [255, 255, 255]
-    """
-    low, high = np.percentile(image, (1, 99))
-    scaled = np.clip((image - low) / max(high - low, 1e-12), 0, 1)
-    return np.repeat(np.round(scaled * 255).astype(np.uint8)[..., None], 3, axis=-1)
-
-
 def paint(
     picture: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int], opacity: float = 1.0
 ) -> np.ndarray:
@@ -74,20 +52,6 @@ def paint(
     painted = picture.astype(np.float32)
     painted[mask] = (1 - opacity) * painted[mask] + opacity * np.array(colour, np.float32)
     return painted.astype(np.uint8)
-
-
-def outlines(cells: np.ndarray, width: int = 1) -> np.ndarray:
-    """The inner borders of numbered cells, bool (H, W).
-
-    Examples
-    --------
-    >>> outlines(np.ones((3, 3), int)).sum(), outlines(np.ones((5, 5), int))[2, 2]
-    (np.int64(8), np.False_)
-    """
-    padded = np.pad(cells, width)
-    low = scipy.ndimage.minimum_filter(padded, 2 * width + 1)
-    high = scipy.ndimage.maximum_filter(padded, 2 * width + 1)
-    return ((low != high) & (padded > 0))[width:-width, width:-width]
 
 
 def em_errors(

@@ -71,6 +71,16 @@ class RunFolder:
         return Path(self.path, "config.toml")
 
     @property
+    def picture(self) -> Path:
+        """The curve and what is found so far, drawn now and then while the training goes on."""
+        return Path(self.path, "progress.png")
+
+    @property
+    def report(self) -> Path:
+        """A page on the training, written at its end."""
+        return Path(self.path, "report.html")
+
+    @property
     def tensorboard(self) -> Path:
         """The folder of TensorBoard's event files."""
         return Path(self.path, "tensorboard")
@@ -162,8 +172,9 @@ class RunFolder:
         self._probe(max(6 * parameter_bytes - there, 0) + _SPARE_BYTES)
         if not (resume and self.checkpoint.exists()):
             if old:
-                # Without a run here, a file of so plain a name is likely the user's own.
-                self.classes.unlink(missing_ok=True)
+                # Without a run here, files of so plain a name are likely the user's own.
+                for file in (self.classes, self.picture, self.report):
+                    file.unlink(missing_ok=True)
             self._remove_run(keep_config)
 
     def _check_empty(self, keep_config: bool) -> None:

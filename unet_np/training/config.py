@@ -22,7 +22,7 @@ from unet_np.data.own.values import parse_values
 from unet_np.errors import InputError, integer, one_of
 from unet_np.network.architecture import Architecture, with_norm
 from unet_np.tasks import TASKS, Task, find_task
-from unet_np.training.fine_tuning import norm_of
+from unet_np.training.fine_tuning import architecture_of
 from unet_np.training.optim import Schedule
 from unet_np.weighting.eq2 import DEFAULTS as WEIGHT_MAPS
 from unet_np.weighting.eq2 import TERMS
@@ -173,8 +173,9 @@ nearest valid key is 'base_channels'
         """Give `norm`, `momentum` and `learning_rate` their values where they were left open."""
         own = bool(self.images and self.masks) and self.task == "segment"
         if self.norm is None:
-            norm = norm_of(self.start) if self.start else "instance" if own else "none"
-            object.__setattr__(self, "norm", norm)
+            begun = architecture_of(self.start) if self.start else {}
+            norm = begun.get("norm", "instance" if own and not self.start else "none")
+            object.__setattr__(self, "norm", _coerce("norm", norm, str))
         recipe = own and self.norm == "instance"
         if self.momentum is None:
             object.__setattr__(self, "momentum", 0.9 if recipe else 0.99)
@@ -357,13 +358,7 @@ nearest valid key is 'base_channels'
         >>> print(TrainConfig().to_toml().splitlines()[0])
         data = "synthetic-em"
         """
-        values = {key: value for key, value in self.to_dict().items() if value is not None}
-        table = values.pop("augmentation")
-        lines = [f"{key} = {_toml(value)}" for key, value in values.items()]
-        if table:
-            lines += ["", "[augmentation]"]
-            lines += [f"{key} = {_toml(value)}" for key, value in table.items()]
-        return "\n".join(lines) + "\n"
+        return to_toml(self.to_dict())
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], what: str = "config") -> TrainConfig:
@@ -398,21 +393,7 @@ nearest valid key is 'base_channels'
         InputError
             If the file cannot be read, is no TOML, or holds a wrong key or value.
         """
-        try:
-            with open(path, "rb") as file:
-                content = file.read(_MOST + 1)
-            if len(content) > _MOST:
-                raise InputError(f"config: got {path}, expected a TOML file of at most 1 MB")
-            values = tomllib.loads(content.decode("utf-8"))
-        except OSError as error:
-            raise InputError(
-                f"config: got {path}, expected a TOML file ({error.strerror})"
-            ) from None
-        except InputError:
-            raise
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"config: got {path}, expected a TOML file ({error})") from None
-        values = {key: _as_named(value) for key, value in values.items()} | changes
+        values = read_settings(path) | changes
         if "batch_norm" in values:
             values = recorded_settings(values)
         return cls.from_dict({**(begun or {}), **values}, f"config {path}")
@@ -427,6 +408,57 @@ nearest valid key is 'base_channels'
     def replace(self, **changes: Any) -> TrainConfig:
         """A copy with some values changed."""
         return replace(self, **changes)
+
+
+def to_toml(values: Mapping[str, Any], remarks: Mapping[str, str] | None = None) -> str:
+    """Settings as a TOML file, each under its remark; None is left out.
+
+    Examples
+    --------
+    >>> print(to_toml({"depth": 2, "w0": None}, {"depth": "small cells"}), end="")
+    # small cells
+    depth = 2
+    """
+    lines: list[str] = []
+    tables = {key: value for key, value in values.items() if isinstance(value, Mapping)}
+    for key, value in values.items():
+        if value is not None and key not in tables:
+            lines += [*_remark(key, remarks), f"{key} = {_toml(value)}"]
+    for key, table in tables.items():
+        if table:
+            lines += ["", *_remark(key, remarks), f"[{key}]"]
+            lines += [f"{name} = {_toml(value)}" for name, value in table.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _remark(key: str, remarks: Mapping[str, str] | None) -> list[str]:
+    return [f"# {remarks[key]}"] if remarks and key in remarks else []
+
+
+def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What a file of settings names, TOML or, where it is called so, JSON.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or is neither.
+    """
+    try:
+        with open(path, "rb") as file:
+            content = file.read(_MOST + 1)
+        if len(content) > _MOST:
+            raise InputError(f"config: got {path}, expected a TOML file of at most 1 MB")
+        loads = json.loads if os.fspath(path).endswith(".json") else tomllib.loads
+        values = loads(content.decode("utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError("no table of settings")
+    except OSError as error:
+        raise InputError(f"config: got {path}, expected a TOML file ({error.strerror})") from None
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"config: got {path}, expected a TOML file ({error})") from None
+    return {key: _as_named(value) for key, value in values.items()}
 
 
 def recorded_settings(values: Mapping[str, Any]) -> dict[str, Any]:

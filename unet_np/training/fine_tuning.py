@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from unet_np import backend, pretrained
 from unet_np.errors import InputError
@@ -89,8 +90,8 @@ hela; nearest valid is 'u373'
         ) from None
 
 
-def norm_of(start: str) -> str:
-    """The normalisation of a network to start from; ``none`` if its file tells of none.
+def architecture_of(start: str) -> dict[str, Any]:
+    """Settings of a network to start from; empty if its file tells of none.
 
     What is wrong with the file is for `start_from` to say.
 
@@ -101,14 +102,14 @@ def norm_of(start: str) -> str:
 
     Examples
     --------
-    >>> norm_of("em"), norm_of("not/there.safetensors")
-    ('none', 'none')
+    >>> architecture_of("em")["norm"], architecture_of("not/there.safetensors")
+    ('none', {})
     """
     try:
         described = json.loads(read_metadata(weights_file(start))["unet_np"])
-        return str(with_norm(described["architecture"])["norm"])
+        return {"norm": "none"} | with_norm(described["architecture"])
     except (LookupError, TypeError, AttributeError, RecursionError, json.JSONDecodeError):
-        return "none"
+        return {}
 
 
 def check_same_network(start: str, given: Architecture, wanted: Architecture) -> None:

@@ -27,6 +27,7 @@ from unet_np.training.checkpoint import (
 from unet_np.training.config import TrainConfig
 from unet_np.training.early_stopping import EarlyStopping
 from unet_np.training.fine_tuning import start_from, weights_file
+from unet_np.training.live import Live
 from unet_np.training.lock import FolderLock
 from unet_np.training.logs import CsvLog, Report, TensorBoard, progress_bar
 from unet_np.training.optim import SGD
@@ -242,7 +243,7 @@ class Run:
             if self.step == 0:
                 self.save()
                 self._writing.wait()  # a run killed at any moment from here on can be resumed
-            begun = time.perf_counter()
+            begun, live = time.perf_counter(), Live()
 
             def report(row: dict[str, Any]) -> None:
                 self._check_folder()
@@ -253,6 +254,7 @@ class Run:
                     board.write(row)
                 self._save_if_due()
                 show(row)
+                live.update(self)
 
             yield report
 

@@ -92,6 +92,8 @@ class Samples:
         Of `Task.class_names`.
     rank, ranks : int
         Which of how many processes of the training this is; each has tiles of its own.
+    validation_names : tuple of str
+        Of the images held out.
     """
 
     config: TrainConfig
@@ -105,6 +107,7 @@ class Samples:
     class_names: tuple[str, ...]
     rank: int = 0
     ranks: int = 1
+    validation_names: tuple[str, ...] = ()
 
     @property
     def output_size(self) -> int:
@@ -258,6 +261,7 @@ def prepare(
         task.class_names(dataset),
         rank,
         ranks,
+        tuple(dataset.ids[i] for i in validation),
     )
 
 
