@@ -62,7 +62,11 @@ _build/.toc: _toc.yml _config.yml
 	@touch $@
 
 # Sphinx shows a warning once, when it reads a page, so a failed build forgets what it has read.
+# Notebooks are run side by side into the cache that it reads; one that fails is run again by it, and named.
 book: $(INSTALLED) _build/.package _build/.toc
+	@export UNET_NP_BACKEND=$${UNET_NP_BACKEND:-numpy} JUPYTERCACHE=_build/.jupyter_cache; \
+		echo y | $(BIN)/jcache notebook add book/*.ipynb >/dev/null && \
+		$(BIN)/jcache project execute -e local-parallel -t 600 -v ERROR >/dev/null 2>&1 || true
 	@UNET_NP_BACKEND=$${UNET_NP_BACKEND:-numpy} $(BIN)/jupyter-book build . -q -n -W --keep-going \
 		|| { rm -rf _build/.doctrees _build/html/.doctrees _build/html/.buildinfo; exit 1; }
 	@echo "The book is built. Open $(CURDIR)/_build/html/index.html, or run: make serve"
@@ -111,9 +115,9 @@ notebooks: $(INSTALLED)
 
 # Ten thousand mutated files through the reader of images (a minute); FUZZ="--seed 1" for others.
 fuzz: $(INSTALLED)
-	$(PY) tools/fuzz_images.py $(FUZZ)
-	$(PY) tools/fuzz_files.py $(FUZZ)
-	$(PY) tools/fuzz_kills.py
+	$(PY) -m tools.fuzz_images $(FUZZ)
+	$(PY) -m tools.fuzz_files $(FUZZ)
+	$(PY) -m tools.fuzz_kills
 
 bench: $(INSTALLED)
 	$(PY) -m bench network --out results/bench-cpu.json --picture results/roofline-cpu.png $(BENCH)

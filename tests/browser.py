@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -12,6 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+STATIC = Path(__file__).resolve().parent.parent / "book" / "_static"
+WIDGET = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Widget</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<script src="{scripts}/load.js" defer></script></head>
+<body><main><h1>Widget</h1>
+<div data-widget="{name}" {attributes}>Fallback.</div></main></body></html>"""
+"""A page with one widget, and where the scripts are."""
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
@@ -56,6 +64,31 @@ def new_page(browser: Any, width: int = 800, scheme: str = "light") -> Any:
     # A machine with other work to do may stop the browser for a while.
     context.set_default_timeout(120_000)
     return context.new_page()
+
+
+@contextmanager
+def watched_pages(browser: Any, *places: str) -> Iterator[Callable[..., Any]]:
+    """Makes pages as `new_page` does; at the end nothing has failed or been asked of elsewhere."""
+    contexts: list[Any] = []
+    problems: list[str] = []
+
+    def opened(width: int = 800, scheme: str = "light") -> Any:
+        page = new_page(browser, width, scheme)
+        contexts.append(page.context)
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("requestfailed", lambda request: problems.append(request.url))
+        page.on(
+            "request",
+            lambda request: (
+                request.url.startswith(places) or problems.append(f"outside: {request.url}")
+            ),
+        )
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert not problems
 
 
 def serious_violations(page: Any) -> list[str]:

@@ -1,11 +1,11 @@
-"""What all tests share: backends, randomness, headless plots, and data that must be there."""
+"""What all tests share: backends, randomness, headless plots, a browser, data that must exist."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -14,6 +14,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 import guard
 import pytest
+from browser import STATIC, WIDGET, open_browser, serve, watched_pages
 from hypothesis import HealthCheck, settings
 
 from unet_np import backend
@@ -47,6 +48,36 @@ def xp(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Modul
         return backend.get(request.param)
     except (InputError, MissingExtraError) as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A browser for all tests of a file. Not for all files: its loop of events is the thread's."""
+    with open_browser() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def static_address() -> Iterator[str]:
+    """Of a web server for what the book's pages load."""
+    with serve(STATIC) as running:
+        yield running
+
+
+@pytest.fixture
+def open_widget(browser: Any, static_address: str) -> Iterator[Callable[..., Any]]:
+    """Open a page with one widget; at the end, nothing has failed or left the server."""
+    with watched_pages(browser, static_address) as new:
+
+        def opened(name: str, attributes: str = "", **options: Any) -> Any:
+            page, url = new(**options), f"{static_address}/page.html"
+            html = WIDGET.format(name=name, attributes=attributes, scripts="/widgets")
+            page.route(url, lambda route: route.fulfill(body=html, content_type="text/html"))
+            page.goto(url)
+            page.wait_for_selector("[data-ready=true]")
+            return page
+
+        yield opened
 
 
 @pytest.hookimpl(wrapper=True)

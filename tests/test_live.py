@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from browser import new_page, open_browser, serious_violations, serve
+from browser import new_page, serious_violations, serve, watched_pages
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
@@ -67,12 +67,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with open_browser() as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
 def address(site: Path) -> Iterator[str]:
     with serve(site) as running:
         yield running
@@ -81,29 +75,16 @@ def address(site: Path) -> Iterator[str]:
 @pytest.fixture
 def open_live(browser: Any, address: str) -> Iterator[Open]:
     """Open the page; at the end nothing has failed, and nothing was asked of another place."""
-    contexts, problems = [], []
+    with watched_pages(browser, address, f"blob:{address}") as new:
 
-    def opened(width: int = 800, scheme: str = "light") -> Any:
-        page = new_page(browser, width, scheme)
-        contexts.append(page.context)
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("requestfailed", lambda request: problems.append(request.url))
-        page.on(
-            "request",
-            lambda request: (
-                request.url.startswith((address, f"blob:{address}"))
-                or problems.append(f"outside: {request.url}")
-            ),
-        )
-        page.goto(f"{address}/page.html")
-        page.wait_for_function("document.querySelectorAll('[data-ready=true]').length === 4")
-        page.evaluate(HELPERS)
-        return page
+        def opened(**options: Any) -> Any:
+            page = new(**options)
+            page.goto(f"{address}/page.html")
+            page.wait_for_function("document.querySelectorAll('[data-ready=true]').length === 4")
+            page.evaluate(HELPERS)
+            return page
 
-    yield opened
-    for context in contexts:
-        context.close()
-    assert not problems
+        yield opened
 
 
 @pytest.fixture(scope="module")

@@ -2,59 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
-from browser import new_page, open_browser, serious_violations, serve
+from browser import serious_violations
 
 from unet_np import SGD
 
-STATIC = Path(__file__).resolve().parent.parent / "book" / "_static"
-PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Widget</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<script src="/widgets/load.js" defer></script></head>
-<body><main><h1>Widget</h1>
-<div data-widget="momentum-explorer">Fallback.</div></main></body></html>"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with open_browser() as opened:
-        yield opened
+Open = Callable[..., Any]
 
 
 @pytest.fixture
-def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
-    problems: list[str] = []
-    contexts = []
-    with serve(STATIC) as address:
-
-        def opened(width: int = 800, scheme: str = "light") -> Any:
-            page = new_page(browser, width, scheme)
-            contexts.append(page.context)
-            page.on("pageerror", lambda error: problems.append(str(error)))
-            page.on("requestfailed", lambda request: problems.append(request.url))
-            page.route(
-                f"{address}/page.html",
-                lambda route: route.fulfill(body=PAGE, content_type="text/html"),
-            )
-            page.goto(f"{address}/page.html")
-            page.wait_for_selector("[data-ready=true]")
-            return page
-
-        yield opened
-        for context in contexts:
-            context.close()
-    assert not problems
+def open_page(open_widget: Open) -> Open:
+    return partial(open_widget, "momentum-explorer")
 
 
 @pytest.mark.parametrize(("rate", "momentum"), [(1.0, 0.0), (1.0, 0.9), (0.05, 0.99), (2.5, 0.3)])
-def test_descents_are_the_package_s(
-    open_page: Callable[..., Any], rate: float, momentum: float
-) -> None:
+def test_descents_are_the_package_s(open_page: Open, rate: float, momentum: float) -> None:
     found = open_page().evaluate(
         """([rate, momentum]) =>
             window.unetWidgets.momentum.descend({ rate, momentum, steps: 30 })""",
@@ -68,7 +35,7 @@ def test_descents_are_the_package_s(
     np.testing.assert_allclose(found, path, rtol=1e-9)
 
 
-def test_the_limit_and_the_pace_are_those_of_the_descent(open_page: Callable[..., Any]) -> None:
+def test_the_limit_and_the_pace_are_those_of_the_descent(open_page: Open) -> None:
     page = open_page()
     for momentum in (0.0, 0.5, 0.9, 0.99):
         for product in (0.01, 0.5, 1.5, 0.98 * 2 * (1 + momentum), 1.02 * 2 * (1 + momentum)):
@@ -84,7 +51,7 @@ def test_the_limit_and_the_pace_are_those_of_the_descent(open_page: Callable[...
             assert (abs(path[-1][0]) < 1) == (modulus < 1)
 
 
-def test_noise_spreads_as_the_equation_says(open_page: Callable[..., Any]) -> None:
+def test_noise_spreads_as_the_equation_says(open_page: Open) -> None:
     found, expected = open_page().evaluate(
         """() => {
             const { momentum, deformation } = window.unetWidgets;
@@ -97,14 +64,14 @@ def test_noise_spreads_as_the_equation_says(open_page: Callable[..., Any]) -> No
     assert found == pytest.approx(expected, rel=0.1)
 
 
-def test_the_widget_fits_a_phone_and_is_accessible(open_page: Callable[..., Any]) -> None:
+def test_the_widget_fits_a_phone_and_is_accessible(open_page: Open) -> None:
     for scheme in ("light", "dark"):
-        page = open_page(390, scheme)
+        page = open_page(width=390, scheme=scheme)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         assert not serious_violations(page)
 
 
-def test_keys_find_the_rate_at_which_it_explodes(open_page: Callable[..., Any]) -> None:
+def test_keys_find_the_rate_at_which_it_explodes(open_page: Open) -> None:
     page = open_page()
     words = page.locator(".unet-note")
     assert "with momentum 0.9 the limit is 38: stable." in words.inner_text()
@@ -120,7 +87,7 @@ def test_keys_find_the_rate_at_which_it_explodes(open_page: Callable[..., Any]) 
     assert "it explodes" in words.inner_text()
 
 
-def test_noise_draws_a_cloud_and_another_one(open_page: Callable[..., Any]) -> None:
+def test_noise_draws_a_cloud_and_another_one(open_page: Open) -> None:
     page = open_page()
     page.get_by_label("noise").fill("0.1")
     words = page.locator(".unet-note").inner_text()

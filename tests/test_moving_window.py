@@ -2,51 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
-from browser import new_page, open_browser, serious_violations
+from browser import serious_violations
 
 from unet_np.ops import conv2d
-
-WIDGETS = Path(__file__).resolve().parent.parent / "book" / "_static" / "widgets"
-# Opened from a folder, as a reader without a server has it.
-PAGE = f"""<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Widget</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<script src="{(WIDGETS / "load.js").as_uri()}" defer></script></head>
-<body><main><h1>Widget</h1><div data-widget="moving-window">Fallback.</div></main></body></html>"""
 
 Open = Callable[..., Any]
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with open_browser() as opened:
-        yield opened
-
-
 @pytest.fixture
-def open_widget(browser: Any, tmp_path: Path) -> Iterator[Open]:
-    contexts, problems = [], []
-
-    def opened(width: int = 800, scheme: str = "light") -> Any:
-        page = new_page(browser, width, scheme)
-        contexts.append(page.context)
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("request", lambda one: one.url.startswith("file:") or problems.append(one.url))
-        file = tmp_path / "page.html"
-        file.write_text(PAGE, encoding="utf-8")
-        page.goto(file.as_uri())
-        page.wait_for_selector("[data-ready=true]")
-        return page
-
-    yield opened
-    for context in contexts:
-        context.close()
-    assert not problems
+def open_page(open_widget: Open) -> Open:
+    return partial(open_widget, "moving-window")
 
 
 def output(page: Any) -> list[list[str]]:
@@ -61,14 +32,14 @@ def predict(page: Any, number: float) -> str:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_fits_a_phone_and_is_accessible(open_widget: Open, scheme: str) -> None:
-    page = open_widget(390, scheme)
+def test_it_fits_a_phone_and_is_accessible(open_page: Open, scheme: str) -> None:
+    page = open_page(width=390, scheme=scheme)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert not serious_violations(page)
 
 
-def test_every_control_is_named_and_reached_by_tab(open_widget: Open) -> None:
-    page = open_widget()
+def test_every_control_is_named_and_reached_by_tab(open_page: Open) -> None:
+    page = open_page()
     names = []
     for _ in range(15):
         page.keyboard.press("Tab")
@@ -92,8 +63,8 @@ def test_every_control_is_named_and_reached_by_tab(open_widget: Open) -> None:
     assert all(outline != "none" for _, outline in names)
 
 
-def test_its_sums_are_the_package_s(open_widget: Open) -> None:
-    page = open_widget()
+def test_its_sums_are_the_package_s(open_page: Open) -> None:
+    page = open_page()
     found = page.evaluate(
         """() => { const { IMAGES, KERNELS, convolve } = window.unetWidgets.movingWindow;
             return Object.values(IMAGES).flatMap((image) => Object.values(KERNELS).map(
@@ -105,8 +76,8 @@ def test_its_sums_are_the_package_s(open_widget: Open) -> None:
         np.testing.assert_array_equal(sums, conv2d(image, kernel, np.zeros(1))[0])
 
 
-def test_no_number_is_shown_before_it_was_predicted(open_widget: Open) -> None:
-    page = open_widget()
+def test_no_number_is_shown_before_it_was_predicted(open_page: Open) -> None:
+    page = open_page()
     assert {text for line in output(page) for text in line} == {"?"}
     said = predict(page, 3)
     assert said == "Not 3. The nine products are 0, 0, 0, 0, 0, 1, 0, 0, 1. Add them up."
@@ -117,8 +88,8 @@ def test_no_number_is_shown_before_it_was_predicted(open_widget: Open) -> None:
     assert predict(page, 2).startswith("Right, 2. 1 predicted")
 
 
-def test_the_rest_is_offered_after_three_predictions(open_widget: Open) -> None:
-    page = open_widget()
+def test_the_rest_is_offered_after_three_predictions(open_page: Open) -> None:
+    page = open_page()
     rest = page.get_by_role("button", name="Fill in the rest")
     window = page.get_by_label("Image. Arrow keys move the window.")
     for number, key in ((2, "ArrowRight"), (3, "ArrowRight")):
@@ -136,8 +107,8 @@ def test_the_rest_is_offered_after_three_predictions(open_widget: Open) -> None:
     assert not rest.is_visible()
 
 
-def test_an_edited_kernel_hides_the_output_and_counts_anew(open_widget: Open) -> None:
-    page = open_widget()
+def test_an_edited_kernel_hides_the_output_and_counts_anew(open_page: Open) -> None:
+    page = open_page()
     page.get_by_role("button", name="Show it").click()
     assert output(page)[1][0] == "2"
     page.get_by_label("Kernel, row 1, column 2").fill("-0.5")
@@ -150,8 +121,8 @@ def test_an_edited_kernel_hides_the_output_and_counts_anew(open_widget: Open) ->
     assert predict(page, 6).startswith("Right, 6.")
 
 
-def test_the_window_follows_finger_and_keys_and_stays_inside(open_widget: Open) -> None:
-    page = open_widget(390)
+def test_the_window_follows_finger_and_keys_and_stays_inside(open_page: Open) -> None:
+    page = open_page(width=390)
     where = page.locator(".unet-note")
     window = page.get_by_label("Image. Arrow keys move the window.")
     box = window.bounding_box()
@@ -168,7 +139,7 @@ def test_the_window_follows_finger_and_keys_and_stays_inside(open_widget: Open) 
     assert where.inner_text().startswith("Window at row 0, column 0:")
 
 
-def test_a_check_without_a_number_says_so(open_widget: Open) -> None:
-    page = open_widget()
+def test_a_check_without_a_number_says_so(open_page: Open) -> None:
+    page = open_page()
     page.get_by_role("button", name="Check").click()
     assert page.inner_text(".unet-verdict") == "Type a number first."

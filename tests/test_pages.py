@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from browser import new_page, open_browser, serious_violations, serve
+from browser import new_page, serious_violations, serve
 
 ROOT = Path(__file__).resolve().parent.parent
 HTML = Path(os.environ.get("UNET_NP_HTML", ROOT / "_build" / "html"))
@@ -76,12 +76,6 @@ def anatomy(path: Path) -> Anatomy:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with open_browser() as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     with serve(HTML) as running:
         yield running
@@ -97,7 +91,6 @@ def page(request: pytest.FixtureRequest, browser: Any, address: str) -> Iterator
 
 def settle(page: Any) -> None:
     """Wait for formulas and widgets, and open what is folded."""
-    page.wait_for_load_state("networkidle")
     # What is opened fades in, and half faded in it has half the contrast.
     page.add_style_tag(content="* { animation: none !important; transition: none !important }")
     page.evaluate(
@@ -106,8 +99,7 @@ def settle(page: Any) -> None:
             if (window.MathJax && MathJax.startup) await MathJax.startup.promise;
         }"""
     )
-    widgets = page.locator("[data-widget]").count()
-    assert page.locator("[data-widget][data-ready=true]").count() == widgets
+    page.wait_for_function("!document.querySelector('[data-widget]:not([data-ready=true])')")
 
 
 @every_page

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browser import new_page, open_browser, serious_violations, serve
+from browser import new_page, serious_violations, serve, watched_pages
 
 from unet_np import pretrained
 from unet_np.images import normalise
@@ -48,25 +48,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with open_browser() as opened:
-        yield opened
-
-
 @pytest.fixture
 def page(browser: Any, site: Path) -> Iterator[Any]:
     """The page on a phone; at the end nothing has failed."""
-    problems: list[str] = []
-    with serve(site) as address:
-        opened = new_page(browser, 390)
-        opened.on("pageerror", lambda error: problems.append(str(error)))
-        opened.on("requestfailed", lambda request: problems.append(request.url))
+    with serve(site) as address, watched_pages(browser, address) as new:
+        opened = new(390)
         opened.goto(f"{address}/page.html")
         opened.wait_for_selector("[data-ready=true]")
         yield opened
-        opened.context.close()
-    assert not problems
 
 
 @pytest.fixture(scope="module")

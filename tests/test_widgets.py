@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from browser import new_page, open_browser, serious_violations, serve
+from browser import STATIC, WIDGET, new_page, serious_violations
 
 from unet_np.augmentation.warp import displacement_field
 from unet_np.errors import InputError
@@ -17,58 +17,7 @@ from unet_np.tiling.memory import forward_bytes
 from unet_np.tiling.plan import stride, tile_count
 from unet_np.weighting.eq2 import weight_map
 
-ROOT = Path(__file__).resolve().parent.parent
-STATIC = ROOT / "book" / "_static"
-PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Widget</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<script src="/widgets/load.js" defer></script></head>
-<body><main><h1>Widget</h1>
-<div data-widget="{name}" {attributes}>Fallback.</div></main></body></html>"""
-
 Open = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with open_browser() as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    with serve(STATIC) as running:
-        yield running
-
-
-@pytest.fixture
-def open_widget(browser: Any, address: str) -> Iterator[Open]:
-    """Open a page with one widget; at the end, nothing has failed or left the server."""
-    contexts, problems = [], []
-
-    def opened(name: str, attributes: str = "", width: int = 800) -> Any:
-        page = new_page(browser, width)
-        contexts.append(page.context)
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("requestfailed", lambda request: problems.append(request.url))
-        page.on(
-            "request",
-            lambda request: (
-                request.url.startswith(address) or problems.append(f"outside: {request.url}")
-            ),
-        )
-        html = PAGE.format(name=name, attributes=attributes)
-        page.route(
-            f"{address}/page.html",
-            lambda route: route.fulfill(body=html, content_type="text/html"),
-        )
-        page.goto(f"{address}/page.html")
-        page.wait_for_selector("[data-ready=true]")
-        return page
-
-    yield opened
-    for context in contexts:
-        context.close()
-    assert not problems
 
 
 WIDGETS = ["tile-calculator", "weight-explorer", "deformation-explorer", "figure-1"]
@@ -418,13 +367,13 @@ def test_the_slider_sends_the_image_through_the_u(open_widget: Open) -> None:
     assert slider.get_attribute("aria-valuetext").startswith("contract5.pool: 512 channels")
 
 
-@pytest.mark.parametrize("name", WIDGETS)
+@pytest.mark.parametrize("name", [*WIDGETS, "momentum-explorer", "moving-window"])
 def test_widget_works_in_a_page_opened_from_a_folder(
     browser: Any, tmp_path: Path, name: str
 ) -> None:
-    html = PAGE.replace("/widgets/load.js", (STATIC / "widgets" / "load.js").as_uri())
+    scripts = (STATIC / "widgets").as_uri()
     file = tmp_path / "page.html"
-    file.write_text(html.format(name=name, attributes=""), encoding="utf-8")
+    file.write_text(WIDGET.format(name=name, attributes="", scripts=scripts), encoding="utf-8")
     page = new_page(browser)
     page.goto(file.as_uri())
     page.wait_for_selector("[data-ready=true]")
@@ -432,16 +381,17 @@ def test_widget_works_in_a_page_opened_from_a_folder(
     page.context.close()
 
 
-def test_a_page_without_widgets_loads_nothing_more(browser: Any, address: str) -> None:
+def test_a_page_without_widgets_loads_nothing_more(browser: Any, static_address: str) -> None:
     page = new_page(browser)
     asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url.removeprefix(address)))
-    html = PAGE.replace("data-widget", "data-other").format(name="", attributes="")
+    page.on("request", lambda request: asked.append(request.url.removeprefix(static_address)))
+    html = WIDGET.replace("data-widget", "data-other")
+    html = html.format(name="", attributes="", scripts="/widgets")
     page.route(
-        f"{address}/page.html",
+        f"{static_address}/page.html",
         lambda route: route.fulfill(body=html, content_type="text/html"),
     )
-    page.goto(f"{address}/page.html", wait_until="networkidle")
+    page.goto(f"{static_address}/page.html", wait_until="networkidle")
     assert [path for path in asked if not path.startswith("/favicon")] == [
         "/page.html",
         "/widgets/load.js",

@@ -2,20 +2,17 @@
 
 Each must be read or give one line: no other exception, no hang, no gigabyte.
 
-    python tools/fuzz_files.py --count 10000 --seed 0
+    python -m tools.fuzz_files --count 10000 --seed 0
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import signal
 import sys
 import tempfile
-import time
 import types
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -25,6 +22,7 @@ from unittest import mock
 import numpy as np
 from safetensors.numpy import save_file
 
+from tools.fuzz import FAULTS, SECONDS, Outcome, keep_file, main, peak_memory
 from unet_np import UNet, pretrained
 from unet_np.cli.classify import class_names, patch_size
 from unet_np.cli.segment import cell_limits
@@ -40,7 +38,6 @@ from unet_np.training.logs import read_csv
 from unet_np.training.memory import check_memory
 from unet_np.training.resume import check_same
 
-SECONDS, BYTES = 10, 2**30
 SMALL: dict[str, Any] = {
     "base_channels": 2, "depth": 1, "steps": 2, "input_size": 36, "weight_map": False,
     "checkpoint_every": 1, "augmentation": {"grid": 3, "sigma": 10.0},
@@ -229,8 +226,8 @@ def _late(number: int, frame: Any) -> None:
     raise TimeoutError
 
 
-def run(count: int, seed: int) -> Iterator[tuple[str, str, str, int]]:
-    """Kind, outcome, detail and peak memory so far: whole and hostile seeds, then mutated ones."""
+def run(count: int, seed: int, keep: Path | None = None) -> Iterator[Outcome]:
+    """Whole and hostile seeds, then mutated ones."""
     logging.disable(logging.CRITICAL)
     rng = np.random.default_rng(seed)
     with ExitStack() as stack:
@@ -251,44 +248,11 @@ def run(count: int, seed: int) -> Iterator[tuple[str, str, str, int]]:
             kind = names[number % len(names)]
             contents = originals[kind]
             file.write_bytes(mutated(contents[int(rng.integers(len(contents)))], rng))
-            yield (kind, *check(by_kind[kind], file), peak_memory())
-
-
-def peak_memory() -> int:
-    """The most bytes that this process has held, 0 where the system does not say."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), 0)
-
-
-def main() -> int:
-    """Print the figures; 1 if there was a fault."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=10000)
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
-    outcomes: Counter[str] = Counter()
-    peak, slowest, began = 0, (0.0, ""), 0.0
-    for number, (kind, outcome, detail, memory) in enumerate(run(args.count, args.seed)):
-        now = time.perf_counter()
-        began = began or now  # the seeds are made before the first
-        slowest, began = max(slowest, (now - began, kind)), now
-        outcomes[outcome] += 1
-        if detail or outcome == "hang":
-            print(number, kind, outcome, detail, file=sys.stderr)
-        peak = max(peak, memory)
-    bad = sum(outcomes[kind] for kind in ("foreign", "two lines", "hang"))
-    figures = {"count": args.count, "seed": args.seed, **outcomes}
-    print(
-        json.dumps(
-            figures | {"peak MiB": peak >> 20, "slowest s": (round(slowest[0], 2), slowest[1])},
-            indent=1,
-        )
-    )
-    return int(bad > 0 or peak > BYTES)
+            outcome, detail = check(by_kind[kind], file)
+            if outcome in FAULTS:
+                keep_file(file, keep, f"{number}-{kind}")
+            yield kind, outcome, detail, peak_memory()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(__doc__, run))

@@ -3,23 +3,18 @@
 Each must give an image or one line: no traceback, no hang, no gigabyte, no pixel that Pillow or
 tifffile would not read of the same bytes, and in bands the same as at once.
 
-    python tools/fuzz_images.py --count 10000 --seed 0
+    python -m tools.fuzz_images --count 10000 --seed 0
 """
 
 from __future__ import annotations
 
-import argparse
 import io
-import json
 import logging
 import signal
 import struct
 import sys
 import tempfile
-import time
-import warnings
 import zlib
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,10 +23,9 @@ import numpy as np
 import tifffile
 from PIL import Image
 
+from tools.fuzz import FAULTS, SECONDS, Outcome, keep_file, main, peak_memory
 from unet_np.errors import InputError
 from unet_np.images import open_bands, open_image
-
-SECONDS, BYTES = 10, 2**30
 
 
 def seeds(rng: np.random.Generator) -> dict[str, bytes]:
@@ -246,7 +240,7 @@ def check(file: Path) -> tuple[str, str]:
     except TimeoutError:
         return "hang", ""
     except BaseException as error:
-        return "traceback", repr(error)
+        return "foreign", repr(error)
     finally:
         signal.alarm(0)
     signal.alarm(SECONDS)
@@ -263,8 +257,8 @@ def check(file: Path) -> tuple[str, str]:
     return "read, the same", ""
 
 
-def run(count: int, seed: int, keep: Path | None = None) -> Iterator[tuple[str, str, str, int]]:
-    """Kind, outcome, detail and peak memory so far, for each of `count` mutated files."""
+def run(count: int, seed: int, keep: Path | None = None) -> Iterator[Outcome]:
+    """What becomes of each of `count` mutated files."""
     logging.disable(logging.CRITICAL)
     rng = np.random.default_rng(seed)
     originals = seeds(rng)
@@ -275,42 +269,10 @@ def run(count: int, seed: int, keep: Path | None = None) -> Iterator[tuple[str, 
             name = names[number % len(names)]
             file.write_bytes(mutated(originals[name], rng))
             outcome, detail = check(file)
-            if keep and outcome in ("traceback", "hang", "different", "read, not by the peer"):
-                (keep / f"{number}-{name}").write_bytes(file.read_bytes())
+            if outcome in (*FAULTS, "read, not by the peer"):
+                keep_file(file, keep, f"{number}-{name}")
             yield name, outcome, detail, peak_memory()
 
 
-def peak_memory() -> int:
-    """The most bytes that this process has held, 0 where the system does not say."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), 0)
-
-
-def main() -> int:
-    """Print the figures; 1 if there was a fault."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=10000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--keep", type=Path, help="folder for the files that show a fault")
-    args = parser.parse_args()
-    warnings.simplefilter("ignore")
-    outcomes: Counter[str] = Counter()
-    peak, slowest, began = 0, 0.0, time.perf_counter()
-    for number, (name, outcome, detail, memory) in enumerate(run(args.count, args.seed, args.keep)):
-        now = time.perf_counter()
-        slowest, began = max(slowest, now - began), now
-        outcomes[outcome] += 1
-        if detail:
-            print(number, name, outcome, detail, file=sys.stderr)
-        peak = max(peak, memory)
-    bad = sum(outcomes[kind] for kind in ("traceback", "two lines", "hang", "different"))
-    figures = {"count": args.count, "seed": args.seed, **outcomes}
-    print(json.dumps(figures | {"peak MiB": peak >> 20, "slowest s": round(slowest, 2)}, indent=1))
-    return int(bad > 0 or peak > BYTES)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(__doc__, run))

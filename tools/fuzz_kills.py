@@ -6,13 +6,14 @@ SIGHUP nothing temporary is there; after SIGKILL the next run removes it; a trai
 bit as if it had been left alone. Moments and times are the processor's, so that other work on the
 machine is no hang: a command hangs that takes 2 s of it after the signal, or none for 10 s.
 
-    python tools/fuzz_kills.py --count 100 --seed 0
+    python -m tools.fuzz_kills --count 100 --seed 0
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import logging
 import math
 import os
 import shutil
@@ -210,6 +211,7 @@ def main() -> int:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     # Commands would ignore it too where this was started in the background.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    logging.disable(logging.CRITICAL)  # remarks on pictures that are read here
     rng = np.random.default_rng(args.seed)
     counts: Counter[str] = Counter()
     slowest = 0.0
