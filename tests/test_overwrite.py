@@ -23,6 +23,8 @@ FOREIGN = {
     "nested": b'{"command":' + b"[" * 10_000,
     "damaged tiff": b"II*\x00\xff\xff\xff\xff",
     "damaged png": b"\x89PNG\r\n\x1a\n" + bytes(99),
+    "zip": b"PK\x05\x06" + bytes(18),
+    "geojson": b'{"type": "FeatureCollection", "features": []}',
     "weights": b"\x02\x00\x00\x00\x00\x00\x00\x00{}",
 }
 
@@ -41,8 +43,8 @@ def _inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 COMMANDS = {
-    "segment a.png -o o.tif --weights w.safetensors --instances": (
-        "o.tif", "o-labels.tif", "o-instances.tif", "o-cells.csv",
+    "segment a.png -o o.tif --weights w.safetensors --instances --rois --geojson": (
+        "o.tif", "o-labels.tif", "o-instances.tif", "o-cells.csv", "o-rois.zip", "o-cells.geojson",
     ),
     "segment a.png --weights w.safetensors": ("a-probabilities.tif", "a-labels.tif"),
     "detect a.png -o o.csv --weights d.safetensors": ("o.csv", "o-overlay.png"),

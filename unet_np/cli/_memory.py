@@ -18,6 +18,7 @@ from unet_np.errors import InputError
 _IN, _OUT = 24, 16
 # The allocator, scratch memory of threads, transformed kernels.
 _SLACK = 100 << 20
+_ENTRY = 700  # of a zip, whose table of contents is written last
 _LEAST_MAPS = 16 << 20
 _LEAST_ROWS = 16
 _BANDS = 1 << 28  # more than this is no faster
@@ -140,7 +141,7 @@ a.tif
         self.check(max(each, _LEAST_MAPS))
         return min(most, self.left // each)
 
-    def bands(self, size: tuple[int, int], erosion: float = 0) -> Any:
+    def bands(self, size: tuple[int, int], erosion: float = 0, zipped: bool = False) -> Any:
         """How cells of an image of this height and width are numbered.
 
         Raises
@@ -156,9 +157,9 @@ a.tif
         rows = max(_LEAST_ROWS, min(self.left // 2, _BANDS) // line - more)
 
         # What an erosion cuts off is joined along its borders, which are remembered for each cell.
-        each = PART_BYTES * (5 if erosion else 1)
+        each = PART_BYTES * (5 if erosion else 1) + _ENTRY * zipped
 
-        def check(parts: int) -> None:
-            self.check((_LEAST_ROWS + more) * line + each * parts, f"{parts:,} cells of ")
+        def check(parts: int, what: str = "cells") -> None:
+            self.check((_LEAST_ROWS + more) * line + each * parts, f"{parts:,} {what} of ")
 
         return Bands(size, min(rows, size[0]), check)

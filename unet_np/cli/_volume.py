@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
 
     if len(args.images) > 1:
         raise InputError(f"image: got {len(args.images)} with a volume, expected one")
-    for name in ("labels", "all_classes"):
+    for name in ("labels", "all_classes", "rois", "geojson"):
         if getattr(args, name):
             raise InputError(f"--{name.replace('_', '-')}: got it for a volume, expected none")
     out = _output(args)

@@ -29,7 +29,7 @@ from unet_np.cli._common import (
 from unet_np.cli._memory import Bound, resident_bytes
 from unet_np.cli._volume import add_options, is_volume
 from unet_np.cli._volume import run as segment_volume
-from unet_np.errors import InputError
+from unet_np.errors import InputError, require
 
 if TYPE_CHECKING:
     from unet_np.files.on_disk import DiskArray, Windows
@@ -47,6 +47,8 @@ Each input gives two TIFF files of its own height and width, which ImageJ opens:
   OUT-labels.tif   the most probable class of each pixel, 0, 1, ...
 A stack gives stacks. With --instances also:
   OUT-instances.tif, OUT-cells.csv   the connected parts of class 1, numbered and measured
+  OUT-rois.zip       with --rois: their outlines for the ROI manager of Fiji and ImageJ
+  OUT-cells.geojson  with --geojson: their outlines for QuPath, each a detection of class "cell"
 A part is where class 1 is the most probable one. With --seeds 0.9 --threshold 0.6 it begins where
 the probability is above 0.9 and grows, up to the next, to where it is above 0.6, so that cells that
 touch are told apart, and holes are filled; --erosion 5 takes 5 pixels off where it begins. After
@@ -64,11 +66,14 @@ OUT-probability.zarr. The same command again goes on with the chunks that are mi
 
 _EXAMPLE = """
 unet-np segment slice.tif -o out.tif
-unet-np segment cells.tif --model hela --instances
+unet-np segment cells.tif --model hela --instances --rois --geojson
 unet-np segment cells.tif --weights runs/mine --instances --seeds 0.9 --threshold 0.6
 unet-np segment slice.tif -o out.tif --weights runs/em/weights.safetensors
 unet-np segment plate/ -o results/ --weights cells.safetensors --averaging 7
 unet-np segment volume.zarr -o labels.zarr --workers 4 --memory 2G"""
+
+
+_OUTLINES = ("rois", "geojson")
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,14 @@ class Outputs:
     labels: Path
     instances: Path
     cells: Path
+    rois: Path
+    geojson: Path
+
+    def written(self, args: argparse.Namespace) -> list[Path]:
+        """Those that were asked for."""
+        paths = [self.probabilities, self.labels]
+        paths += [self.instances, self.cells] if args.instances else []
+        return paths + [getattr(self, name) for name in _OUTLINES if getattr(args, name)]
 
 
 def add_parser(subparsers: Any) -> None:
@@ -112,6 +125,8 @@ def add_parser(subparsers: Any) -> None:
     add("--seeds", type=float, metavar="X", help="with --instances: where cells begin")
     add("--threshold", type=float, metavar="X", help="with --instances: where they end")
     add("--erosion", type=float, metavar="N", help="with --instances: pixels off seeds, cuts necks")
+    add("--rois", action="store_true", help="with --instances: outlines for Fiji (see above)")
+    add("--geojson", action="store_true", help="with --instances: outlines for QuPath")
     add(
         "--averaging",
         type=int,
@@ -136,12 +151,15 @@ def run(args: argparse.Namespace) -> int:
         return segment_volume(args)
     args.images = listed(args.images)
     outputs = plan_outputs(args.images, args.out, args.labels)
-    paths = [path for files in outputs for path in _written(files, args.instances)]
+    paths = [path for files in outputs for path in files.written(args)]
     check_outputs(paths, (*args.images, args.weights), args.overwrite)
     memory = None if args.memory is None else bytes_of(args.memory)
     args.limits, args.min_area, args.averaging, args.rim = cell_limits(args)
     choose_threads(args.threads)
+    if args.rois:
+        require("roifile", "io")
 
+    from unet_np.images.shapes import ROI_SIZE
     from unet_np.tasks.task import check_task
     from unet_np.tiling import make_tiling
     from unet_np.tiling.overlap_tile import MEMORY_BUDGET
@@ -157,7 +175,12 @@ def run(args: argparse.Namespace) -> int:
             options = {"memory_budget": bound.maps(net, size, args.tile), "tile": args.tile}
             make_tiling(net.architecture, size, **options)
             if args.instances:
-                bound.bands(size, (args.limits or {}).get("erosion", 0))
+                bound.bands(size, (args.limits or {}).get("erosion", 0), args.rois)
+            if args.rois and max(size) > ROI_SIZE:
+                raise InputError(
+                    f"--rois: got {path} of {size[0]} x {size[1]} pixels, expected at most "
+                    f"{ROI_SIZE} on a side, where ROIs end; --geojson has no end"
+                )
             image.check()
         jobs.append((bound, {**options, "averaging": args.averaging}))
     for (bound, options), files in zip(jobs, outputs, strict=True):
@@ -234,6 +257,9 @@ def cell_limits(
     given = {name: getattr(args, name) for name in names}
     given = {name: value for name, value in given.items() if value is not None}
     if not args.instances:
+        for name in _OUTLINES:
+            if getattr(args, name):
+                raise InputError(f"--{name}: got it without --instances, expected both")
         for name, value in given.items():
             flag = name.replace("_", "-")
             raise InputError(f"--{flag}: got {value} without --instances, expected both")
@@ -317,14 +343,11 @@ def plan_outputs(images: Sequence[Path], out: str | None, labels: Path | None) -
                 labels or folder / f"{stem}-labels.tif",
                 folder / f"{stem}-instances.tif",
                 folder / f"{stem}-cells.csv",
+                folder / f"{stem}-rois.zip",
+                folder / f"{stem}-cells.geojson",
             )
         )
     return planned
-
-
-def _written(files: Outputs, instances: bool) -> list[Path]:
-    paths = [files.probabilities, files.labels]
-    return [*paths, files.instances, files.cells] if instances else paths
 
 
 def _segment_file(
@@ -347,7 +370,8 @@ def _segment_file(
         size, count = (image.shape[0], image.shape[1]), image.count
         sheets = _Sheets(stack, image)
         maps = sheets.tiff(files.probabilities, np.float32, len(range(classes)[chosen]))
-        labels = sheets.tiff(files.labels, np.uint8 if classes <= 256 else np.uint16)
+        kind = np.uint8 if classes <= 256 else np.uint16
+        labels = sheets.tiff(files.labels, kind, largest=classes - 1)
         # Beside the first output while it is written, and gone with it.
         room = Path(maps.file.name).parent
         whole = stack.enter_context(new_array(room / "whole", (classes, *size), net.dtype))
@@ -374,7 +398,7 @@ def _segment_file(
     if refused:
         raise InputError(f"{refused}; wrote {files.probabilities}, {files.labels}")
     if not args.quiet:
-        print("wrote " + ", ".join(str(path) for path in _written(files, args.instances)))
+        print("wrote " + ", ".join(str(path) for path in files.written(args)))
 
 
 class _Sheets:
@@ -383,7 +407,14 @@ class _Sheets:
     def __init__(self, stack: ExitStack, image: BandedImage) -> None:
         self.stack, self.image = stack, image
 
-    def tiff(self, path: Path, dtype: Any, channels: int = 1) -> DiskArray:
+    @property
+    def axis(self) -> str:
+        """Of the slices; empty where there is none."""
+        return ("T" if self.image.axes[0] == "T" else "Z") * self.image.stacked
+
+    def tiff(
+        self, path: Path, dtype: Any, channels: int = 1, largest: int | None = None
+    ) -> DiskArray:
         """One that is written in parts, (slices, channels, H, W)."""
         from unet_np.files import atomic_write
         from unet_np.images.write import tiff_on_disk
@@ -391,11 +422,11 @@ class _Sheets:
         image, many = self.image, channels > 1
         temporary = self.stack.enter_context(atomic_write(path))
         sizes = (image.count, channels, *image.shape[:2])
-        axes = ("T" if image.axes[0] == "T" else "Z") * image.stacked + "C" * many + "YX"
+        axes = self.axis + "C" * many + "YX"
         kept = (image.stacked, many, True, True)
         shape = tuple(size for size, there in zip(sizes, kept, strict=True) if there)
-        known = image.calibration
-        array = tiff_on_disk(temporary, shape, dtype, axes=axes, calibration=known)
+        more: dict[str, Any] = {"calibration": image.calibration, "largest": largest}
+        array = tiff_on_disk(temporary, shape, dtype, axes=axes, **more)
         return self.stack.enter_context(array).reshape(sizes)
 
 
@@ -413,14 +444,21 @@ class _Cells:
         import numpy as np
 
         from unet_np.files.on_disk import new_array
+        from unet_np.images.shapes import GeoJson, RoiZip
 
         self.stack, self.sheets, self.room = stack, sheets, room
         self.limits, self.min_area, self.most = args.limits, args.min_area, 0
         image = sheets.image
         size = image.shape[0], image.shape[1]
-        self.bands = bound.bands(size, (args.limits or {}).get("erosion", 0))
+        self.bands = bound.bands(size, (args.limits or {}).get("erosion", 0), args.rois)
         # What the numbers of all slices fit in is known after the last.
         self.ids = stack.enter_context(new_array(room / "ids", (image.count, *size), np.int32))
+        kinds: dict[str, Any] = {"rois": RoiZip, "geojson": GeoJson}
+        self.outlines: dict[str, Any] = {
+            name: stack.enter_context(kinds[name](room / name, sheets.axis))
+            for name in _OUTLINES
+            if getattr(args, name)
+        }
 
     def find(self, number: int, probability: Windows, labels: DiskArray) -> None:
         """Number those of a slice, and write a row for each."""
@@ -428,6 +466,7 @@ class _Cells:
 
         from unet_np.files.on_disk import new_array
         from unet_np.tasks.banded import grown_on_disk, instances_on_disk
+        from unet_np.tasks.outlines import traced
 
         ids, least = self.ids.part(number), self.min_area
         if self.limits is None:
@@ -438,19 +477,28 @@ class _Cells:
                 found = grown_on_disk(probability, ids, ways, self.bands, **rest)
         self.most = max(self.most, len(found))
         write_table([found], self.room / "table", number)
+        if self.outlines:
+            for cell, polygons in traced(ids, found.boxes, self.bands):
+                for file in self.outlines.values():
+                    file.add(number, cell, polygons)
 
     def write(self, files: Outputs) -> None:
-        """The numbers and the table, under their names."""
+        """The numbers, the table and the outlines, under their names."""
         import numpy as np
 
         from unet_np.files import atomic_write
 
         # uint16 holds 65535 cells; float32 is exact up to 16 million.
-        target = self.sheets.tiff(files.instances, np.uint16 if self.most < 2**16 else np.float32)
+        kind = np.uint16 if self.most < 2**16 else np.float32
+        target = self.sheets.tiff(files.instances, kind, largest=self.most)
         for number in range(len(self.ids)):
             for rows in self.bands:
                 target[number, 0, rows] = self.ids[number, rows]
         (self.room / "table").replace(self.stack.enter_context(atomic_write(files.cells)))
+        for name, outlines in self.outlines.items():
+            outlines.close()
+            place = self.stack.enter_context(atomic_write(getattr(files, name)))
+            (self.room / name).replace(place)
 
 
 def write_table(cells: Sequence[Iterable[Cell]], table: Path, first: int = 0) -> None:

@@ -15,18 +15,9 @@ from unet_np.experiments.cells import find_cells
 from unet_np.files import atomic_write
 from unet_np.files.ours import PRODUCER
 from unet_np.images import write_png
+from unet_np.images.colours import BLUE, GREEN, ORANGE, PURPLE, RED, YELLOW
 from unet_np.images.overlay import grey, outlines
 from unet_np.metrics import Outcome, outcome_map, warping_map
-
-BLUE, ORANGE, GREEN, RED, PURPLE, YELLOW = (
-    (0, 114, 178),
-    (230, 159, 0),
-    (0, 158, 115),
-    (213, 94, 0),
-    (204, 121, 167),
-    (240, 228, 66),
-)
-"""Okabe and Ito's colours, which colour-blind readers tell apart."""
 
 OUTCOME_COLOURS = {
     Outcome.FOUND: GREEN,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,13 +11,16 @@ from unet_np.errors import InputError, require
 from unet_np.files.weights import read_metadata
 
 PRODUCER = "unet-np"
-"""What stands in the headers of files that are written: TIFF, PNG, ONNX, safetensors."""
+"""What stands in the headers of TIFF, PNG, ONNX and safetensors, and in a zip's comment."""
 
 LEG = "unet-np leg 1"
 """Key of the header of what a training in legs leaves."""
 
 ZOO = "# written by unet-np export --bioimageio\n"
 """First line of the description in a package of the model zoo, the first file in its zip."""
+
+GEOJSON = b'{"type": "FeatureCollection", "generator": "unet-np", "features": ['
+"""What outlines for QuPath begin with."""
 
 _SOFTWARE = 305  # the tag of TIFF
 _HEAD = 1 << 16
@@ -83,16 +87,24 @@ def is_ours(path: Path) -> bool:
     if head.startswith(b"\x89PNG"):
         return f"tEXtSoftware\0{PRODUCER}".encode() in head
     if head[:1] == b"{":
-        return _is_result(path)
+        return head.startswith(GEOJSON) or _is_result(path)
     if head[8:9] == b"{":
         about = read_metadata(path)
         return about.get("producer") == PRODUCER or LEG in about
     if head.startswith(b"PK"):
         # The name of the first file stands 30 bytes after its beginning.
-        return head[30:].startswith(b"rdf.yaml" + ZOO.encode())
+        zoo = head[30:].startswith(b"rdf.yaml" + ZOO.encode())
+        return zoo or _last_bytes(path) == PRODUCER.encode()
     # The producer is ONNX's second field, after the version of the format.
     onnx = b"\x12" + bytes([len(PRODUCER)]) + PRODUCER.encode()
     return not head or onnx in head[:32] or head.startswith(_STARTS)
+
+
+def _last_bytes(path: Path) -> bytes:
+    """Where a zip's comment stands."""
+    with open(path, "rb") as file:
+        file.seek(-len(PRODUCER), os.SEEK_END)
+        return file.read()
 
 
 def _tiff_software(path: Path) -> str:

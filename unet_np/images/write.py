@@ -14,11 +14,13 @@ from unet_np.files import atomic_write
 from unet_np.files.on_disk import DiskArray
 from unet_np.files.ours import PRODUCER
 from unet_np.images.calibration import Calibration, for_imagej
+from unet_np.images.colours import label_colours
 from unet_np.images.grey import check_finite
 
 PathLike = str | os.PathLike[str]
 
 _LARGE = 2**32 - 2**20  # bytes, which TIFF counts in 32 bits
+_COLOUR_MAP = 320  # the tag of TIFF
 
 
 def write_tiff(
@@ -28,6 +30,7 @@ def write_tiff(
     axes: str | None = None,
     labels: Sequence[str] | None = None,
     calibration: Calibration | None = None,
+    largest: int | None = None,
 ) -> None:
     """Write a TIFF that ImageJ opens, whole or not at all.
 
@@ -47,6 +50,10 @@ def write_tiff(
         The title that ImageJ shows over each slice, such as ``("membrane", "cell")``.
     calibration : Calibration, optional
         Sizes of a pixel and steps between slices, which ImageJ shows.
+    largest : int, optional
+        Of labels, which ImageJ then shows in the colours of `unet_np.images.colours`: each its own
+        up to 255; of more, two neighbours in number share one, and those from 510 on the last. The
+        values stay what they are.
 
     Raises
     ------
@@ -74,10 +81,10 @@ def write_tiff(
     slices = int(np.prod(array.shape[: len(chosen.rstrip("S")) - 2]))
     if labels is not None and len(labels) != slices:
         raise InputError(f"labels: got {len(labels)}, expected {slices}, one for each slice")
-    options = _options(array, chosen, calibration)
+    ready = _as_imagej(array)
+    options = _options(ready, chosen, calibration, largest)
     if labels is not None:
         options["metadata"]["Labels"] = list(labels)
-    ready = _as_imagej(array)
     with atomic_write(path) as temporary:
         tifffile.imwrite(temporary, ready, **options)
 
@@ -89,6 +96,7 @@ def tiff_on_disk(
     *,
     axes: str,
     calibration: Calibration | None = None,
+    largest: int | None = None,
 ) -> DiskArray:
     """The file that `write_tiff` writes, of zeros, whose pixels are written in parts.
 
@@ -98,7 +106,7 @@ def tiff_on_disk(
         The file; use `unet_np.files.atomic_write` for one that is whole or not there.
     shape, dtype
         Of the array: uint8, uint16 or float32.
-    axes, calibration
+    axes, calibration, largest
         As in `write_tiff`.
 
     Returns
@@ -108,7 +116,7 @@ def tiff_on_disk(
     """
     tifffile = require("tifffile", "io")
     like = np.broadcast_to(np.zeros((), dtype), shape)
-    options = _options(like, _checked_axes(like, axes), calibration)
+    options = _options(like, _checked_axes(like, axes), calibration, largest)
     found = tifffile.imwrite(path, shape=shape, dtype=dtype, returnoffset=True, **options)
     # Unbuffered: what was written can be read.
     file = open(path, "r+b", buffering=0)  # noqa: SIM115
@@ -133,10 +141,19 @@ def _checked_axes(array: np.ndarray, axes: str | None) -> str:
     return chosen
 
 
-def _options(array: np.ndarray, axes: str, calibration: Calibration | None) -> dict[str, Any]:
+def _options(
+    array: np.ndarray, axes: str, calibration: Calibration | None, largest: int | None
+) -> dict[str, Any]:
     """Of ``tifffile.imwrite``."""
     options = for_imagej(calibration or Calibration(), axes)
     options["metadata"]["axes"] = axes
+    if largest is not None:
+        # Not as a palette: every other reader has the values, and none the colours for them.
+        table = label_colours().T.astype(np.uint16) * 257
+        options["extratags"] = [(_COLOUR_MAP, "H", table.size, table.ravel(), True)]
+    if largest is not None and array.dtype != np.uint8:
+        # ImageJ has 256 colours. A range above 510 would show the first labels as background.
+        options["metadata"] |= {"min": 0.0, "max": 255.0 if largest < 256 else 510.0}
     if "C" in axes:
         options["metadata"]["mode"] = "grayscale"
     plane = array.nbytes // int(np.prod(array.shape[: len(axes.rstrip("S")) - 2]))

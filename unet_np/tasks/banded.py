@@ -75,12 +75,13 @@ class Bands:
     rows : int
         Of a band.
     check : callable
-        Is given the number of parts so far, and may refuse.
+        Is given the number of parts so far, or of other things that take as much, and what they
+        are; it may refuse.
     """
 
     shape: tuple[int, int]
     rows: int
-    check: Callable[[int], object] = lambda parts: None
+    check: Callable[..., object] = lambda parts, what="cells": None
 
     def __iter__(self) -> Iterator[slice]:
         for row in range(0, self.shape[0], self.rows):

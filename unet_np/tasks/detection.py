@@ -16,6 +16,7 @@ from unet_np.data import Dataset
 from unet_np.errors import InputError
 from unet_np.files.on_disk import DiskArray, Windows
 from unet_np.images import to_grey
+from unet_np.images.colours import BLUE, ORANGE
 from unet_np.metrics import score_points
 from unet_np.ops import detection_loss, sigmoid
 from unet_np.tasks.heat_map import (
@@ -45,7 +46,6 @@ VALIDATION_THRESHOLD = 0.5
 
 CSV_COLUMNS = ("slice", "row", "column", "score", "top", "left", "bottom", "right")
 _ROWS = 256  # at a time
-ORANGE, BLUE = (230, 159, 0), (0, 114, 178)
 
 
 @dataclass(frozen=True)

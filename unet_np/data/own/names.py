@@ -24,12 +24,12 @@ from unet_np.errors import InputError
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 """Endings of the files that are read."""
 
-RESULTS = ("probabilities", "labels", "instances", "objects-overlay")
-"""What ``unet-np segment`` and ``detect`` add to the name of an image, in that of a picture."""
+RESULTS = ("probabilities", "labels", "instances", "objects-overlay", "overlay")
+"""What ``segment``, ``detect`` and ``view`` add to the name of an image, in that of a picture."""
 
 _LOGGER = logging.getLogger(__name__)
 _NO_IMAGES = frozenset(
-    ".txt .md .csv .tsv .json .xml .xlsx .ini .db .toml .yml .yaml .log .pdf .py".split()  # noqa: SIM905
+    ".txt .md .csv .tsv .json .xml .xlsx .ini .db .toml .yml .yaml .log .pdf .py .geojson".split()  # noqa: SIM905
 )
 _INNER_ENDING = re.compile(r"\.(png|jpe?g|tiff?)(?![^\W_])", re.IGNORECASE)
 _RESULT = re.compile(rf"(.+?)-({'|'.join(RESULTS)})(-\d+)?", re.DOTALL)
