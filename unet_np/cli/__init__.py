@@ -34,6 +34,7 @@ COMMANDS = {
     "detect": "find objects: centres, boxes and scores",
     "classify": "classify images or their patches",
     "evaluate": "compare a segmentation with the truth",
+    "view": "look at an image with its labels, in napari or as a picture",
     "export": "write a trained network for ONNX or PyTorch",
     "experiment": "run an experiment of the paper",
 }

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-_MICROMETRES = {
+MICROMETRES = {
     "pm": 1e-6,
     "Å": 1e-4,
     "nm": 1e-3,
@@ -18,6 +18,8 @@ _MICROMETRES = {
     "m": 1e6,
     "inch": 25400.0,
 }
+"""Of each unit of length by its name here."""
+
 _SPELLINGS = {
     "µm": "um",
     "μm": "um",
@@ -97,8 +99,8 @@ def of_ome(pixels: Mapping[str, str]) -> Calibration:
     sizes = [_positive(pixels.get(f"PhysicalSize{axis}")) for axis in "XYZ"]
     for i in (1, 2):
         if sizes[i] is not None and units[i] != units[0]:
-            known = units[i] in _MICROMETRES and units[0] in _MICROMETRES
-            factor = _MICROMETRES[units[i]] / _MICROMETRES[units[0]] if known else None
+            known = units[i] in MICROMETRES and units[0] in MICROMETRES
+            factor = MICROMETRES[units[i]] / MICROMETRES[units[0]] if known else None
             sizes[i] = None if factor is None else sizes[i] * factor  # type: ignore[operator]
     step = _positive(pixels.get("TimeIncrement"))
     seconds = _SECONDS.get(pixels.get("TimeIncrementUnit", "s"))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import scipy.ndimage
 
-DRAWN, FOUND = (86, 180, 233), (230, 159, 0)
-"""Sky blue and orange of Okabe and Ito, which colour-blind readers tell apart."""
+from unet_np.images.colours import ORANGE, SKY, coloured
+from unet_np.images.grey import to_grey
+
+DRAWN, FOUND = SKY, ORANGE
 
 
 def grey(image: np.ndarray) -> np.ndarray:
@@ -79,4 +81,37 @@ def compared(image: np.ndarray, drawn: np.ndarray, found: np.ndarray, side: int 
     picture = grey(small)
     picture[outlines(drawn)] = DRAWN
     picture[outlines(found)] = FOUND
+    return picture
+
+
+def labelled(page: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """An image in grey with labels in their colours, and lines along their inner borders.
+
+    A small image is enlarged so that the lines are thin, and a very large one made smaller.
+
+    Parameters
+    ----------
+    page : numpy.ndarray
+        (H, W) or (H, W, channels).
+    labels : numpy.ndarray
+        (H, W), integers from 0.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint8 (H, W, 3).
+
+    Examples
+    --------
+    >>> labelled(np.eye(320), np.eye(320, dtype=int)).shape
+    (640, 640, 3)
+    """
+    step = -(-max(labels.shape) // 4096)
+    times = max(1, 640 // max(labels.shape))
+    small = grey(to_grey(page)[::step, ::step]), labels[::step, ::step]
+    picture, cells = (part.repeat(times, 0).repeat(times, 1) for part in small)
+    colours, inside = coloured(cells), cells > 0
+    picture[inside] = (0.65 * picture[inside] + 0.35 * colours[inside]).astype(np.uint8)
+    lines = outlines(cells, 1 + max(cells.shape) // 1000)
+    picture[lines] = colours[lines]
     return picture

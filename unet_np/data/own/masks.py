@@ -175,7 +175,7 @@ def read_meaning(
     ]
     places = [_places(mask, values) for mask in filled]
     numbers = filled if background is None else places
-    guessed, blurred = kind == "auto", kind in ("auto", "mask") and _is_blurred(numbers, left)
+    guessed, blurred = kind == "auto", kind in ("auto", "mask") and is_blurred(numbers, left)
     if guessed:
         kind = _guess(names, numbers, counted, values, blurred)
         if kind == "cells" and background is None:
@@ -250,7 +250,22 @@ def _check_values(
             )
 
 
-def _is_blurred(masks: Sequence[np.ndarray], left: Sequence[np.ndarray]) -> bool:
+def is_blurred(masks: Sequence[np.ndarray], left: Sequence[np.ndarray]) -> bool:
+    """Whether masks are none: grey values, a JPEG, or resized.
+
+    Parameters
+    ----------
+    masks : sequence of numpy.ndarray
+        (H, W), integers.
+    left : sequence of numpy.ndarray
+        The values of each that are not ignored.
+
+    Examples
+    --------
+    >>> image = np.random.default_rng(0).integers(0, 99, (20, 20))
+    >>> is_blurred([image], [image]), is_blurred([image // 50], [image // 50])
+    (True, False)
+    """
     many = len(np.unique(np.concatenate([np.unique(pixels) for pixels in left]))) > MAX_CLASSES
     return is_smeared(masks) or (many and one_region_each(masks) < 0.5)
 
