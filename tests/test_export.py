@@ -214,9 +214,9 @@ def test_the_command_writes_both(weights, tmp_path, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_a_network_of_the_package_by_name(tmp_path, capsys):
-    name = pretrained.available()[0]
-    out = tmp_path / "em.onnx"
+@pytest.mark.parametrize("name", ["em", "hela"])  # without normalisation, and with it
+def test_a_network_of_the_package_by_name(tmp_path, capsys, name):
+    out = tmp_path / "model.onnx"
     assert main(["export", "--model", name, "--onnx", str(out)]) == 0
     net = pretrained.load(name, backend="numpy")
     assert difference(net, out.read_bytes(), [(252, 188)]) < 1e-4
