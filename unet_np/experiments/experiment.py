@@ -237,11 +237,15 @@ def _score(
         chosen_on = list(threshold_slices(chosen, fold))
         thresholds = em.choose_thresholds(labels[chosen_on], side)
         learned = (*fold.training, *fold.validation)
+        grown = {}
+        if chosen.config.norm != "none":
+            grown["grown"] = em.score_grown(labels[chosen_on], side, labels[test], maps)
         return {
             "thresholds": thresholds,
             "threshold_slices": [dataset.ids[i] for i in chosen_on],
             "training_side": _training_side(fold, labels, chosen_on, side, thresholds),
             **em.score(labels[test], maps, thresholds),
+            **grown,
             "baseline": em.baseline(dataset.images, labels, learned, validation, test),
         }
     assert dataset.instances is not None
