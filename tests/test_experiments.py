@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.ndimage
 
 from unet_np import data, metrics, pretrained
 from unet_np.cli import main
@@ -500,6 +501,24 @@ def test_colours_of_errors():
     missed = pictures.cell_errors(image, cell, np.zeros_like(cell))
     assert np.ptp(missed[12, 12]) > 0
     assert np.ptp(missed[30, 30]) == 0
+
+
+def test_growing_back_gives_cells_their_size_and_keeps_them_apart():
+    label = np.ones((1, 40, 61), np.uint8)
+    label[:, :, 30] = 0
+    # A wall that is pale in one place, and grey on both sides.
+    probability = np.full(label.shape, 0.95)
+    probability[:, :, 26:35] = 0.65
+    probability[:, :, 30] = 0.05
+    probability[:, 20, 30] = 0.62
+    one = em.score(label, probability, {"rand_error": 0.7})["scores_at_best_threshold"]
+    result = em.score_grown(label, probability, label, probability)
+    assert one["rand_error"]["value"] > 0.05
+    assert result["scores"]["rand_error"]["value"] < 0.01
+    assert result["scores"] == result["training_side"]
+    high, low = result["thresholds"]["rand_error"]
+    assert high > 0.65 > low
+    assert scipy.ndimage.label(em.grown(probability[0], high, low))[1] == 2
 
 
 # The command
