@@ -322,7 +322,7 @@ def test_a_new_run_drops_the_pages_of_the_old(run):
 
 def test_a_curve_is_made_of_means():
     steps, values = smoothed(list(range(1, 1001)), [float(i % 2) for i in range(1000)])
-    assert len(steps) == len(values) == 200
+    assert len(steps) == len(values) == 60
     assert steps[-1] == 1000
     assert all(0.3 < value < 0.7 for value in values)
     assert smoothed([3], [2.0]) == ([3.0], [2.0])

@@ -108,7 +108,8 @@ def _train(args: argparse.Namespace, ranks: Ranks) -> None:
     if args.resume and args.overwrite:
         raise InputError("overwrite: got --overwrite with --resume, expected one of the two")
     config, planned = settings(args), ""
-    open_yet = is_own(config) and not (args.resume and _begun(config.out))
+    # Only the first rank need see the run.
+    open_yet = ranks.agree(is_own(config) and not (args.resume and _begun(config.out)))[0]
     if not open_yet:
         check_memory(config, ranks.here)
     dataset = load_data(config)

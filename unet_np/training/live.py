@@ -108,7 +108,7 @@ def _curve(axes: Any, rows: list[dict[str, float]]) -> None:
 
 
 def smoothed(
-    steps: list[float], values: list[float], most: int = 200
+    steps: list[float], values: list[float], most: int = 60
 ) -> tuple[list[float], list[float]]:
     """Means of so many equal parts of a curve; a single step hardly says anything.
 

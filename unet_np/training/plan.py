@@ -10,7 +10,7 @@ import itertools
 import math
 import tempfile
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,6 +22,7 @@ from unet_np import backend
 from unet_np.data import Dataset
 from unet_np.errors import InputError
 from unet_np.images.bounds import available_memory, shown
+from unet_np.network.architecture import Architecture
 from unet_np.tasks.segmentation import cells_of
 from unet_np.training.config import TrainConfig, to_toml
 from unet_np.training.fine_tuning import architecture_of
@@ -45,6 +46,7 @@ _LOOKS = 40  # at each tile's worth of labelled area
 _STEPS = 500, 2500
 _VALIDATIONS, _PATIENCE = 25, 10
 _DEPTHS = (2, 3, 4)
+_LEAST = Architecture(base_channels=1, depth=1).min_input_size
 _WEAK = 0.3  # standard deviations between objects and background
 _NOTHING = 1e-9
 _EACH_PIXEL = 16  # bytes of the images' values, classes, cells and weights
@@ -63,7 +65,7 @@ class Findings:
     count : int
         Images.
     smallest, largest : tuple of int
-        Height and width of the image with the shortest, and with the longest side.
+        Least and largest height and width.
     channels, classes : int
         Of images and masks.
     objects : float
@@ -165,14 +167,14 @@ def look(dataset: Dataset, processes: int = 1) -> Findings:
     assert dataset.labels is not None
     free = available_memory()
     sizes = dataset.sizes or (dataset.shape,) * len(dataset)
-    smallest, largest = min(sizes, key=min), max(sizes, key=max)
-    least = TrainConfig(base_channels=1, depth=1).architecture.min_input_size
-    if min(smallest) < least:
-        name = dataset.ids[sizes.index(smallest)]
+    least, narrow = _LEAST, min(range(len(sizes)), key=lambda i: min(sizes[i]))
+    if min(sizes[narrow]) < least:
+        height, width = sizes[narrow]
         raise InputError(
-            f"images: got {name} of {smallest[0]} x {smallest[1]}, expected at least {least} x "
+            f"images: got {dataset.ids[narrow]} of {height} x {width}, expected at least {least} x "
             f"{least}, the smallest tile of any network"
         )
+    heights, widths = zip(*sizes, strict=True)
     usable = [i for i in range(len(dataset)) if dataset.labels[i].any()]
     if not usable:
         raise InputError("masks: got only background, expected objects to learn from")
@@ -183,8 +185,8 @@ def look(dataset: Dataset, processes: int = 1) -> Findings:
     diameters = 2 * np.sqrt(areas / math.pi)
     return Findings(
         len(dataset),
-        smallest,
-        largest,
+        (min(heights), min(widths)),
+        (max(heights), max(widths)),
         dataset.channels,
         max(int(dataset.labels.max()) + 1, 2),
         len(areas) / len(some),
@@ -451,7 +453,7 @@ _RULES = {
 }
 
 
-def seconds(plan: Plan, dataset: Dataset) -> float:
+def seconds(plan: Plan, dataset: Dataset, clock: Callable[[], float] = time.perf_counter) -> float:
     """What the training takes on this machine as it is now: one step and one look are measured.
 
     Parameters
@@ -460,6 +462,8 @@ def seconds(plan: Plan, dataset: Dataset) -> float:
         Of the settings.
     dataset : Dataset
         From which two images are taken.
+    clock : callable
+        Seconds: of the wall, or of the processor.
 
     Raises
     ------
@@ -480,11 +484,11 @@ def seconds(plan: Plan, dataset: Dataset) -> float:
             run = Run.begin(short, samples, xp, resume=False, overwrite=False)
             with closing(run):
                 train_step(run, samples.tile(0))  # the first one makes room
-                clock = [time.perf_counter()]
+                times = [clock()]
                 train_step(run, samples.tile(1))
-                clock.append(time.perf_counter())
+                times.append(clock())
                 run.validate()
-                clock.append(time.perf_counter())
-    step, look_at_one = np.diff(clock)
+                times.append(clock())
+    step, look_at_one = np.diff(times)
     looks = math.ceil(config.steps / config.validate_every) * len(validation)
     return float(config.steps * step + looks * look_at_one)
