@@ -132,7 +132,7 @@ def test_binder_has_what_notebooks_need() -> None:
     assert set(pins) <= set(everything), "the same versions as everywhere"
     extras = PROJECT["optional-dependencies"]
     chosen = [*PROJECT["dependencies"], *extras["io"], *extras["plot"], *extras["onnx"]]
-    chosen += extras["scale"]
+    chosen += [*extras["scale"], *extras["zoo"][1:]]
     needed = requirement_names(chosen)
     assert needed | {"torch", "ipykernel"} == requirement_names(pins)
 

@@ -84,9 +84,13 @@ def begin_with_installation(notebook: nbformat.NotebookNode) -> None:
                     output.execution_count = number
         code = [first, *code]
     config = yaml.safe_load((BOOK.parent / "_config.yml").read_text(encoding="utf-8"))
-    # Only what exports to ONNX needs its two packages, and only volumes need Zarr and Dask.
+    # Only what exports needs the packages for it, and only volumes need Zarr and Dask.
     lines = "\n".join(cell.source for cell in code)
-    more = {"onnx": r"^\s*(import|from) onnx", "scale": r"^\s*(import|from) zarr"}
+    more = {
+        "onnx": r"^\s*(import|from) onnx",
+        "scale": r"^\s*(import|from) zarr",
+        "zoo": r"unet_np\(.export .*--bioimageio",
+    }
     wanted = (name for name, line in more.items() if re.search(line, lines, re.M))
     extras = ",".join(["io", "plot", *wanted])
     text = INSTALL.replace("REPOSITORY", config["repository"]["url"])

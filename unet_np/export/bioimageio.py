@@ -207,8 +207,10 @@ def _weights(
     module = to_probabilities(net)
     scripted, state = io.BytesIO(), io.BytesIO()
     with torch.no_grad(), warnings.catch_warnings():
-        # PyTorch advises against TorchScript, but it is all that QuPath reads.
+        # PyTorch advises against TorchScript, but it is all that QuPath reads. What it warns of are
+        # checks of its own layers that become constants; sizes are compared below.
         warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
         # Of another size than the image, so that a size that was taken for a constant shows.
         other = torch.zeros((1, *image.shape[1:3], image.shape[3] + rule["step"]))
         traced = torch.jit.trace(module, other, check_trace=False)
