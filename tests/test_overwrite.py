@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -11,10 +15,12 @@ import pytest
 from unet_np import UNet
 from unet_np.cli import main
 from unet_np.errors import InputError
-from unet_np.experiments import Places, export, recipe, run_fold
+from unet_np.experiments import Places, export, legs, protocol, recipe, run_fold
 from unet_np.files.ours import is_ours
+from unet_np.files.weights import read_metadata
 from unet_np.images import write_png, write_tiff
 from unet_np.tasks import Classify, Detect
+from unet_np.training.logs import read_csv
 
 FOREIGN = {
     "text": b"my own\n",
@@ -23,6 +29,7 @@ FOREIGN = {
     "nested": b'{"command":' + b"[" * 10_000,
     "damaged tiff": b"II*\x00\xff\xff\xff\xff",
     "damaged png": b"\x89PNG\r\n\x1a\n" + bytes(99),
+    "short zip": b"PK",
     "zip": b"PK\x05\x06" + bytes(18),
     "geojson": b'{"type": "FeatureCollection", "features": []}',
     "weights": b"\x02\x00\x00\x00\x00\x00\x00\x00{}",
@@ -169,3 +176,54 @@ def test_inputs_are_never_replaced(
     assert run(command, "--overwrite") == 2
     assert message in capsys.readouterr().err
     assert {path: path.read_bytes() for path in before} == before
+
+
+PIPES = [
+    *COMMANDS,
+    "segment a.png -o new.tif --weights pipe --instances",
+    "summary --weights pipe",
+    "segment pipe -o new.tif --weights w.safetensors",
+    "train --out run --base-channels 2 --depth 1 --input-size 36 --steps 1",
+]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+def test_nothing_waits_for_a_pipe() -> None:
+    """Whether it is named as an output, read as an input, or lies in the folder of a run."""
+    first = {files[0] for files in COMMANDS.values()}
+    for name in (*first, "pipe", "run/checkpoint.safetensors", "run/metrics.csv"):
+        Path(name).parent.mkdir(exist_ok=True)
+        os.mkfifo(name)
+    code = (
+        "import sys; from unet_np.cli import main\n"
+        "for command in sys.stdin.read().splitlines(): print(main(command.split()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input="\n".join(PIPES),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    codes = [line for line in done.stdout.splitlines() if line.isdigit()]
+    assert codes == ["2"] * len(PIPES), done.stderr
+    lines = done.stderr.splitlines()
+    assert len(lines) == len(PIPES)
+    assert sum("got the pipe or device" in line for line in lines) == len(COMMANDS)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+def test_no_file_of_a_run_or_result_is_a_pipe(tmp_path: Path) -> None:
+    """These readers were given pipes, and would wait for what is written to them."""
+    os.mkfifo(tmp_path / "pipe")
+    os.mkfifo(tmp_path / "legs.json")
+    with mock.patch("builtins.open", side_effect=AssertionError("opened")):
+        for read, words in (
+            (lambda: read_csv(tmp_path / "pipe"), "no regular file"),
+            (lambda: protocol.read_json(tmp_path / "pipe"), "no regular file"),
+            (lambda: legs.recorded(tmp_path), "with other content"),
+        ):
+            with pytest.raises(InputError, match=words):
+                read()
+        assert not is_ours(tmp_path / "pipe")
+        assert read_metadata(tmp_path / "pipe") == {}

@@ -91,10 +91,12 @@ def check_output(path: Path, argument: str) -> None:
     Raises
     ------
     InputError
-        If the path is a folder, or nothing can be written where it should stand.
+        If the path is a folder, a pipe or a device, or nothing can be written where it should
+        stand.
     """
-    if path.is_dir():
-        raise InputError(f"{argument}: got the folder {path}, expected the name of a file")
+    if path.exists() and not path.is_file():
+        kind = "folder" if path.is_dir() else "pipe or device"
+        raise InputError(f"{argument}: got the {kind} {path}, expected the name of a file")
     folder = path.absolute().parent
     try:
         while not folder.exists():

@@ -59,7 +59,7 @@ def recorded(folder: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     try:
-        legs = json.loads(path.read_text("utf-8"))
+        legs = json.loads(path.read_text("utf-8")) if path.is_file() else None
     except (OSError, ValueError, RecursionError):
         legs = None
     if not (isinstance(legs, list) and all(isinstance(leg, dict) for leg in legs)):

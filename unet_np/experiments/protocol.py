@@ -321,6 +321,8 @@ def read_json(path: Path) -> Result | None:
     if not path.exists():
         return None
     try:
+        if not path.is_file():
+            raise ValueError("no regular file")
         result = json.loads(path.read_text("utf-8"))
         if isinstance(result, dict):
             return result

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -24,6 +23,7 @@ GEOJSON = b'{"type": "FeatureCollection", "generator": "unet-np", "features": ['
 
 _SOFTWARE = 305  # the tag of TIFF
 _HEAD = 1 << 16
+_LARGEST_RESULT = 1 << 26
 _EVALUATION = {"command", "versions", "prediction", "labels", "pairs", "scores"}
 _EXPERIMENT = {"experiment", "quick", "command", "commit", "versions", "machine"}
 _STARTS = (
@@ -77,6 +77,9 @@ def is_ours(path: Path) -> bool:
     >>> is_ours(file)
     False
     """
+    # A pipe would be waited for.
+    if not path.is_file():
+        return False
     try:
         with open(path, "rb") as file:
             head = file.read(_HEAD)
@@ -103,7 +106,7 @@ def is_ours(path: Path) -> bool:
 def _last_bytes(path: Path) -> bytes:
     """Where a zip's comment stands."""
     with open(path, "rb") as file:
-        file.seek(-len(PRODUCER), os.SEEK_END)
+        file.seek(max(path.stat().st_size - len(PRODUCER), 0))
         return file.read()
 
 
@@ -121,7 +124,8 @@ def _tiff_software(path: Path) -> str:
 def _is_result(path: Path) -> bool:
     """Of an evaluation, or of an experiment."""
     try:
-        keys = set(json.loads(path.read_bytes()))
+        with open(path, "rb") as file:
+            keys = set(json.loads(file.read(_LARGEST_RESULT)))
         return keys >= _EVALUATION or keys >= _EXPERIMENT
     except (OSError, ValueError, RecursionError):
         return False

@@ -102,6 +102,9 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
         If safetensors is not installed.
     """
     safetensors = require("safetensors", "io")
+    # The library waits for a pipe, and Ctrl-C does not end that.
+    if not Path(path).is_file():
+        return {}
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             return file.metadata() or {}

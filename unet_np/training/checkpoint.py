@@ -222,6 +222,8 @@ class RunFolder:
 
 
 def _first_line(path: Path) -> str:
+    if not path.is_file():
+        return ""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.readline(1000)
@@ -231,6 +233,8 @@ def _first_line(path: Path) -> str:
 
 def _as_written(path: Path) -> bool:
     """Whether settings stand in a file as a run writes them, before anything else."""
+    if not path.is_file():
+        return False
     try:
         return path.read_text("utf-8") == TrainConfig.from_toml(path).to_toml()
     except (OSError, ValueError):

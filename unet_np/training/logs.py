@@ -111,6 +111,8 @@ def read_csv(path: str | os.PathLike[str], needed: tuple[str, ...] = ()) -> list
         If the file is missing or holds something else.
     """
     try:
+        if Path(path).exists() and not Path(path).is_file():
+            raise ValueError("no regular file")
         with open(path, newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file, strict=True))
         numbers = [{key: float(cell) for key, cell in row.items() if cell} for row in rows]

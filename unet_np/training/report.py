@@ -103,7 +103,8 @@ def write_report(out: str | Path, dataset: Dataset | None = None) -> Path:
     rows = read_csv(folder.metrics)
     if not rows or "loss" not in rows[0]:
         raise InputError(f"run: got {out} before its first step, expected one with steps done")
-    if folder.report.exists() and MARK not in folder.report.read_text("utf-8", "replace")[:300]:
+    old = folder.report
+    if old.exists() and not (old.is_file() and MARK in old.read_text("utf-8", "replace")[:300]):
         raise InputError(f"run: got {folder.report}, not written by unet-np, expected none there")
     seen, remark = _images_of(config, folder, dataset)
     page = _page(config, folder, rows, seen, remark)
