@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar, copy_context
 from queue import SimpleQueue
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -36,8 +36,8 @@ Result = TypeVar("Result")
 POOLED_BYTES = 2**20
 """Smaller arrays are left to NumPy."""
 
-SLACK = 1.1
-"""A block is used again for an array if it is at most so many times as large."""
+ALIGNMENT = 64
+"""Arrays begin at multiples of so many bytes: a line of the cache."""
 
 _local = threading.local()
 _threads: int | None = None
@@ -47,44 +47,86 @@ _helpers: list[None] = []
 _starting = threading.Lock()
 
 
-class Pool:
-    """Blocks of memory for arrays, never more of them than were in use at the worst.
+class Gap(NamedTuple):
+    """Free bytes of a region, from `start`, before its slice of that number."""
 
-    All views of a NumPy array refer to the one at their root. So a block is free when nothing
-    but the list of blocks refers to it, which CPython counts anyway.
+    size: int
+    start: int
+    number: int
+    region: Region
+
+
+class Region:
+    """Memory from the system, of which arrays have slices.
+
+    All views of a NumPy array refer to the one at their root. So a slice is free when nothing
+    but the list of slices refers to its root, which CPython counts anyway.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.memory = _map(size)
+        self.starts: list[int] = []
+        self.slices: list[np.ndarray] = []
+
+    def references(self) -> list[int]:
+        """How many there are to each slice."""
+        return [sys.getrefcount(part) for part in self.slices]
+
+    def gaps(self, alone: int) -> list[Gap]:
+        """What lies between the slices that are in use; the others go."""
+        used = [number for number, count in enumerate(self.references()) if count != alone]
+        self.starts = [self.starts[number] for number in used]
+        self.slices = [self.slices[number] for number in used]
+        ends = [0, *(s + part.size for s, part in zip(self.starts, self.slices, strict=True))]
+        edges = enumerate(zip(ends, [*self.starts, self.size], strict=True))
+        return [Gap(end - start, start, n, self) for n, (start, end) in edges if end > start]
+
+    def cut(self, number: int, start: int, size: int) -> np.ndarray:
+        """A new slice."""
+        part = np.frombuffer(self.memory, np.uint8, size, start)
+        self.starts.insert(number, start)
+        self.slices.insert(number, part)
+        return part
+
+
+class Pool:
+    """Memory for arrays: what some have freed, in parts or together, the next ones use again.
+
+    Where no gap is large enough it grows, and first gives back regions that nobody uses, as long
+    as it holds more than was in use at the worst.
     """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.blocks: list[np.ndarray] = []
+        self.regions: list[Region] = []
         self.most = 0
         # Whatever else an interpreter counts while it counts, it counts here too.
-        self.alone = self._references([_map(1)])[0]
-
-    @staticmethod
-    def _references(blocks: list[np.ndarray]) -> list[int]:
-        return [sys.getrefcount(block) for block in blocks]
+        trial = Region(1)
+        trial.cut(0, 0, 1)
+        self.alone = trial.references()[0]
 
     def take(self, size: int) -> np.ndarray:
-        """A block of at least so many bytes; in use until the last array on it goes."""
+        """At least so many bytes; in use until the last array on them goes."""
+        size = -(-size // ALIGNMENT) * ALIGNMENT
         with self.lock:
-            counts = self._references(self.blocks)
-            sizes = [block.size for block in self.blocks]
-            free = [number for number, count in enumerate(counts) if count == self.alone]
-            fitting = [number for number in free if size <= sizes[number] <= SLACK * size]
+            gaps = [gap for region in self.regions for gap in region.gaps(self.alone)]
+            held = sum(region.size for region in self.regions)
+            self.most = max(self.most, held - sum(gap.size for gap in gaps) + size)
+            fitting = [gap for gap in gaps if gap.size >= size]
             if fitting:
-                return self.blocks[min(fitting, key=sizes.__getitem__)]
-            held = sum(sizes) + size
-            self.most = max(self.most, held - sum(sizes[number] for number in free))
-            while free and held > self.most:
-                held -= sizes[free[0]]
-                sizes[free.pop(0)] = 0
-            self.blocks = [block for block, kept in zip(self.blocks, sizes, strict=True) if kept]
-            self.blocks.append(_map(size))
-            return self.blocks[-1]
+                _, start, number, region = min(fitting, key=lambda gap: gap.size)
+                return region.cut(number, start, size)
+            del gaps, fitting  # which refer to regions that go
+            for region in [region for region in self.regions if not region.slices]:
+                if held + size > self.most:
+                    held -= region.size
+                    self.regions.remove(region)
+            self.regions.append(Region(size))
+            return self.regions[-1].cut(0, 0, size)
 
 
-def _map(size: int) -> np.ndarray:
+def _map(size: int) -> mmap.mmap:
     """Memory straight from the system, to which it goes back as soon as it is dropped.
 
     What `malloc` is given back it often keeps, in a heap for each thread.
@@ -94,7 +136,7 @@ def _map(size: int) -> np.ndarray:
     if hasattr(mmap, "MADV_HUGEPAGE"):
         with suppress(OSError):  # a kernel without large pages
             memory.madvise(mmap.MADV_HUGEPAGE)
-    return np.frombuffer(memory, np.uint8)
+    return memory
 
 
 _pool = Pool()

@@ -127,7 +127,7 @@ def transform_rows(
     right = 2 if errors else padding
     wide = padding + width + right
     spare = 6
-    name = "errors" if errors else "lines"
+    name = "squares" if errors else "patches"
     lines = scratch(xp, name, (PATCH, tall * wide + spare, channels), pixels.dtype)
     lines[:, tall * wide :] = 0
     inner = lines[:, : tall * wide].reshape(PATCH, tall, wide, channels)
