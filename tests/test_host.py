@@ -49,7 +49,7 @@ def two_threads() -> Iterator[None]:
     """Also where the machine, or what started the tests, allows BLAS a single one."""
     with ThreadpoolController().limit(limits=2, user_api="blas"):
         backend.set_thread_count(2)
-        faulthandler.dump_traceback_later(240, exit=True)
+        faulthandler.dump_traceback_later(900, exit=True)
         yield
         faulthandler.cancel_dump_traceback_later()
         backend.set_thread_count(None)
@@ -91,7 +91,7 @@ def script(text: str, quiet: bool = True) -> str:
         [sys.executable, "-c", textwrap.dedent(text)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         env=os.environ | {"UNET_NP_THREADS": "2"},
     )
     assert done.returncode == 0, done.stderr
@@ -374,7 +374,7 @@ def interrupted_passes(_: str) -> None:
 
 def interrupted_trainings(folder: str) -> None:
     """What is resumed is the run left alone."""
-    faulthandler.dump_traceback_later(100, exit=True)
+    faulthandler.dump_traceback_later(500, exit=True)
     expected = train_small(Path(folder, "alone"), 12)
     chance = random.Random(1)
     stopped = 0
