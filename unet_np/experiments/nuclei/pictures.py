@@ -7,15 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from unet_np import pretrained
 from unet_np.experiments.nuclei import scores as scoring
 from unet_np.experiments.nuclei.plan import Trial
-from unet_np.experiments.nuclei.trials import Bench, network, seen_through
+from unet_np.experiments.nuclei.trials import Bench, network
 from unet_np.experiments.pictures import (
     BLUE,
     GREEN,
     ORANGE,
-    PURPLE,
     RED,
     cell_errors,
     grey,
@@ -28,13 +26,13 @@ from unet_np.experiments.pictures import (
 )
 from unet_np.images import write_png
 from unet_np.network.unet import UNet
+from unet_np.tasks.segmentation import RIM, cell_map, most_probable
 from unet_np.training.checkpoint import RunFolder
+from unet_np.weighting.separation import inside_and_rim
 
 STYLES = {
-    ("u373", True): (BLUE, "-", "o"),
-    ("u373", False): (BLUE, "--", "s"),
-    ("", True): (RED, "-", "o"),
-    ("", False): (RED, "--", "s"),
+    "two-classes": (BLUE, "-", "o"),
+    "three-classes": (RED, "-", "s"),
 }
 SIDE = 200
 """Pixels of the cut-out that several networks are compared on."""
@@ -50,6 +48,7 @@ def draw(bench: Bench, result: dict[str, Any], path: Path) -> None:
     """
     draw_best_and_worst(bench, result, path.with_name(f"{path.stem}-images.png"))
     draw_compared(bench, result, path.with_name(f"{path.stem}-compared.png"))
+    draw_rims(bench, result, path.with_name(f"{path.stem}-rims.png"))
     draw_curve(result, path.with_name(f"{path.stem}-curve.png"))
 
 
@@ -58,21 +57,17 @@ def draw_curve(result: dict[str, Any], path: Path) -> None:
     figure = new_figure(5, 4)
     axes = figure.subplots()
     for line in result["summary"]:
-        colour, style, marker = STYLES[line["start"], line["augment"]]
+        colour, style, marker = STYLES[line["way"]]
         shade = unit(colour)
         axes.plot(
             line["images"], line["seg_measure"], style, color=shade, label=line["name"], lw=1.8
         )
         for count, values in zip(line["images"], line["draws"]["seg_measure"], strict=True):
             axes.plot([count] * len(values), values, marker, color=shade, ms=4, alpha=0.7)
-    zero = max(result["zero_shot"], key=lambda row: row["validation_seg"])
-    rows = [(zero, f"zero-shot, {zero['name']}", PURPLE, "-.")]
-    names = {"otsu": "Otsu", "otsu-seeds": "Otsu, cut apart"}
-    for row, colour, style in zip(result["baselines"], (GREEN, ORANGE), (":", "-."), strict=True):
-        rows.append((row, names[row["name"]], colour, style))
-    for row, label, colour, style in rows:
+    names = ("Otsu", "Otsu with seeds")
+    for row, label, colour in zip(result["baselines"], names, (GREEN, ORANGE), strict=True):
         value, shade = row["scores"]["seg_measure"]["value"], unit(colour)
-        axes.axhline(value, color=shade, ls=style, lw=1.4, label=label)
+        axes.axhline(value, color=shade, ls=":", lw=1.4, label=label)
     counts = result["summary"][0]["images"]
     axes.set_xscale("log", base=2)
     axes.set_xticks(counts, [str(count) for count in counts])
@@ -81,15 +76,15 @@ def draw_curve(result: dict[str, Any], path: Path) -> None:
     save(figure, path)
 
 
-def best_trial(result: dict[str, Any]) -> dict[str, Any]:
-    """The fine-tuned and augmented network of draw 0 that learned from most images."""
-    own = [t for t in result["trials"] if t["start"] and t["augment"] and not t["draw"]]
-    return dict(max(own, key=lambda t: t["images"]))
+def chosen(result: dict[str, Any], way: str, images: int | None = None) -> dict[str, Any]:
+    """A trial of draw 0; that of most images where no number is said."""
+    own = [t for t in result["trials"] if t["way"] == way and not t["draw"]]
+    return dict(max(own, key=lambda t: (t["images"] == images, t["images"])))
 
 
 def draw_best_and_worst(bench: Bench, result: dict[str, Any], path: Path) -> None:
-    """Best and worst test image of `best_trial`: image, what became of each nucleus."""
-    trial = best_trial(result)
+    """Best and worst test image of three classes: image, what became of each nucleus."""
+    trial = chosen(result, "three-classes")
     values = trial["scores"]["seg_measure"]["slices"]
     known = [i for i, value in enumerate(values) if value is not None]
     order = sorted(known, key=lambda i: -values[i])
@@ -103,32 +98,48 @@ def draw_best_and_worst(bench: Bench, result: dict[str, Any], path: Path) -> Non
 
 
 def draw_compared(bench: Bench, result: dict[str, Any], path: Path) -> None:
-    """Part of the test image of median number of nuclei: truth, then networks that learned more."""
-    best = best_trial(result)
-    counts = bench.numbers(bench.split.test)
-    number = int(np.argsort(counts, kind="stable")[len(counts) // 2])
-    image = bench.dataset.images[bench.split.test[number]]
-    window = crowded(bench.cells(bench.split.test)[number])
+    """Part of the test image of median number of nuclei: truth, no network, then the networks."""
+    image, window, cells = _median(bench)
     small = stretched(image[window])
-    zero = max(result["zero_shot"], key=lambda row: row["validation_seg"])
     few = min(t["images"] for t in result["trials"])
 
     def panel(found: np.ndarray) -> np.ndarray:
         return paint(small, outlines(found[window], 1), ORANGE)
 
-    def of(start: str, count: int) -> np.ndarray:
-        key = (start, True, count, 0)
-        chosen = next(
-            t for t in result["trials"] if (t["start"], t["augment"], t["images"], t["draw"]) == key
-        )
-        return panel(_found(bench, chosen, image))
+    def of(way: str, count: int | None = None) -> np.ndarray:
+        return panel(_found(bench, chosen(result, way, count), image))
 
-    truth = panel(bench.cells(bench.split.test)[number])
+    radius = result["baselines"][1]["radius"]
+    plain = panel(scoring.seeded_nuclei(image, bench.min_area, radius))
     rows = [
-        [small, truth, panel(_zero(bench, zero, image))],
-        [of("", few), of("u373", few), of("u373", best["images"])],
+        [small, panel(cells), plain],
+        [of("two-classes"), of("three-classes", few), of("three-classes")],
     ]
     write_png(path, montage(rows))
+
+
+def draw_rims(bench: Bench, result: dict[str, Any], path: Path) -> None:
+    """The same part: image, three classes as they are made, as they are found, and the nuclei."""
+    image, window, cells = _median(bench)
+    trial = chosen(result, "three-classes")
+    small = stretched(image[window])
+    found = most_probable(_probabilities(bench, trial, image))
+    made = inside_and_rim(cells, trial["rim"])
+    row = [small, *(in_colours(one[window]) for one in (made, found))]
+    write_png(path, montage([[*row, paint(small, outlines(cells[window], 1), ORANGE)]]))
+
+
+def in_colours(classes: np.ndarray) -> np.ndarray:
+    """Background black, inside blue, rim orange: (H, W, 3)."""
+    return np.array([(0, 0, 0), BLUE, ORANGE], np.uint8)[classes]
+
+
+def _median(bench: Bench) -> tuple[np.ndarray, tuple[slice, slice], np.ndarray]:
+    """The test image of median number of nuclei, its fullest square, and the nuclei."""
+    counts = bench.numbers(bench.split.test)
+    number = int(np.argsort(counts, kind="stable")[len(counts) // 2])
+    cells = bench.cells(bench.split.test)[number]
+    return bench.dataset.images[bench.split.test[number]], crowded(cells), cells
 
 
 def crowded(cells: np.ndarray, side: int = SIDE) -> tuple[slice, slice]:
@@ -149,14 +160,13 @@ def _light(image: np.ndarray) -> np.ndarray:
     return np.sqrt(image.astype(np.float32) - float(image.min()))
 
 
-def _found(bench: Bench, trial: dict[str, Any], image: np.ndarray) -> np.ndarray:
-    name = Trial(trial["start"], trial["augment"], trial["images"], trial["draw"], 0).name
+def _probabilities(bench: Bench, trial: dict[str, Any], image: np.ndarray) -> np.ndarray:
+    name = Trial(trial["way"], trial["images"], trial["draw"]).name
     folder = bench.folder(f"draw-{trial['draw']}/{name}")
     net = UNet.load(RunFolder(folder).weights, backend="numpy")
-    return scoring.find_nuclei(network(net)(image), trial["threshold"], bench.min_area)
+    return network(net)(image)
 
 
-def _zero(bench: Bench, row: dict[str, Any], image: np.ndarray) -> np.ndarray:
-    net = pretrained.load(row["start"], backend="numpy")
-    probability = seen_through(network(net), row["inverted"], row["enlarged"])(image)
-    return scoring.find_nuclei(probability, row["threshold"], bench.min_area)
+def _found(bench: Bench, trial: dict[str, Any], image: np.ndarray) -> np.ndarray:
+    depth = cell_map(_probabilities(bench, trial, image), RIM if trial["rim"] else None)
+    return scoring.find_nuclei(depth, trial["seeds"], trial["threshold"], trial["min_area"])

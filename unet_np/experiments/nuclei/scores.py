@@ -3,48 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import scipy.ndimage
 
-from unet_np.experiments.cells import THRESHOLDS, find_cells
+from unet_np.experiments.cells import find_cells
 from unet_np.metrics import ObjectMatch, Outcome, dice, evaluate, match_objects, seg_measure
 from unet_np.metrics.isbi.thresholds import best_index
 from unet_np.weighting.separation import separation_border
 
 RULES = (
-    "A nucleus is a 4-connected component of the pixels whose probability is above the threshold. "
-    "Holes in it are filled. A component of fewer pixels than half the smallest annotated nucleus "
-    "of the validation images is left out. The whole image counts. SEG and the scores by kind are "
-    "means over nuclei, so that images of many nuclei weigh more; Dice is over all pixels; F1 "
-    "counts a nucleus as found where a segment overlaps it by a Jaccard index above 0.5, and "
-    "unlike SEG it also counts segments where no nucleus is."
+    "A nucleus begins as a 4-connected component of the pixels whose probability is above `seeds`, "
+    "and grows to where it is no longer above `threshold`; with three classes the probability is "
+    "that of the inside and half of that of the rim. Holes in it are filled. A component of fewer "
+    "pixels than half the smallest annotated nucleus of the validation images, or half its inside, "
+    "is left out. The whole image counts. SEG and the scores by kind are means over nuclei, so "
+    "that images of many nuclei weigh more; Dice is over all pixels; F1 counts a nucleus as found "
+    "where a segment overlaps it by a Jaccard index above 0.5, and unlike SEG it also counts "
+    "segments where no nucleus is."
 )
 """How nuclei are made and counted."""
 
 RADII = (3, 5, 7, 9, 11)
 """Pixels by which the seeds of `seeded_nuclei` are apart at least, to choose from."""
 
+Setting = TypeVar("Setting")
+
 DIM, SMALL = 0.5, 0.5
 """Share of the median nucleus below which a nucleus is called dim, or small."""
 
 
-def find_nuclei(probability: np.ndarray, threshold: float, min_area: int) -> np.ndarray:
+HIGH, LOW = (0.5, 0.7, 0.8, 0.9, 0.95), (0.25, 0.4, 0.5, 0.7)
+PAIRS = tuple((high, low) for high in HIGH for low in LOW if low <= high)
+"""Where nuclei begin and end, to choose from; as with one threshold where both are equal."""
+
+
+def find_nuclei(
+    probability: np.ndarray, seeds: float, threshold: float, min_area: int
+) -> np.ndarray:
     """The numbered nuclei of one image, by the rules of `RULES`: int32 (H, W), 0 is background."""
-    return find_cells(probability, threshold, min_area, border=0)
+    return find_cells(probability, seeds, min_area, border=0, low=threshold)
 
 
 def best_of(
-    cells: np.ndarray, candidates: Sequence[float], find: Callable[[float], np.ndarray]
-) -> tuple[float, float]:
+    cells: np.ndarray, candidates: Sequence[Setting], find: Callable[[Setting], np.ndarray]
+) -> tuple[Setting, float]:
     """The candidate with the highest SEG, and that SEG; of equally good ones the middle one.
 
     Parameters
     ----------
     cells : numpy.ndarray
         (N, H, W), numbered, of the validation images.
-    candidates : sequence of float
+    candidates : sequence
         Thresholds, or another setting.
     find : callable
         From a candidate to the segments, (N, H, W).
@@ -60,22 +71,25 @@ def best_of(
     return candidates[number], scores[number]
 
 
-def choose_threshold(
-    cells: np.ndarray, probabilities: np.ndarray, min_area: int
-) -> tuple[float, float]:
-    """The threshold with the highest SEG on the validation images, and that SEG.
+def choose_limits(
+    cells: np.ndarray,
+    probabilities: np.ndarray,
+    min_area: int,
+    pairs: Sequence[tuple[float, float]] = PAIRS,
+) -> tuple[tuple[float, float], float]:
+    """Of pairs of seeds and threshold that with the best SEG on the validation images, and its SEG.
 
     Examples
     --------
     >>> cells = np.array([[[1, 1, 0, 2, 2]]])
-    >>> choose_threshold(cells, np.array([[[0.9, 0.9, 0.55, 0.9, 0.9]]]), 1)
-    (0.7, 1.0)
+    >>> choose_limits(cells, np.array([[[0.9, 0.9, 0.55, 0.9, 0.9]]]), 1, [(0.5, 0.5), (0.7, 0.7)])
+    ((0.7, 0.7), 1.0)
     """
 
-    def find(threshold: float) -> np.ndarray:
-        return np.stack([find_nuclei(one, threshold, min_area) for one in probabilities])
+    def find(pair: tuple[float, float]) -> np.ndarray:
+        return np.stack([find_nuclei(one, *pair, min_area) for one in probabilities])
 
-    return best_of(cells, THRESHOLDS, find)
+    return best_of(cells, pairs, find)
 
 
 def otsu(image: np.ndarray) -> float:
@@ -109,7 +123,7 @@ def otsu(image: np.ndarray) -> float:
 
 def otsu_nuclei(image: np.ndarray, min_area: int) -> np.ndarray:
     """Bright components of an image, split from the rest at Otsu's threshold; no network."""
-    return find_nuclei((image > otsu(image)).astype(np.float32), 0.5, min_area)
+    return find_nuclei((image > otsu(image)).astype(np.float32), 0.5, 0.5, min_area)
 
 
 def seeded_nuclei(image: np.ndarray, min_area: int, radius: float) -> np.ndarray:

@@ -1,8 +1,8 @@
-"""Images from elsewhere: nuclei of the 2018 Data Science Bowl, zero-shot, tuned and from scratch.
+"""Images from elsewhere: nuclei of the 2018 Data Science Bowl, by two classes and by three.
 
-The paper's claim is that few annotated images are enough. Here the same network learns from 1, 2,
-4, 8 and 16 images of a data set that it has never seen, from random weights and from those of
-``u373``, with augmentation and without, and is tested on images held out for that alone.
+The paper's claim is that few annotated images are enough. Here a network learns from 1 and from 16
+images of nuclei: nucleus or not with the weights of eq. 2, or inside, rim and background. It is
+tested on images held out for that alone, and beside a program that has learned nothing.
 """
 
 from __future__ import annotations
@@ -14,31 +14,37 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy.ndimage
 
 from unet_np import pretrained
 from unet_np.errors import InputError
+from unet_np.experiments.cells import ONE
 from unet_np.experiments.nuclei import pictures
 from unet_np.experiments.nuclei import scores as scoring
 from unet_np.experiments.nuclei.plan import NOTES, Plan, Trial, plan
 from unet_np.experiments.nuclei.trials import (
     Bench,
+    inverted,
     network,
     run_trial,
-    seen_through,
-    try_rate,
     weights_digest,
 )
 from unet_np.experiments.protocol import Experiment, Places, Result, kept
+from unet_np.metrics import seg_measure
+from unet_np.tasks.segmentation import RIM
+from unet_np.weighting.separation import inside_and_rim
 
-STARTS = ("u373", "")
-ARMS = tuple((start, augment) for start in STARTS for augment in (True, False))
-"""Start and augmentation of the four lines."""
+NAMES = {
+    "two-classes": "nucleus or not, eq. 2",
+    "three-classes": "inside, rim and background",
+}
+"""In tables."""
 
-AS_THEY_ARE = tuple(product(("em", "u373"), (False, True), (1,)))
-"""Network, whether the contrast is inverted, and by how much the image is enlarged."""
+AS_THEY_ARE = (("em", False), ("em", True))
+"""A network of the package, and whether the contrast is inverted."""
 
-ZERO_SHOT = (*AS_THEY_ARE, ("u373", False, 2), ("u373", True, 2))
-"""With those that take long, four times the pixels."""
+OWN_DATA = (72, 81)
+"""The images that the chapter on own data is scored on: of every ninth the last two."""
 
 METRICS = ("seg_measure", "dice", "f1")
 
@@ -79,26 +85,23 @@ class Nuclei(Experiment):
         self.bench: Bench | None = None
 
     def head(self, command: list[str] | None) -> Result:
-        """Settings of all trials, without those that differ from trial to trial."""
+        """Settings of all trials, and what each way changes in them."""
         head = super().head(command)
-        for key in ("unit_variance", "start", "augment", "learning_rate", "exclude", "validation"):
+        for key in ("unit_variance", "exclude", "validation"):
             head["recipe"].pop(key, None)
+        head["recipe"]["ways"] = self.plan.ways
         return head
 
     def measure(self, places: Places, resume: bool, overwrite: bool) -> Iterator[Result]:
-        """Learning rates, then trial by trial; ``trials`` and their ``summary``."""
+        """Trial by trial; ``trials`` and their ``summary``, after each number of images."""
         plan = self.plan
         bench = self.bench = Bench(plan, self.dataset, places, overwrite)
-        tried = [try_rate(bench, start, rate) for start in STARTS for rate in plan.rates]
-        rates = {start: best_rate([t for t in tried if t["start"] == start]) for start in STARTS}
-        fixed = {"zero_shot": zero_shots(bench, AS_THEY_ARE), "baselines": baselines(bench)}
+        fixed = {"baselines": baselines(bench), "zero_shot": zero_shots(bench, AS_THEY_ARE)}
         trials: list[dict[str, Any]] = []
-        for draw, count in product(range(self.draws), plan.counts):
-            for start, augment in ARMS:
-                trials.append(run_trial(bench, Trial(start, augment, count, draw, rates[start])))
-            if count == plan.counts[-1]:
-                fixed["zero_shot"] = zero_shots(bench, ZERO_SHOT)
-            yield _figures(bench, tried, rates, fixed, trials)
+        for count in plan.counts:
+            for way, draw in product(plan.ways, range(self.draws)):
+                trials.append(run_trial(bench, Trial(way, count, draw)))
+            yield _figures(bench, fixed, trials)
 
     def draw(self, result: Result, path: Path) -> None:
         """SEG over the number of images, and what the networks see."""
@@ -106,7 +109,7 @@ class Nuclei(Experiment):
         pictures.draw(self.bench, result, path)
 
     def table(self, result: Result) -> list[str]:
-        """SEG of each arm by number of images, then those without training."""
+        """SEG of each way by number of images, then those without training."""
         counts = result["summary"][0]["images"]
         lines = ["nuclei: SEG after training on n images, mean of the draws"]
         lines.append(f"  {'n':38}" + "".join(f"{count:8}" for count in counts))
@@ -117,49 +120,39 @@ class Nuclei(Experiment):
         return lines
 
 
-def best_rate(tried: Sequence[dict[str, Any]]) -> float:
-    """The learning rate with the highest SEG on the validation images; of equals the lowest.
-
-    Examples
-    --------
-    >>> best_rate([{"learning_rate": r, "validation_seg": 0.5} for r in (0.03, 0.01)])
-    0.01
-    """
-    return float(
-        min(tried, key=lambda t: (-t["validation_seg"], t["learning_rate"]))["learning_rate"]
-    )
-
-
-def zero_shots(bench: Bench, wanted: Sequence[tuple[str, bool, int]]) -> list[dict[str, Any]]:
+def zero_shots(bench: Bench, wanted: Sequence[tuple[str, bool]]) -> list[dict[str, Any]]:
     """Networks of the package on the test images, without any training on such images."""
     rows = []
-    for name, invert, enlarge in wanted:
-        label = name + "-inverted" * invert + f"-enlarged-{enlarge}" * (enlarge > 1)
-        settings = {
-            "name": label,
-            "start": name,
-            "start_sha256": weights_digest(name),
-            "inverted": invert,
-            "enlarged": enlarge,
-        }
-        net = pretrained.load(name, backend="numpy")
-        predict = seen_through(network(net), invert, enlarge)
+    for name, invert in wanted:
+        label = name + "-inverted" * invert
+        settings: dict[str, Any] = {"name": label, "start": name}
+        settings["start_sha256"] = weights_digest(name)
+        settings["inverted"] = invert
+        predict = network(pretrained.load(name, backend="numpy"))
+        make = partial(bench.score, inverted(predict) if invert else predict, ONE)
         path = bench.folder(f"zero-shot/{label}") / "trial.json"
-        rows.append(kept(path, settings, partial(bench.score, predict), bench.overwrite))
+        rows.append(kept(path, settings, make, bench.overwrite))
         bench.places.say(f"zero-shot {label}: SEG {rows[-1]['scores']['seg_measure']['value']:.4f}")
     return rows
 
 
 def baselines(bench: Bench) -> list[dict[str, Any]]:
     """What needs no network: Otsu's threshold, and that with nuclei cut apart between seeds."""
-    dataset, area = bench.dataset, bench.min_area
-    test, validation = bench.split.test, bench.split.validation
-    known, cells = bench.cells(validation), bench.cells(test)
+    path = bench.folder("baselines") / "trial.json"
+    about = {"split": bench.split.to_dict(bench.dataset.ids), "min_area": bench.min_area}
+    rows = kept(path, about, lambda: {"rows": _baselines(bench)}, bench.overwrite)["rows"]
+    return list(rows)
+
+
+def _baselines(bench: Bench) -> list[dict[str, Any]]:
+    dataset, area, test = bench.dataset, bench.min_area, bench.split.test
+    others = [*bench.split.validation, *(i for draw in bench.split.draws for i in draw)]
+    cells = bench.cells(test)
 
     def seeded(indices: Sequence[int], radius: float) -> np.ndarray:
         return np.stack([scoring.seeded_nuclei(dataset.images[i], area, radius) for i in indices])
 
-    radius, _ = scoring.best_of(known, scoring.RADII, lambda r: seeded(validation, r))
+    radius, _ = scoring.best_of(bench.cells(others), scoring.RADII, lambda r: seeded(others, r))
     plain = np.stack([scoring.otsu_nuclei(dataset.images[i], area) for i in test])
     return [
         {"name": "otsu", **scoring.score(cells, plain, bench.kinds)},
@@ -171,33 +164,57 @@ def baselines(bench: Bench) -> list[dict[str, Any]]:
     ]
 
 
-def arm_name(start: str, augment: bool) -> str:
-    """As in the table.
+def own_data(bench: Bench, radius: float) -> dict[str, Any]:
+    """How hard the test images of the chapter on own data are: by Otsu with seeds, too."""
+    indices = [i for i in OWN_DATA if i < len(bench.dataset)]
+    if not indices:
+        return {}
+    images, cells = bench.dataset.images[indices], bench.cells(indices)
+    found = [scoring.seeded_nuclei(image, bench.min_area, radius) for image in images]
+    touching = [kind["touching"] for kind in scoring.kinds(images, cells).values()]
+    return {
+        "images": [bench.dataset.ids[i] for i in indices],
+        "seg_measure": seg_measure(cells, np.stack(found)),
+        "touching": float(np.mean(touching)),
+    }
+
+
+def rim_shares(bench: Bench, width: float, near: int = 3) -> dict[str, float]:
+    """How many pixels of draw 0 are rim, and how many of those lie near a second nucleus."""
+    cells = bench.cells(bench.split.draws[0])
+    rim = inside_and_rim(cells, width) == RIM
+    between = np.stack([near_another(one, near) for one in cells])
+    return {"of_pixels": float(rim.mean()), "between_two": float(between[rim].mean())}
+
+
+def near_another(cells: np.ndarray, distance: int) -> np.ndarray:
+    """Pixels of nuclei that have another nucleus within so many pixels, along both axes.
 
     Examples
     --------
-    >>> arm_name("", True)
-    'from scratch, augmented'
+    >>> near_another(np.array([[0, 1, 1, 1, 2, 2, 2, 0]]), 1).astype(int)
+    array([[0, 0, 0, 1, 1, 0, 0, 0]])
     """
-    way = f"fine-tuned from {start}" if start else "from scratch"
-    return f"{way}, {'augmented' if augment else 'not augmented'}"
+    size, most = 2 * distance + 1, np.iinfo(np.int32).max
+    lowest = scipy.ndimage.minimum_filter(np.where(cells > 0, cells, most).astype(np.int32), size)
+    highest = scipy.ndimage.maximum_filter(cells.astype(np.int32), size)
+    return np.asarray((cells > 0) & (lowest != highest))
 
 
 def summary(trials: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The lines of the picture: each score of each arm over the number of images.
+    """The lines of the picture: each score of each way over the number of images.
 
     Returns
     -------
     list of dict
-        ``name``, ``start``, ``augment``, ``images`` and, for each metric, the means over the draws
-        and ``draws``, the values themselves.
+        ``name``, ``way``, ``images`` and, for each metric, the means over the draws and ``draws``,
+        the values themselves.
     """
     lines = []
-    for start, augment in ARMS:
-        own = [t for t in trials if (t["start"], t["augment"]) == (start, augment)]
+    for way in dict.fromkeys(t["way"] for t in trials):
+        own = [t for t in trials if t["way"] == way]
         counts = sorted({t["images"] for t in own})
-        line: dict[str, Any] = {"name": arm_name(start, augment), "start": start}
-        line |= {"augment": augment, "images": counts, "draws": {}}
+        line: dict[str, Any] = {"name": NAMES[way], "way": way, "images": counts, "draws": {}}
         for metric in METRICS:
             values = [
                 [t["scores"][metric]["value"] for t in own if t["images"] == count]
@@ -209,17 +226,11 @@ def summary(trials: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return lines
 
 
-def _figures(
-    bench: Bench,
-    tried: list[dict[str, Any]],
-    rates: dict[str, float],
-    fixed: dict[str, Any],
-    trials: list[dict[str, Any]],
-) -> dict[str, Any]:
+def _figures(bench: Bench, fixed: dict[str, Any], trials: list[dict[str, Any]]) -> dict[str, Any]:
     plan, split = bench.plan, bench.split
     return {
         "split": split.to_dict(bench.dataset.ids),
-        "notes": NOTES.format(count=plan.search_count, validation=plan.validation),
+        "notes": NOTES.format(validation=plan.validation),
         "rules": scoring.RULES,
         "min_area": bench.min_area,
         "nuclei": {
@@ -227,10 +238,10 @@ def _figures(
             "validation": bench.numbers(split.validation),
             "draws": [bench.numbers(draw) for draw in split.draws],
         },
-        "search": tried,
-        "rates": {start or "scratch": rate for start, rate in rates.items()},
-        "draws_done": len(trials) // (len(ARMS) * len(plan.counts)),
+        "draws_done": 1 + max(trial["draw"] for trial in trials),
         "summary": summary(trials),
         **fixed,
+        "own_data": own_data(bench, fixed["baselines"][1]["radius"]),
+        "rims": rim_shares(bench, plan.ways["three-classes"]["rim"]),
         "trials": trials,
     }

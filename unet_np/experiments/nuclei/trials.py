@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.ndimage
 
 from unet_np.data import Dataset
-from unet_np.errors import TrainingError
 from unet_np.experiments import runner
 from unet_np.experiments.cells import smallest_area
 from unet_np.experiments.nuclei import scores as scoring
@@ -20,12 +18,15 @@ from unet_np.experiments.nuclei.plan import Plan, Split, Trial
 from unet_np.experiments.protocol import Places, kept, sha256, weights_sha256
 from unet_np.experiments.recipes import Fold
 from unet_np.files.weights import read_weights
+from unet_np.metrics import confusion
 from unet_np.network.unet import UNet
-from unet_np.tasks.segmentation import segment
+from unet_np.tasks.segmentation import RIM, cell_map, most_probable, segment
+from unet_np.training.config import TrainConfig
 from unet_np.training.fine_tuning import weights_file
+from unet_np.weighting.separation import inside_and_rim
 
 Predict = Callable[[np.ndarray], np.ndarray]
-"""From an image (H, W) to the probability of a nucleus."""
+"""From an image (H, W) to probabilities (num_classes, H, W), or to that of a nucleus (H, W)."""
 
 
 @dataclass
@@ -51,6 +52,13 @@ class Bench:
         assert self.dataset.instances is not None
         return self.dataset.instances[list(indices)]
 
+    def least(self, rim: float) -> int:
+        """Fewest pixels that begin a nucleus: of its inside, where that is a class."""
+        if not rim:
+            return self.min_area
+        cells = self.cells(self.split.validation)
+        return smallest_area(np.where(inside_and_rim(cells, rim) == 1, cells, 0))
+
     def numbers(self, indices: Sequence[int]) -> list[int]:
         """How many nuclei each of some images has."""
         return [len(np.unique(one[one > 0])) for one in self.cells(indices)]
@@ -59,28 +67,41 @@ class Bench:
         """Probabilities of the ``test`` or ``validation`` images."""
         return np.stack([predict(self.dataset.images[i]) for i in getattr(self.split, part)])
 
-    def score(self, predict: Predict) -> dict[str, Any]:
-        """Threshold from the validation images, scores of the test images."""
-        known = self.cells(self.split.validation)
-        threshold, validation = scoring.choose_threshold(
-            known, self.maps(predict, "validation"), self.min_area
-        )
-        maps, cells = self.maps(predict, "test"), self.cells(self.split.test)
-        found, half = (
-            np.stack([scoring.find_nuclei(one, t, self.min_area) for one in maps])
-            for t in (threshold, 0.5)
-        )
-        at_half = scoring.score(cells, half, self.kinds)["scores"]
+    def score(
+        self, predict: Predict, pairs: Sequence[tuple[float, float]] = scoring.PAIRS, rim: float = 0
+    ) -> dict[str, Any]:
+        """Where nuclei begin and end from the validation images, scores of the test images."""
+        known, cells = self.cells(self.split.validation), self.cells(self.split.test)
+        area = self.least(rim)
+        sides = {part: self.maps(predict, part) for part in ("validation", "test")}
+        classes: dict[str, Any] = {}
+        if sides["test"].ndim == 4:
+            if rim:
+                truth = inside_and_rim(cells, rim)
+                found = np.stack([most_probable(one) for one in sides["test"]])
+                classes = {"confusion": confusion(truth, found).tolist()}
+            sides = {
+                part: np.stack([cell_map(one, RIM if rim else None) for one in maps])
+                for part, maps in sides.items()
+            }
+        limits, validation = scoring.choose_limits(known, sides["validation"], area, pairs)
+        nuclei = [scoring.find_nuclei(one, *limits, area) for one in sides["test"]]
         return {
-            "threshold": threshold,
+            "seeds": limits[0],
+            "threshold": limits[1],
+            "min_area": area,
             "validation_seg": validation,
-            **scoring.score(cells, found, self.kinds),
-            "at_one_half": {name: entry["value"] for name, entry in at_half.items()},
+            **scoring.score(cells, np.stack(nuclei), self.kinds),
+            **classes,
         }
 
     def folder(self, name: str) -> Path:
         """Of a run."""
         return self.places.folder(self.plan.quick, "nuclei", *name.split("/"))
+
+    def config(self, trial: Trial) -> TrainConfig:
+        """Of a training."""
+        return self.plan.config.replace(**self.plan.ways[trial.way])
 
     def train(self, trial: Trial, folder: Path) -> UNet:
         """The trained network; a training that was stopped goes on."""
@@ -88,41 +109,29 @@ class Bench:
         used = {*training, *self.split.validation}
         others = tuple(i for i in range(len(self.dataset)) if i not in used)
         fold = Fold(trial.name, tuple(sorted(training)), self.split.validation, others)
-        config = self.plan.config.replace(
-            start=trial.start, augment=trial.augment, learning_rate=trial.rate
-        )
-        chosen, resume = self.plan.recipe(config), not self.overwrite
+        chosen, resume = self.plan.recipe(self.config(trial)), not self.overwrite
         return runner.train_fold(
             chosen, self.dataset, fold, folder, resume, self.overwrite, self.places.progress
         )
 
 
 def network(net: UNet) -> Predict:
-    """From an image to the probability of class 1."""
-    return lambda image: segment(net, image).probabilities[1]
+    """From an image to probabilities."""
+    return lambda image: segment(net, image).probabilities
 
 
-def seen_through(predict: Predict, invert: bool, enlarge: int) -> Predict:
-    """A network that is shown the image inverted, enlarged, or both.
+def inverted(predict: Predict) -> Predict:
+    """A network that is shown the image inverted.
 
     Examples
     --------
-    >>> bright = seen_through(lambda image: image, invert=True, enlarge=2)
-    >>> bright(np.array([[0.25, 0.75], [0.25, 0.75]])).tolist()
-    [[0.6875, 0.3125], [0.6875, 0.3125]]
+    >>> inverted(lambda image: image)(np.array([[0.25, 1.0]])).tolist()
+    [[1.0, 0.25]]
     """
 
     def shown(image: np.ndarray) -> np.ndarray:
         seen = image.astype(np.float32)
-        if invert:
-            seen = seen.max() + seen.min() - seen
-        if enlarge > 1:
-            seen = scipy.ndimage.zoom(seen, enlarge, order=1, mode="nearest", grid_mode=True)
-        probability = predict(seen)
-        height, width = image.shape
-        # Each pixel was made enlarge times enlarge: their mean.
-        parts = probability.reshape(height, enlarge, width, enlarge)
-        return np.clip(parts.mean(axis=(1, 3)), 0, 1) if enlarge > 1 else probability
+        return predict(seen.max() + seen.min() - seen)
 
     return shown
 
@@ -145,7 +154,7 @@ def run_trial(bench: Bench, trial: Trial) -> dict[str, Any]:
 
 def _trial(bench: Bench, trial: Trial, folder: Path) -> dict[str, Any]:
     net = bench.train(trial, folder)
-    result = bench.score(network(net))
+    result = bench.score(network(net), rim=bench.config(trial).rim)
     bench.places.say(f"draw {trial.draw}, {trial.name}: {_figures(result)}")
     return {
         **result,
@@ -155,41 +164,19 @@ def _trial(bench: Bench, trial: Trial, folder: Path) -> dict[str, Any]:
     }
 
 
-def try_rate(bench: Bench, start: str, rate: float) -> dict[str, Any]:
-    """SEG on the validation images after a training at one rate; the test images stay shut."""
-    trial = Trial(start, True, bench.plan.search_count, 0, rate)
-    folder = bench.folder(f"search/{trial.name}-rate-{rate:g}")
-
-    def measure() -> dict[str, Any]:
-        try:
-            net = bench.train(trial, folder)
-        except TrainingError as error:
-            return {"validation_seg": 0.0, "error": str(error).split(";")[0]}
-        known = bench.cells(bench.split.validation)
-        maps = bench.maps(network(net), "validation")
-        threshold, seg = scoring.choose_threshold(known, maps, bench.min_area)
-        bench.places.say(f"rate {rate:g}, {start or 'scratch'}: validation SEG {seg:.4f}")
-        return {"threshold": threshold, "validation_seg": seg, "curve": runner.curve(folder)}
-
-    return kept(folder / "trial.json", _settings(bench, trial), measure, bench.overwrite)
-
-
 def _settings(bench: Bench, trial: Trial) -> dict[str, Any]:
-    ids = bench.dataset.ids
-    config = bench.plan.config
+    config = bench.config(trial)
+    names = ("steps", "base_channels", "depth", "norm", "learning_rate", "rim", "weight_term")
     return {
-        "start": trial.start,
-        "start_sha256": weights_digest(trial.start) if trial.start else None,
-        "augment": trial.augment,
+        "way": trial.way,
+        "start": config.start,
+        "start_sha256": weights_digest(config.start) if config.start else None,
         "images": trial.images,
         "draw": trial.draw,
-        "learning_rate": trial.rate,
-        "steps": config.steps,
         "input_size": config.tile_size,
-        "base_channels": config.base_channels,
         "seed": config.seed,
-        "weight_term": config.weight_term,
-        "training": [ids[i] for i in bench.split.draws[trial.draw][: trial.images]],
+        **{name: getattr(config, name) for name in names},
+        "training": [bench.dataset.ids[i] for i in bench.split.draws[trial.draw][: trial.images]],
     }
 
 
