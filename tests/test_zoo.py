@@ -30,7 +30,6 @@ ABOUT = About("A test", "It is tried.", ["A. Name"], "CC-BY-4.0")
 NETWORKS = [
     {},
     {"norm": "instance"},
-    {"norm": "instance", "padding": 1},
     {"norm": "batch", "padding": 1, "up": "bilinear"},
     {"in_channels": 3, "num_classes": 4, "up": "nearest"},
 ]
