@@ -115,7 +115,9 @@ def _train(args: argparse.Namespace, ranks: Ranks) -> None:
     dataset = load_data(config)
     if open_yet:
         plan = propose(dataset, config, given_settings(args), ranks.here)
-        config = ranks.agree(plan.config)[0].replace(images=config.images, masks=config.masks)
+        # The free memory may differ; what somebody said may not, and is compared later.
+        first = ranks.agree(plan.config)[0]
+        config = plan.config.replace(**{name: getattr(first, name) for name in plan.reasons})
         planned = ", ".join(f"{name} {value}" for name, value, _ in plan.rows())
     for remark in () if args.quiet else remarks(config, dataset):
         print(remark)
