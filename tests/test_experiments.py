@@ -598,6 +598,7 @@ def test_both_sequences_by_the_command(capsys):
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 FOLDS = sorted(RESULTS.glob("em*-fold-*.json")) + sorted(RESULTS.glob("*-to-*.json"))
+FOLDS += sorted(RESULTS.glob("*-both.json"))
 
 
 @pytest.mark.parametrize("path", FOLDS, ids=lambda path: path.stem)
@@ -606,6 +607,7 @@ def test_a_stored_result_says_where_it_comes_from(path):
     assert result["command"].startswith(f"unet-np experiment {result['experiment']}")
     assert not result["quick"]
     assert result["commit"]
+    assert " /" not in json.dumps(result), "a path of one machine"
     assert {"images", "labels"} <= set(result["data"]["sha256"])
     assert result["recipe"]["seed"] == result["seed"]
     used = [one for part in ("training", "validation", "test") for one in result["fold"][part]]

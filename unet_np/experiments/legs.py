@@ -18,7 +18,7 @@ import numpy as np
 
 from unet_np.backend import to_numpy
 from unet_np.errors import InputError
-from unet_np.experiments.provenance import provenance
+from unet_np.experiments.provenance import last_name, provenance
 from unet_np.files import atomic_write
 from unet_np.files.ours import LEG
 from unet_np.files.weights import read_weights, write_weights
@@ -64,6 +64,8 @@ def recorded(folder: Path) -> list[dict[str, Any]]:
         legs = None
     if not (isinstance(legs, list) and all(isinstance(leg, dict) for leg in legs)):
         raise InputError(f"legs: got {path} with other content, expected the legs of a training")
+    for one in legs:
+        one["command"] = " ".join(map(last_name, str(one.get("command", "")).split(" ")))
     return legs
 
 

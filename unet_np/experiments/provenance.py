@@ -21,7 +21,8 @@ def provenance(command: list[str] | None = None) -> dict[str, Any]:
     Parameters
     ----------
     command : list of str, optional
-        By default the arguments of this process, without the path of the program.
+        By default the arguments of this process, without the path of the program. Of absolute
+        paths the last name is kept: the rest is of one machine.
 
     Returns
     -------
@@ -36,14 +37,21 @@ def provenance(command: list[str] | None = None) -> dict[str, Any]:
     ['command', 'commit', 'machine', 'versions']
     >>> provenance(["bench"])["command"]
     'unet-np bench'
+    >>> provenance(["experiment", "em", "--runs", "/home/me/runs"])["command"]
+    'unet-np experiment em --runs runs'
     """
     arguments = sys.argv[1:] if command is None else command
     return {
-        "command": " ".join(["unet-np", *arguments]),
+        "command": " ".join(["unet-np", *map(last_name, arguments)]),
         "commit": _commit(),
         "versions": _versions(),
         "machine": machine(),
     }
+
+
+def last_name(argument: str) -> str:
+    """Of an absolute path the last name, and anything else as it is."""
+    return Path(argument).name if Path(argument).is_absolute() else argument
 
 
 def machine() -> dict[str, Any]:

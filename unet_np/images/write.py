@@ -51,7 +51,7 @@ def write_tiff(
     calibration : Calibration, optional
         Sizes of a pixel and steps between slices, which ImageJ shows.
     largest : int, optional
-        Of labels, which ImageJ then shows in the colours of `unet_np.images.colours`: each its own
+        Of labels, which ImageJ then shows in colours of ``unet_np.images.colours``: each its own
         up to 255; of more, two neighbours in number share one, and those from 510 on the last. The
         values stay what they are.
 
