@@ -79,6 +79,19 @@ def test_receptive_field_is_where_the_gradient_goes(
     depth: int, padding: int, up: str, data: st.DataObject
 ) -> None:
     """With all weights 1 nothing cancels: the gradient of one output pixel shows its field."""
+    with pytest.MonkeyPatch.context() as patch:
+        # Winograd's sums leave a rounding where a product is 0.
+        patch.setattr("unet_np.ops.conv.choose", lambda *_, **__: "im2col")
+        reached, field = _reached(depth, padding, up, data)
+    rows = np.flatnonzero(reached)
+    assert rows[0] == max(field[0], 0)
+    assert rows[-1] == min(field[1], len(reached) - 1)
+
+
+def _reached(
+    depth: int, padding: int, up: str, data: st.DataObject
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """Rows of the input that one drawn row of the output asks about, and those it should."""
     net = UNet(1, 2, 1, depth, padding, dropout=0, dtype="float64", backend="numpy", up=up)
     net.set_params({name: np.ones_like(array) for name, array in net.params.items()})
     size = net.architecture.min_input_size + 4 * net.architecture.size_step
@@ -92,10 +105,7 @@ def test_receptive_field_is_where_the_gradient_goes(
         grad = np.zeros_like(logits)
         grad[0, 0, pixel, logits.shape[3] // 2] = 1
         reached |= net.backward(grad)[0, 0].any(axis=1)
-    first, last = net.architecture.receptive_field(pixel)
-    rows = np.flatnonzero(reached)
-    assert rows[0] == max(first, 0)
-    assert rows[-1] == min(last, size - 1)
+    return reached, net.architecture.receptive_field(pixel)
 
 
 def test_the_table_in_the_paper_s_words() -> None:

@@ -380,9 +380,10 @@ def test_trials_of_other_settings_are_not_taken(places):
     other = search(chosen, dataset, folds[2], places, trials, steps=3)
     assert other["trials"][0]["loss"] != first["trials"][0]["loss"]
     assert (other["recipe"]["schedule"], other["recipe"]["steps"]) == ("constant", 3)
-    with pytest.raises(InputError, match="seed: got 7, expected 0"):
-        search(changed(chosen, seed=7), dataset, folds[1], places, trials, steps=3)
-    anew = search(changed(chosen, seed=7), dataset, folds[1], places, trials, 3, overwrite=True)
+    wider = changed(chosen, base_channels=3)
+    with pytest.raises(InputError, match="base_channels: got 3, expected 2"):
+        search(wider, dataset, folds[1], places, trials, steps=3)
+    anew = search(wider, dataset, folds[1], places, trials, 3, overwrite=True)
     assert anew["trials"][0]["loss"] != first["trials"][0]["loss"]
 
 

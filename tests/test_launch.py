@@ -110,8 +110,8 @@ def test_notebook_needs_no_more_than_is_installed(path: Path) -> None:
     there = requirement_names(
         [*PROJECT["dependencies"], *(item for name in named[1].split(",") for item in extras[name])]
     )
-    # Colab has PyTorch, and binder/requirements.txt names it.
-    there |= {"unet_np", "torch"}
+    # Colab has PyTorch, and binder/requirements.txt names it. A notebook runs in IPython.
+    there |= {"unet_np", "torch", "IPython"}
     needed = set()
     for cell in code(path)[1:]:
         assert not re.search(r"^\s*[%!]", cell.source, re.MULTILINE), "plain Python only"
