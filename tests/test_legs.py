@@ -56,6 +56,7 @@ def test_a_training_goes_on_elsewhere_from_its_leg(tmp_path: Path, norm: str) ->
     assert (
         kept.name == ("u373-01-to-02" if norm == "none" else "u373-norm-01-to-02") + ".safetensors"
     )
+    assert bytes(tmp_path) not in kept.read_bytes()
     other = places(tmp_path / "there")
     (tmp_path / "there" / "legs").mkdir(parents=True)
     (tmp_path / "there" / "legs" / kept.name).write_bytes(kept.read_bytes())

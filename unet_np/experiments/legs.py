@@ -92,6 +92,8 @@ def keep(folder: Path, path: Path) -> None:
     for file in (run.metrics, run.times):
         content = zlib.compress(file.read_bytes() if file.exists() else b"", 9)
         arrays[file.name] = np.frombuffer(content, np.uint8)
+    if out := state["config"].get("out"):
+        state["config"]["out"] = last_name(out)
     about = {"state": state, "legs": recorded(folder), "velocity": sorted(velocity)}
     write_weights(path, arrays, {LEG: json.dumps(about, sort_keys=True)})
 
