@@ -135,7 +135,19 @@ def test_every_architecture_agrees_with_torch(
         task="regression",
         output=output,
     )
+    off_the_kink(net)
     check_against_torch(net, tile(net, batch, extra))
+
+
+def off_the_kink(net: UNet) -> None:
+    """Draw the biases: where they and all inputs of a pixel are 0, ReLU has no one derivative.
+
+    Winograd's sums leave a rounding there, which counts as positive or not.
+    """
+    rng = np.random.default_rng(2)
+    params = net.params.items()
+    drawn = {n: rng.normal(0, 0.1, a.shape) if n.endswith(".bias") else a for n, a in params}
+    net.set_params(drawn)
 
 
 @pytest.mark.slow
