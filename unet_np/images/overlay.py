@@ -9,6 +9,7 @@ from unet_np.images.colours import ORANGE, SKY, coloured
 from unet_np.images.grey import to_grey
 
 DRAWN, FOUND = SKY, ORANGE
+_ROWS = 256
 
 
 def grey(image: np.ndarray) -> np.ndarray:
@@ -30,8 +31,12 @@ def grey(image: np.ndarray) -> np.ndarray:
     [255, 255, 255]
     """
     low, high = np.percentile(image, (1, 99))
-    scaled = np.clip((image - low) / max(high - low, 1e-12), 0, 1)
-    return np.repeat(np.round(scaled * 255).astype(np.uint8)[..., None], 3, axis=-1)
+    picture = np.empty((*image.shape, 3), np.uint8)
+    # Band by band, so that a large image takes no second one of floats.
+    for row in range(0, len(image), _ROWS):
+        part = np.clip((image[row : row + _ROWS] - low) / max(high - low, 1e-12), 0, 1)
+        picture[row : row + _ROWS] = np.round(part * 255).astype(np.uint8)[..., None]
+    return picture
 
 
 def outlines(cells: np.ndarray, width: int = 1) -> np.ndarray:

@@ -17,6 +17,7 @@ from unet_np.errors import InputError
 from unet_np.files.on_disk import DiskArray, Windows
 from unet_np.images import to_grey
 from unet_np.images.colours import BLUE, ORANGE
+from unet_np.images.overlay import grey
 from unet_np.metrics import score_points
 from unet_np.ops import detection_loss, sigmoid
 from unet_np.tasks.heat_map import (
@@ -401,12 +402,7 @@ def overlay(image: np.ndarray, found: Detections, width: int = 2) -> np.ndarray:
     >>> picture[2, 4].tolist(), picture[5, 5].tolist(), picture[4, 4].tolist()
     ([230, 159, 0], [0, 114, 178], [0, 0, 0])
     """
-    plane = to_grey(image)
-    low, high = np.percentile(plane, (1, 99))
-    picture = np.empty((*plane.shape, 3), np.uint8)
-    for row in range(0, len(plane), _ROWS):
-        part = np.clip((plane[row : row + _ROWS] - low) / max(high - low, 1e-12), 0, 1)
-        picture[row : row + _ROWS] = np.round(part * 255).astype(np.uint8)[..., None]
+    picture = grey(to_grey(image))
     for box in np.round(found.boxes).astype(int):
         _frame(picture, box, width)
     for centre in found.centres:
