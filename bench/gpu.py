@@ -275,7 +275,8 @@ def score(path: Path) -> dict[str, Any]:
     fold = chosen.folds(dataset)[number]
     crowd = experiment.composites(chosen, dataset, fold)
     crowded = None if crowd is None else (crowd.instances, parts["crowd"])
-    return experiment._score(chosen, dataset, fold, parts["side"], parts["maps"], crowded)  # type: ignore[arg-type]
+    predicted = experiment.Predicted(parts["side"], parts["maps"], crowded, (0.0, 0))  # type: ignore[arg-type]
+    return experiment.score_fold(chosen, dataset, fold, predicted)
 
 
 def _recipe(name: str, quick: bool) -> tuple[Recipe, int]:

@@ -13,10 +13,10 @@ from unet_np.cli import main
 from unet_np.data import Dataset
 from unet_np.errors import InputError
 from unet_np.experiments import (
-    ABLATIONS,
     RECIPES,
     Places,
     ablate,
+    ablations,
     cells,
     choose_folds,
     em,
@@ -133,7 +133,12 @@ def test_thresholds_come_from_the_training_side(places):
     for labels in (dataset.labels, np.where(np.arange(6)[:, None, None] < 2, 1, dataset.labels)):
         other = replace(dataset, labels=labels.astype(np.uint8))
         results.append(
-            experiment._score(chosen, other, fold, maps[list(fold.validation)], maps[:2])
+            experiment.score_fold(
+                chosen,
+                other,
+                fold,
+                experiment.Predicted(maps[list(fold.validation)], maps[:2], None, (0.0, 0)),
+            )
         )
     assert results[0]["thresholds"] == results[1]["thresholds"]
     for key in ("sigma", "thresholds"):
@@ -393,7 +398,7 @@ def test_variants_differ_in_what_they_say(places):
     fold = chosen.folds(dataset)[2]
     variants = ("full", "no-averaging", "padding-1")
     result = ablate(changed(chosen, averaging=7), dataset, fold, places, variants)
-    assert set(result["variants"]) == set(variants) < set(ABLATIONS)
+    assert set(result["variants"]) == set(variants) < set(ablations(chosen))
     kept = places.result("em-ablation")
     again = ablate(changed(chosen, averaging=7), dataset, fold, places, variants)
     assert again["variants"] == json.loads(kept.read_text())["variants"]
@@ -409,6 +414,24 @@ def test_variants_differ_in_what_they_say(places):
     anew = ablate(changed(chosen, averaging=7), dataset, first, places, ["full"], overwrite=True)
     assert anew["fold"]["name"] == first.name
     assert anew["variants"]["full"]["scores"] != result["variants"]["full"]["scores"]
+
+
+@pytest.mark.parametrize(("name", "term"), [("hela", "term-everywhere"), ("em", "term-background")])
+def test_the_recipe_with_normalisation_is_taken_apart(places, name, term):
+    chosen = recipe(name, quick=True, norm="instance", **TINY)
+    dataset = chosen.dataset()
+    parts = ablations(chosen)
+    assert {"no-norm", term, "neither"} <= set(parts)
+    assert "padding-1" not in parts
+    assert parts["neither"] == parts["no-norm"] | parts[term]
+    rows = ablate(chosen, dataset, chosen.folds(dataset)[0], places, ["full", "neither"])[
+        "variants"
+    ]
+    losses = {key: row["curve"]["loss"] for key, row in rows.items()}
+    assert losses["full"] != losses["neither"]
+    # A network without normalisation is judged by the same rule as all others.
+    assert len({"grown" in row or "erosion" in row for row in rows.values()}) == 1
+    assert places.result(f"{name}-norm-ablation").exists()
 
 
 # What leaves an experiment
@@ -544,7 +567,7 @@ def test_the_command(capsys, monkeypatch, tmp_path):
         (["em", "--quick", "--fold", "3"], "--fold: got 3"),
         (["em", "--all", "--fold", "1"], "--all: got --fold 1 too"),
         (["em", "--resume", "--overwrite"], "overwrite"),
-        (["u373", "--quick", "--ablation"], "--ablation: got the experiment u373"),
+        (["hela", "--both", "--ablation"], "--both: got --ablation too"),
         (["em", "--quick", "--averaging", "3"], "--averaging: got 3"),
         (["em", "--quick", "--steps", "0"], "steps: got 0"),
         (["em", "--quick", "--export"], "--export: got --quick, expected a full run"),

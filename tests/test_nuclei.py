@@ -318,7 +318,7 @@ def test_the_command_line(capsys):
     assert main(["experiment", "nuclei", "--quick", "--draws", "2"]) == 2
     errors = capsys.readouterr().err.splitlines()
     assert "--fold: got the experiment nuclei, expected em, u373 or hela" in errors[0]
-    assert "--ablation: got the experiment nuclei, expected em" in errors[1]
+    assert "--ablation: got the experiment nuclei, expected em, u373 or hela" in errors[1]
     assert "--draws: got 2, expected 1 to 1" in errors[2]
 
 

@@ -57,7 +57,10 @@ def test_a_quick_run_end_to_end(name, tmp_path, capsys):
         (["em", "--draws", "2"], "--draws: got the experiment em, expected nuclei"),
         (["classify", "--search"], "--search: got the experiment classify, expected em"),
         (["classify", "--averaging", "7"], "--averaging: got the experiment classify"),
-        (["detect", "--ablation"], "--ablation: got the experiment detect, expected em"),
+        (
+            ["detect", "--ablation"],
+            "--ablation: got the experiment detect, expected em, u373 or hela",
+        ),
         (["detect", "--quick", "--steps", "0"], "steps: got 0, expected an integer >= 1"),
     ],
 )

@@ -67,7 +67,7 @@ def add_parser(subparsers: Any) -> None:
     add("--resume", action="store_true", help="go on with trainings that were stopped")
     add("--overwrite", action="store_true", help="begin anew, also what is finished")
     add("--search", action="store_true", help="search the learning rate, on fold 1 or --fold")
-    add("--ablation", action="store_true", help="em: leave out parts, on fold 2 or --fold")
+    add("--ablation", action="store_true", help="leave out parts, on the last fold or --fold")
     add("--test-slices", nargs="*", type=int, metavar="N", help="em: draw slices without labels")
     add(
         "--norm",
@@ -123,12 +123,11 @@ def _check(args: argparse.Namespace) -> None:
     if args.both:
         if args.name == "em":
             raise InputError("--both: got the experiment em, expected u373 or hela")
-        for name in ("fold", "all", "search", "export"):
+        for name in ("fold", "all", "search", "ablation", "export"):
             _exclude(args, name)
-    for flag, given in (("--ablation", args.ablation), ("--test-slices", args.test_slices)):
-        if args.name != "em" and given:
-            raise InputError(f"{flag}: got the experiment {args.name}, expected em")
-    unused = ("fold", "both", "search", "export", "averaging", "norm", "legs")
+    if args.name != "em":
+        _refuse(args, "test_slices", "em")
+    unused = ("fold", "both", "search", "ablation", "export", "averaging", "norm", "legs")
     for name in unused if args.name in STUDIES else ():
         _refuse(args, name, "em, u373 or hela")
     if args.name == "nuclei":
@@ -177,7 +176,7 @@ def _run_folds(args: argparse.Namespace, settings: dict[str, Any], places: Any) 
     settings |= {"averaging": args.averaging, "norm": args.norm}
     if args.ablation and not args.quick:
         given = {key: value for key, value in settings.items() if value is not None}
-        settings = experiments.REDUCED | given
+        settings = experiments.REDUCED[args.name] | given
     chosen = experiments.recipe(args.name, args.quick, **settings)
     dataset = chosen.dataset()
     folds = chosen.folds(dataset)

@@ -8,12 +8,11 @@ from unet_np.experiments.ablation import ablate
 from unet_np.experiments.experiment import choose_folds, finished_folds, run_fold, summarise
 from unet_np.experiments.export import draw_test_slices, export
 from unet_np.experiments.protocol import Places
-from unet_np.experiments.recipes import ABLATIONS, RECIPES, REDUCED, Fold, Recipe, both_fold, recipe
+from unet_np.experiments.recipes import RECIPES, REDUCED, Fold, Recipe, ablations, both_fold, recipe
 from unet_np.experiments.search import STEPS as SEARCH_STEPS
 from unet_np.experiments.search import search
 
 __all__ = [
-    "ABLATIONS",
     "RECIPES",
     "REDUCED",
     "SEARCH_STEPS",
@@ -21,6 +20,7 @@ __all__ = [
     "Places",
     "Recipe",
     "ablate",
+    "ablations",
     "both_fold",
     "choose_folds",
     "draw_test_slices",

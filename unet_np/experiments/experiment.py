@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from unet_np.experiments.protocol import (
 from unet_np.experiments.provenance import provenance
 from unet_np.experiments.recipes import Fold, Recipe
 from unet_np.files.ours import check_ours
+from unet_np.network.unet import UNet
 from unet_np.training import samples
 from unet_np.training.checkpoint import RunFolder
 from unet_np.training.touching import with_touching_cells
@@ -78,21 +80,15 @@ class FoldExperiment(Experiment):
         folder = places.run(chosen, fold)
         net = _train(chosen, dataset, fold, places, resume, overwrite)
         rest = folder, chosen.averaging, places.say
-        side, a = runner.predict_slices(net, dataset, threshold_slices(chosen, fold), *rest)
-        self.maps, b = runner.predict_slices(net, dataset, fold.test, *rest)
-        slices = len(side) + len(self.maps)
-        crowd, crowded = composites(chosen, dataset, fold), None
-        if crowd is not None:
-            assert crowd.instances is not None
-            maps, c = runner.predict_slices(net, crowd, range(len(crowd)), *rest)
-            crowded, a, slices = (crowd.instances, maps), a + c, slices + len(maps)
+        predicted = predict_fold(net, chosen, dataset, fold, *rest)
+        self.maps = predicted.maps
         begun = time.perf_counter()
-        figures = _score(chosen, dataset, fold, side, self.maps, crowded)
+        figures = score_fold(chosen, dataset, fold, predicted)
         yield {
             "fold": fold.to_dict(dataset.ids),
             **figures,
             "time": {
-                **runner.fold_timing(folder, chosen.config.steps, a + b, slices),
+                **runner.fold_timing(folder, chosen.config.steps, *predicted.timing),
                 "scoring_seconds": round(time.perf_counter() - begun, 1),
             },
             "curve": runner.curve(folder),
@@ -221,15 +217,61 @@ def composites(chosen: Recipe, dataset: Dataset, fold: Fold) -> Dataset | None:
     return crowd.subset(range(len(held_out), len(crowd)))
 
 
-def _score(
+@dataclass(frozen=True)
+class Predicted:
+    """What the network of a fold makes of the slices that are asked about.
+
+    Attributes
+    ----------
+    side, maps : numpy.ndarray
+        (N, H, W): probabilities of `threshold_slices` and of the test slices.
+    crowded : (numpy.ndarray, numpy.ndarray) or None
+        Cells and probabilities of `composites`.
+    timing : (float, int)
+        Seconds, and of how many slices.
+    """
+
+    side: np.ndarray
+    maps: np.ndarray
+    crowded: tuple[np.ndarray, np.ndarray] | None
+    timing: tuple[float, int]
+
+
+def predict_fold(
+    net: UNet,
     chosen: Recipe,
     dataset: Dataset,
     fold: Fold,
-    side: np.ndarray,
-    maps: np.ndarray,
-    crowded: tuple[np.ndarray, np.ndarray] | None = None,
+    folder: Path,
+    averaging: int,
+    say: Callable[[str], object],
+) -> Predicted:
+    """Ask the network of a fold about the slices by which it is judged.
+
+    Parameters
+    ----------
+    net, folder, averaging, say
+        As for `unet_np.experiments.runner.predict_slices`.
+    chosen, dataset, fold
+        As for `run_fold`.
+    """
+    rest = folder, averaging, say
+    side, a = runner.predict_slices(net, dataset, threshold_slices(chosen, fold), *rest)
+    maps, b = runner.predict_slices(net, dataset, fold.test, *rest)
+    seconds, slices = a + b, len(side) + len(maps)
+    crowd, crowded = composites(chosen, dataset, fold), None
+    if crowd is not None:
+        assert crowd.instances is not None
+        found, c = runner.predict_slices(net, crowd, range(len(crowd)), *rest)
+        crowded, seconds, slices = (crowd.instances, found), seconds + c, slices + len(found)
+    return Predicted(side, maps, crowded, (seconds, slices))
+
+
+def score_fold(
+    chosen: Recipe, dataset: Dataset, fold: Fold, predicted: Predicted
 ) -> dict[str, Any]:
     """Thresholds from the training side, scores of the test slices."""
+    side, maps, crowded = predicted.side, predicted.maps, predicted.crowded
     test, validation = list(fold.test), list(fold.validation)
     if chosen.name == "em":
         assert dataset.labels is not None

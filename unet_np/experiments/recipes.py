@@ -272,10 +272,43 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "no-averaging": {"averaging": 1},
     "padding-1": {"padding": 1},
 }
-"""What each variant of experiment 1 leaves out of the recipe, or changes in it."""
+"""What each variant leaves out of the recipe of the paper's network, or changes in it."""
 
-REDUCED: dict[str, Any] = {"base_channels": 8, "input_size": 252, "steps": 600}
+REDUCED: dict[str, dict[str, Any]] = {
+    "em": {"base_channels": 8, "input_size": 252, "steps": 600},
+    "u373": {"steps": 500},
+    "hela": {"steps": 800},
+}
 """The scale at which the variants are compared with one another."""
+
+
+def ablations(chosen: Recipe) -> dict[str, dict[str, Any]]:
+    """The variants of a recipe, by name, and the settings in which each differs.
+
+    With normalisation, ``no-norm`` has the optimiser of the paper's network, without which it
+    would not learn, and the second term of eq. 2 also acts where the recipe does not have it.
+
+    Examples
+    --------
+    >>> list(ablations(recipe("hela", norm="instance")))[-3:]
+    ['no-norm', 'term-everywhere', 'neither']
+    >>> ablations(recipe("em"))["no-dropout"]
+    {'dropout': 0.0}
+    """
+    if chosen.config.norm == "none":
+        return ABLATIONS
+    plain = RECIPES[chosen.name]
+    keys = ("norm", "learning_rate", "momentum")
+    without = {key: getattr(plain.config, key) for key in keys}
+    without["unit_variance"] = plain.unit_variance
+    other = "background" if chosen.config.weight_term == "everywhere" else "everywhere"
+    term = {"weight_term": other}
+    return {
+        **{name: what for name, what in ABLATIONS.items() if name != "padding-1"},
+        "no-norm": without,
+        f"term-{other}": term,
+        "neither": without | term,
+    }
 
 
 def recipe(name: str, quick: bool = False, norm: str | None = None, **settings: Any) -> Recipe:
