@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -22,9 +23,11 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -41,6 +44,7 @@ from unet_np.experiments.provenance import provenance
 from unet_np.experiments.recipes import Recipe, recipe
 from unet_np.files import atomic_write
 from unet_np.network.architecture import Architecture
+from unet_np.ops import conv
 
 TRAININGS = {
     f"{name}-{norm}": (name, norm, fold)
@@ -51,10 +55,11 @@ TRAININGS = {
 SHARES = {
     "probe": 0.1,
     "network": 0.2,
+    "ways": 0.06,
     "memory": 0.1,
     "layers": 0.05,
     "profile": 0.07,
-    **dict.fromkeys(TRAININGS, 0.08),
+    **dict.fromkeys(TRAININGS, 0.07),
 }
 """Of the time."""
 
@@ -179,6 +184,23 @@ def network(stage: Stage) -> None:
         stage.found(**{name: bench_network(*how)})
 
 
+def ways(stage: Stage) -> None:
+    """The network by each algorithm that ``auto`` may be there, in turn: for `conv.ON_GPU`."""
+    own = OwnNetwork(stage.base, stage.size, 1, stage.xp)
+
+    def run(kind: str, algorithm: str) -> None:
+        with mock.patch.object(conv, "ON_GPU", algorithm):
+            getattr(own, kind)()
+
+    for kind, tf32 in product(("step", "forward"), (False, True)):
+        backend.allow_tf32(tf32, stage.xp)
+        calls = {name: partial(run, kind, name) for name in ("im2col", "winograd_cuda")}
+        times = interleaved(calls, stage.repeats, stage.wait)
+        seconds = {name: statistics.median(t) for name, t in times.items()}
+        faster = min(seconds, key=lambda name: seconds[name])
+        stage.found(**{f"{kind}{'_tf32' if tf32 else ''}": seconds | {"faster": faster}})
+
+
 def memory(stage: Stage) -> None:
     """Peak memory of prediction and step."""
     threads = backend.thread_count()
@@ -188,8 +210,11 @@ def memory(stage: Stage) -> None:
 def layers(stage: Stage) -> None:
     """Each convolution by each algorithm."""
     cases = layer_cases(Architecture(base_channels=stage.base), stage.size)
-    cases, names = cases[:2] if stage.quick else cases, ("auto", "im2col", "winograd")
-    stage.found(layers=bench_layers(cases, stage.repeats, stage.xp, names))
+    cases = cases[:2] if stage.quick else cases
+    names = ("im2col", "winograd", "winograd_rows" if stage.quick else "winograd_cuda")
+    for name, tf32 in (("float32", False), ("tf32", True)):
+        backend.allow_tf32(tf32, stage.xp)
+        stage.found(**{name: bench_layers(cases, stage.repeats, stage.xp, names, tf32)})
 
 
 def profile(stage: Stage) -> None:
@@ -288,6 +313,7 @@ def _recipe(name: str, quick: bool) -> tuple[Recipe, int]:
 STAGES = {
     "probe": probe,
     "network": network,
+    "ways": ways,
     "memory": memory,
     "layers": layers,
     "profile": profile,

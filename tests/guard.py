@@ -2,7 +2,8 @@
 
 CuPy raises where host and device arrays meet. So do these, and they count every time that
 the host asks for a number (a "round trip", for which a GPU must stop). They compute with
-NumPy, so results can be checked too; what they cannot show is CuPy's own speed and gaps.
+NumPy, and kernels of CUDA with a C compiler (`cuda_in_c`), so results can be checked too; what
+they cannot show is CuPy's own speed and gaps.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections import Counter
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import cuda_in_c
 import numpy as np
 import scipy.ndimage
 from numpy.lib.mixins import NDArrayOperatorsMixin
@@ -156,6 +158,7 @@ def modules() -> dict[str, ModuleType]:
     cupy.__dict__.update(
         ndarray=GuardArray,
         asnumpy=_asnumpy,
+        RawModule=cuda_in_c.Module,
         asarray=_asarray,
         array=_asarray,
         lib=SimpleNamespace(
@@ -169,6 +172,7 @@ def modules() -> dict[str, ModuleType]:
                 CUBLAS_TF32_TENSOR_OP_MATH=3,
                 CUBLAS_DEFAULT_MATH=0,
                 setMathMode=lambda handle, mode: vars(products).update(mode=mode),
+                **vars(cuda_in_c.CUBLAS),
             ),
         ),
         _core=SimpleNamespace(

@@ -42,10 +42,11 @@ def problem(shape: tuple[int, ...], seed: int = 0) -> list[np.ndarray]:
     return [rng.normal(size=size) for size in sizes]
 
 
-def algorithms(kh: int, kw: int, numbers: int) -> list[str]:
+def algorithms(kh: int, kw: int, numbers: int, xp: object = np) -> list[str]:
     names = ["im2col", "auto"]
     if (kh, kw) == (3, 3):
         names += ["winograd", "winograd_rows"]
+        names += [] if xp is np else ["winograd_cuda"]
     # The loops visit every output number.
     return [*names, "naive"] if numbers < 500 else names
 
@@ -66,7 +67,7 @@ def check_against_torch(shape: tuple[int, ...], algorithm: str, xp: object) -> N
 @pytest.mark.parametrize("shape", CASES)
 def test_agrees_with_torch(shape: tuple[int, ...], xp: object) -> None:
     numbers = problem(shape)[3].size
-    for algorithm in algorithms(shape[5], shape[6], numbers):
+    for algorithm in algorithms(shape[5], shape[6], numbers, xp):
         check_against_torch(shape, algorithm, xp)
 
 
@@ -197,11 +198,16 @@ def test_im2col_holds_every_window() -> None:
         ),
         (
             {"algorithm": "fft"},
-            "algorithm: got 'fft', expected one of auto, naive, im2col, winograd, winograd_rows",
+            "algorithm: got 'fft', expected one of auto, naive, im2col, winograd, winograd_rows, "
+            "winograd_cuda",
         ),
         (
             {"w": np.ones((2, 1, 1, 2)), "algorithm": "winograd"},
             "algorithm: got 'winograd' for a 1x2 kernel, expected 3x3",
+        ),
+        (
+            {"algorithm": "winograd_cuda"},
+            "algorithm: got 'winograd_cuda' for arrays of NumPy, expected CuPy's; use 'winograd'",
         ),
     ],
 )

@@ -40,6 +40,7 @@ __all__ = [
     "array_module",
     "as_channels_last",
     "asarray",
+    "batched_product",
     "block_elements",
     "channel_sums",
     "copy_runs",
@@ -56,6 +57,7 @@ __all__ = [
     "ndimage",
     "parallel_map",
     "pool_bytes",
+    "run_kernel",
     "run_serially",
     "scratch",
     "set_thread_count",
@@ -336,6 +338,53 @@ def allow_tf32(allowed: bool, xp: ModuleType) -> None:
         products.set_compute_type(np.float32, kind)
         mode = blas.CUBLAS_TF32_TENSOR_OP_MATH if allowed else blas.CUBLAS_DEFAULT_MATH
         blas.setMathMode(xp.cuda.device.get_cublas_handle(), mode)
+
+
+def run_kernel(source: str, name: str, count: int, *arguments: Any) -> None:
+    """Call a CUDA kernel once for each of `count` threads, on the GPU that has the arrays.
+
+    Parameters
+    ----------
+    source : str
+        Of this and other kernels, in C; REAL stands for the dtype of the first array. It is
+        compiled when it is called for the first time.
+    name : str
+        The kernel.
+    count : int
+        How many threads it needs; it must bear some more.
+    arguments : array, int or float
+        In the kernel's order, where an int is an ``int`` and a float a ``double``.
+    """
+    arrays = [one for one in arguments if hasattr(one, "dtype")]
+    module = _compiled(array_module(*arrays), source, arrays[0].dtype.char)
+    ready = (np.int32(one) if isinstance(one, int) else one for one in arguments)
+    module.get_function(name)((-(-count // 128),), (128,), tuple(ready))
+
+
+@lru_cache
+def _compiled(xp: ModuleType, source: str, kind: str) -> Any:
+    real = {"f": "float", "d": "double"}[kind]
+    return xp.RawModule(code=f'extern "C" {{\n{source}}}\n', options=(f"-DREAL={real}",))
+
+
+def batched_product(a: Array, b: Array, out: Array, transposed: bool = False) -> None:
+    """``out[n] = a[n] @ b[n]``, or ``a[n].T @ b[n]``, for arrays of a GPU that are contiguous.
+
+    It is the call to cuBLAS by which CuPy multiplies too, but there the transpose is a copy.
+    """
+    xp = array_module(a, b, out)
+    rows, common = a.shape[:0:-1] if transposed else a.shape[1:]
+    columns = b.shape[2]
+    blas = xp.cuda.cublas
+    multiply = blas.sgemmStridedBatched if a.dtype.char == "f" else blas.dgemmStridedBatched
+    one, zero = np.ones(1, a.dtype), np.zeros(1, a.dtype)
+    # cuBLAS reads matrices column by column: it sees the transposes, and makes the product's.
+    multiply(
+        xp.cuda.device.get_cublas_handle(), 0, int(transposed), columns, rows, common,
+        one.ctypes.data, b.data.ptr, columns, common * columns,
+        a.data.ptr, a.shape[2], rows * common,
+        zero.ctypes.data, out.data.ptr, columns, rows * columns, len(a),
+    )  # fmt: skip
 
 
 def device_about(xp: ModuleType) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from unet_np.backend import Array, array_module, channel_sums, is_device
 from unet_np.errors import InputError, integer
-from unet_np.ops import im2col, naive, winograd, winograd_rows, winograd_tiles
+from unet_np.ops import im2col, naive, winograd, winograd_cuda, winograd_rows, winograd_tiles
 
 Cache = tuple[Array, Array, int, str]
 
@@ -17,7 +17,11 @@ ALGORITHMS: dict[str, ModuleType] = {
     "im2col": im2col,
     "winograd": winograd,
     "winograd_rows": winograd_rows,
+    "winograd_cuda": winograd_cuda,
 }
+
+ON_GPU = "winograd_cuda"
+"""What ``auto`` is on a GPU for 3x3 kernels, but for very few channels."""
 
 
 def conv2d(
@@ -37,10 +41,11 @@ def conv2d(
         Bias.
     padding : int
         Zeros added on each side of `x`; 0 in the paper.
-    algorithm : {"auto", "naive", "im2col", "winograd", "winograd_rows"}
+    algorithm : {"auto", "naive", "im2col", "winograd", "winograd_rows", "winograd_cuda"}
         ``naive`` are loops, ``im2col`` is one matrix product; for 3x3 kernels, ``winograd``
-        needs about a quarter of the multiplications and ``winograd_rows`` half. ``auto`` picks the
-        fastest by shape; on a GPU im2col, whose products CuPy hands to cuBLAS as they lie.
+        needs about a quarter of the multiplications and ``winograd_rows`` half. ``winograd_cuda``
+        is ``winograd`` in kernels of its own, for arrays of a GPU. ``auto`` picks by shape and
+        array library what is fastest.
 
     Returns
     -------
@@ -143,8 +148,10 @@ def choose(
     if algorithm != "auto":
         return algorithm
     out, into, kh, kw = w_shape
-    if is_device(xp) or (kh, kw) != (3, 3):
+    if (kh, kw) != (3, 3):
         return "im2col"
+    if is_device(xp):
+        return ON_GPU if min(into, out) >= winograd_cuda.FEW_CHANNELS else "im2col"
     few = winograd_rows.FEW_KERNELS_OF_GRADIENT if of_kernels else winograd_rows.FEW_KERNELS
     if into * out <= few:
         return "winograd_rows"
@@ -174,3 +181,7 @@ def _check(x: Array, w: Array, b: Array, padding: int, algorithm: str) -> None:
     if algorithm.startswith("winograd") and w.shape[2:] != (3, 3):
         kernel = "x".join(map(str, w.shape[2:]))
         raise InputError(f"algorithm: got {algorithm!r} for a {kernel} kernel, expected 3x3")
+    if algorithm == "winograd_cuda" and not is_device(array_module(x)):
+        raise InputError(
+            f"algorithm: got {algorithm!r} for arrays of NumPy, expected CuPy's; use 'winograd'"
+        )

@@ -1,0 +1,163 @@
+"""The CUDA kernels without a GPU: compiled for one, and read as C against the plain convolution."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import guard
+import numpy as np
+import pytest
+from cuda_in_c import Module
+from hypothesis import given
+from hypothesis import strategies as st
+from oracles import relative_error
+
+from unet_np import backend
+from unet_np.ops import conv2d, conv2d_backward, im2col, winograd_cuda
+
+SOURCES = {"winograd_cuda": winograd_cuda.SOURCE}
+REGISTERS = 64
+"""Of a thread, with which a multiprocessor has half of all the threads that it can have."""
+
+
+on_a_gpu = pytest.mark.parametrize("xp", ["guard", "cupy"], indirect=True)
+
+
+def with_nvcc(source: Path, options: list[str]) -> str:
+    if shutil.which("nvcc") is None:
+        pytest.skip("no nvcc")
+    command = ["nvcc", "-cubin", "-Xptxas", "-v", *options, "-o", source.with_suffix(".cubin")]
+    done = subprocess.run([*command, source], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def with_nvrtc(source: Path, options: list[str]) -> str:
+    """By the library that CuPy has its kernels compiled with."""
+    names = [f"nvidia.{name}" for name in ("cuda_nvrtc", "cu13")]
+    found = [spec for name in names if (spec := _spec(name))]
+    folders = [Path(place) for spec in found for place in spec.submodule_search_locations or []]
+    libraries = [path for folder in folders for path in folder.glob("lib/libnvrtc.so.*")]
+    if not libraries:
+        pytest.skip("no NVRTC: neither nvidia-cuda-nvrtc-cu12 nor nvidia-cuda-nvrtc is installed")
+    nvrtc, program = ctypes.CDLL(str(libraries[0])), ctypes.c_void_p()
+    code, size = source.read_bytes(), ctypes.c_size_t()
+    assert nvrtc.nvrtcCreateProgram(ctypes.byref(program), code, b"kernels", 0, None, None) == 0
+    given = [option.encode() for option in ["--ptxas-options=-v", *options]]
+    failed = nvrtc.nvrtcCompileProgram(program, len(given), (ctypes.c_char_p * len(given))(*given))
+    nvrtc.nvrtcGetProgramLogSize(program, ctypes.byref(size))
+    log = ctypes.create_string_buffer(size.value)
+    nvrtc.nvrtcGetProgramLog(program, log)
+    assert not failed, log.value.decode()
+    return log.value.decode()
+
+
+def _spec(name: str) -> object:
+    try:
+        return importlib.util.find_spec(name)
+    except ModuleNotFoundError:
+        return None
+
+
+@pytest.mark.parametrize("compile_for_gpu", [with_nvcc, with_nvrtc])
+@pytest.mark.parametrize("name", SOURCES)
+def test_kernels_stay_in_registers(compile_for_gpu, name, tmp_path) -> None:
+    """None of a thread's numbers goes to memory and back; for the H100's architecture."""
+    source = tmp_path / "kernels.cu"
+    source.write_text(f'extern "C" {{\n{SOURCES[name]}}}\n')
+    said = compile_for_gpu(source, ["-arch=sm_90", "-DREAL=float"])
+    kernels = re.findall(r"__global__ void (\w+)", SOURCES[name])
+    used = [int(number) for number in re.findall(r"Used (\d+) registers", said)]
+    assert len(used) == len(kernels)
+    assert max(used) <= REGISTERS
+    assert set(re.findall(r"(\d+) bytes spill", said)) == {"0"}
+
+
+def problem(shape: tuple[int, ...], xp: ModuleType, dtype: str) -> tuple[list, list]:
+    """The three results in float64 by im2col, and what the kernels make of rounded numbers."""
+    batch, into, out, height, width, padding = shape
+    rng = np.random.default_rng(0)
+    x, w, b = (rng.normal(size=s) for s in ((batch, into, height, width), (out, into, 3, 3), out))
+    y = im2col.forward(x, w, b, padding)
+    grad = rng.normal(size=y.shape)
+    exact = [
+        y,
+        im2col.input_gradient(grad, w, x.shape, padding),
+        im2col.weight_gradient(grad, x, w.shape, padding),
+    ]
+    x_, w_, b_, grad_ = (backend.asarray(array, xp, dtype) for array in (x, w, b, grad))
+    return exact, [
+        winograd_cuda.forward(x_, w_, b_, padding),
+        winograd_cuda.input_gradient(grad_, w_, x.shape, padding),
+        winograd_cuda.weight_gradient(grad_, x_, w.shape, padding),
+    ]
+
+
+@given(
+    batch=st.integers(1, 3),
+    into=st.integers(1, 40),
+    out=st.integers(1, 40),
+    height=st.integers(3, 40),
+    width=st.integers(3, 40),
+    padding=st.integers(0, 3),
+    elements=st.sampled_from([1, 10**4, winograd_cuda.ELEMENTS]),
+)
+def test_kernels_agree_for_any_shape(batch, into, out, height, width, padding, elements) -> None:
+    """Also where memory has room for one tile at a time."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, module in guard.modules().items():
+            patch.setitem(sys.modules, name, module)
+        patch.setattr(winograd_cuda, "ELEMENTS", elements)
+        shape = batch, into, out, height, width, padding
+        exact, found = problem(shape, backend.get("cupy"), "float64")
+        for got, expected in zip(found, exact, strict=True):
+            assert relative_error(got, expected) <= 1e-12
+
+
+@on_a_gpu
+@pytest.mark.parametrize("shape", [(1, 64, 64, 62, 62, 0), (2, 32, 96, 33, 47, 1)])
+def test_kernels_round_little(shape, xp) -> None:
+    exact, found = problem(shape, xp, "float32")
+    for got, expected in zip(found, exact, strict=True):
+        assert got.dtype == np.float32
+        assert relative_error(got, expected) <= 2e-5
+
+
+@on_a_gpu
+def test_sum_over_tiles_is_cut_for_all_multiprocessors(xp, monkeypatch) -> None:
+    """Few channels and many tiles are many small products, whose sums are added in order."""
+    counts = []
+    real = backend.batched_product
+    note = lambda a, *rest, **options: (counts.append(len(a)), real(a, *rest, **options))  # noqa: E731
+    monkeypatch.setattr(winograd_cuda, "batched_product", note)
+    exact, found = problem((1, 8, 8, 140, 140, 0), xp, "float64")
+    assert counts[-1] == 36 * 19  # 1225 tiles, 64 to a part
+    assert relative_error(found[2], exact[2]) <= 1e-12
+
+
+@on_a_gpu
+def test_relu_in_the_kernel_is_that_of_its_own(xp) -> None:
+    rng = np.random.default_rng(0)
+    x, w, b = (xp.asarray(rng.normal(size=s)) for s in ((1, 9, 11, 8), (10, 9, 3, 3), 10))
+    y, rectified = (winograd_cuda.forward(x, w, b, 1, relu=relu) for relu in (False, True))
+    assert np.array_equal(backend.to_numpy(rectified), np.maximum(backend.to_numpy(y), 0))
+
+
+@pytest.mark.parametrize("xp", ["guard"], indirect=True)
+def test_automatic_choice_launches_the_kernels(xp) -> None:
+    def launches(into: int, out: int) -> int:
+        x, w = xp.ones((1, into, 9, 9)), xp.ones((out, into, 3, 3))
+        before = Module.launches
+        y, cache = conv2d(x, w, xp.ones(out))
+        conv2d_backward(y, cache)
+        return Module.launches - before
+
+    assert launches(8, 8) == 9
+    assert launches(1, 64) == 0

@@ -1,0 +1,242 @@
+"""Winograd's convolution on a GPU: the transforms as CUDA kernels, the products by cuBLAS.
+
+The algorithm is `winograd`'s, F(4x4, 3x3), without its blocks. There a transform is a product
+with a small matrix; here a thread has one tile of one channel in its registers, and the matrices
+are written out as sums. Neighbouring threads have neighbouring channels, which lie side by side
+in memory. No thread writes where another one does, so that the order of all sums is fixed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from unet_np.backend import (
+    Array,
+    array_module,
+    as_channels_last,
+    batched_product,
+    empty,
+    empty_channels_last,
+    run_kernel,
+)
+from unet_np.ops.winograd_tiles import A_TRANSPOSED, B_TRANSPOSED, PATCH, TILE, G
+
+ELEMENTS = 2**26  # transformed numbers at a time, which memory bounds: 256 MiB in float32
+FEW_CHANNELS = 8  # with fewer, the columns of `im2col` are smaller than the transformed tiles
+BLOCK = 64  # rows and columns of a product that one multiprocessor makes
+BLOCKS = 1024  # of them at a time; some for each multiprocessor
+PLACES = PATCH * PATCH
+
+
+def _written_out(name: str, matrix: Sequence[Sequence[float]]) -> str:
+    """CUDA functions for a matrix times a vector in memory, and for M s M' of a square.
+
+    Examples
+    --------
+    >>> print(_written_out("both", [(1, -2), (0, 1)]).splitlines()[2].strip())
+    a[0 * step] = (REAL)1 * v0 + (REAL)-2 * v1;
+    """
+    rows, columns = len(matrix), len(matrix[0])
+    read = " ".join(f"REAL v{n} = a[{n} * step];" for n in range(columns))
+    terms = [
+        " + ".join(f"(REAL){factor!r} * v{n}" for n, factor in enumerate(row) if factor)
+        for row in matrix
+    ]
+    write = "\n    ".join(f"a[{n} * step] = {sum_};" for n, sum_ in enumerate(terms))
+    return f"""static __device__ void {name}_line(REAL *a, const int step) {{
+    {read}
+    {write}
+}}
+static __device__ void {name}(REAL a[{PLACES}]) {{
+    #pragma unroll
+    for (int n = 0; n < {columns}; n++) {name}_line(a + n, {PATCH});
+    #pragma unroll
+    for (int n = 0; n < {rows}; n++) {name}_line(a + {PATCH} * n, 1);
+}}
+"""
+
+
+def _transposed(matrix: Sequence[Sequence[float]]) -> list[tuple[float, ...]]:
+    return list(zip(*matrix, strict=True))
+
+
+_FIND = f"""
+    const int n = blockIdx.x * blockDim.x + threadIdx.x;
+    if (n >= tiles * channels) return;
+    const int channel = n % channels, tile = first + n / channels, place = tile % (down * across);
+    const int top = {TILE} * (place / across) - padding, left = {TILE} * (place % across) - padding;
+    const size_t line = (size_t)(tile / (down * across)) * height + top;
+    REAL a[{PLACES}];"""
+"""Which tile and channel a thread has, and where in the image they lie."""
+
+_INSIDE = "top + i >= 0 && top + i < height && left + j >= 0 && left + j < width && tile < last"
+_PIXEL = "[((line + i) * width + left + j) * channels + channel]"
+_PLACE = "int height, int width, int channels, int padding, int down, int across, int first"
+
+
+def _cut_out(kernel: str, transform: str, size: int) -> str:
+    """A kernel that transforms the squares of `size` that begin every four pixels."""
+    return f"""
+__global__ void {kernel}(const REAL *image, REAL *out, {_PLACE}, int tiles, int last) {{
+    {_FIND}
+    #pragma unroll
+    for (int i = 0; i < {size}; i++)
+        #pragma unroll
+        for (int j = 0; j < {size}; j++)
+            a[{PATCH} * i + j] = {_INSIDE} ? image{_PIXEL} : (REAL)0;
+    {transform}(a);
+    #pragma unroll
+    for (int p = 0; p < {PLACES}; p++) out[p * (size_t)(tiles * channels) + n] = a[p];
+}}
+"""
+
+
+SOURCE = (
+    _written_out("inputs", B_TRANSPOSED)
+    + _written_out("errors", _transposed(A_TRANSPOSED))
+    + _written_out("outputs", A_TRANSPOSED)
+    + _written_out("kernels", G)
+    + _written_out("gradients", _transposed(G))
+    + _cut_out("cut_inputs", "inputs", PATCH)
+    + _cut_out("cut_errors", "errors", TILE)
+    + f"""
+__global__ void put_outputs(const REAL *products, const REAL *bias, REAL *image, {_PLACE},
+                            int tiles, int last, int relu) {{
+    {_FIND}
+    #pragma unroll
+    for (int p = 0; p < {PLACES}; p++) a[p] = products[p * (size_t)(tiles * channels) + n];
+    outputs(a);
+    #pragma unroll
+    for (int i = 0; i < {TILE}; i++)
+        #pragma unroll
+        for (int j = 0; j < {TILE}; j++) {{
+            const REAL sum = a[{PATCH} * i + j] + bias[channel];
+            if ({_INSIDE}) image{_PIXEL} = relu && sum < 0 ? (REAL)0 : sum;
+        }}
+}}
+
+__global__ void transform_kernels(const REAL *taps, REAL *out, int rows, int columns, int turned) {{
+    const int n = blockIdx.x * blockDim.x + threadIdx.x, count = rows * columns;
+    if (n >= count) return;
+    const int from = turned ? n % rows * columns + n / rows : n;
+    REAL a[{PLACES}];
+    #pragma unroll
+    for (int t = 0; t < 9; t++)
+        a[t / 3 * {PATCH} + t % 3] = taps[(turned ? 8 - t : t) * (size_t)count + from];
+    kernels(a);
+    #pragma unroll
+    for (int p = 0; p < {PLACES}; p++) out[p * (size_t)count + n] = a[p];
+}}
+
+__global__ void add_gradients(const REAL *sums, REAL *taps, int count, int parts, int more) {{
+    const int n = blockIdx.x * blockDim.x + threadIdx.x;
+    if (n >= count) return;
+    REAL a[{PLACES}] = {{0}};
+    for (int part = 0; part < parts; part++)
+        #pragma unroll
+        for (int p = 0; p < {PLACES}; p++)
+            a[p] += sums[(p * (size_t)parts + part) * count + n];
+    gradients(a);
+    #pragma unroll
+    for (int t = 0; t < 9; t++) {{
+        const REAL before = more ? taps[t * (size_t)count + n] : (REAL)0;
+        taps[t * (size_t)count + n] = before + a[t / 3 * {PATCH} + t % 3];
+    }}
+}}
+"""
+)
+"""All kernels; REAL is the arrays' type. Without a word of C++, so that a C compiler reads it."""
+
+
+def forward(x: Array, w: Array, b: Array, padding: int, relu: bool = False) -> Array:
+    """(B, C, H, W) and (K, C, 3, 3) -> (B, K, H + 2 padding - 2, W + 2 padding - 2)."""
+    return _convolve(x, w, b, padding, relu=relu)
+
+
+def input_gradient(grad: Array, w: Array, x_shape: tuple[int, ...], padding: int) -> Array:
+    """As in `winograd`: a convolution with the kernels turned by 180 degrees."""
+    zero = array_module(grad, w).zeros(w.shape[1], w.dtype)
+    if (cut := padding - 2) > 0:
+        grad = grad[:, :, cut : cut + x_shape[2] + 2, cut : cut + x_shape[3] + 2]
+    return _convolve(grad, w, zero, max(0, 2 - padding), turned=True)
+
+
+def weight_gradient(grad: Array, x: Array, w_shape: tuple[int, ...], padding: int) -> Array:
+    """As in `winograd`; the sum over tiles in parts, enough of them for all multiprocessors."""
+    xp = array_module(grad, x)
+    out, into = w_shape[:2]
+    pixels, grads = as_channels_last(x), as_channels_last(grad)
+    taps = empty(xp, (9, into, out), grad.dtype)
+    blocks = PLACES * -(-into // BLOCK) * -(-out // BLOCK)
+    for first, tiles, last in _chunks(grad.shape, into + out):
+        parts = max(1, min(BLOCKS // blocks, tiles // BLOCK))
+        tiles = -(-tiles // parts) * parts  # those behind the last are zeros
+        where = _place(grad.shape), first, tiles, last
+        patches = _cut("cut_inputs", pixels, padding, *where)
+        errors = _cut("cut_errors", grads, 0, *where)
+        sums = empty(xp, (PLACES * parts, into, out), grad.dtype)
+        shape = (PLACES * parts, tiles // parts)
+        batches = patches.reshape(*shape, into), errors.reshape(*shape, out)
+        batched_product(*batches, sums, transposed=True)
+        run_kernel(SOURCE, "add_gradients", into * out, sums, taps, into * out, parts, first > 0)
+    return taps.reshape(3, 3, into, out).transpose(3, 2, 0, 1)
+
+
+def _convolve(
+    x: Array, w: Array, b: Array, padding: int, turned: bool = False, relu: bool = False
+) -> Array:
+    xp = array_module(x, w, b)
+    batch, into, height, width = x.shape
+    out = len(b)
+    shape = (batch, out, height + 2 * padding - 2, width + 2 * padding - 2)
+    y = empty_channels_last(xp, shape, x.dtype)
+    pixels, bias = as_channels_last(x), xp.ascontiguousarray(b)
+    taps = xp.ascontiguousarray(w.transpose(2, 3, 1, 0))
+    kernels = empty(xp, (PLACES, into, out), x.dtype)
+    run_kernel(SOURCE, "transform_kernels", into * out, taps, kernels, *taps.shape[2:], turned)
+    for first, tiles, last in _chunks(shape, into + out):
+        place = _place(shape)
+        patches = _cut("cut_inputs", pixels, padding, place, first, tiles, last)
+        products = empty(xp, (PLACES, tiles, out), x.dtype)
+        batched_product(patches, kernels, products)
+        where = *shape[2:], out, 0, *place, first, tiles, last
+        run_kernel(SOURCE, "put_outputs", tiles * out, products, bias, y, *where, relu)
+    return y
+
+
+def _cut(
+    kernel: str,
+    pixels: Array,
+    padding: int,
+    place: tuple[int, int],
+    first: int,
+    tiles: int,
+    last: int,
+) -> Array:
+    """The transforms of some tiles: (B, H, W, C) -> (36, tiles, C)."""
+    height, width, channels = pixels.shape[1:]
+    out = empty(array_module(pixels), (PLACES, tiles, channels), pixels.dtype)
+    where = height, width, channels, padding, *place, first, tiles, last
+    run_kernel(SOURCE, kernel, tiles * channels, pixels, out, *where)
+    return out
+
+
+def _place(shape: tuple[int, ...]) -> tuple[int, int]:
+    """How many tiles an image of (B, K, H', W') outputs has down and across."""
+    return -(-shape[2] // TILE), -(-shape[3] // TILE)
+
+
+def _chunks(shape: tuple[int, ...], channels: int) -> Iterator[tuple[int, int, int]]:
+    """The tiles of all images in parts that memory has room for: first, how many, and last.
+
+    Examples
+    --------
+    >>> list(_chunks((1, 64, 568, 568), 128))
+    [(0, 10082, 10082), (10082, 10082, 20164)]
+    """
+    down, across = _place(shape)
+    total = shape[0] * down * across
+    tiles = -(-total // -(-total * PLACES * channels // ELEMENTS))
+    for first in range(0, total, tiles):
+        last = min(first + tiles, total)
+        yield first, last - first, last
