@@ -20,23 +20,96 @@
       .forEach((element) => element.removeAttribute("role"));
   }
 
-  // An equation wider than a phone scrolls; the keyboard must reach it to do so.
-  function reachEquations() {
-    document.querySelectorAll('mjx-container[display="true"]').forEach((equation) => {
-      if (equation.scrollWidth > equation.clientWidth) equation.tabIndex = 0;
-      else equation.removeAttribute("tabindex");
+  // A full stop that follows a formula does not begin a line, nor does a bracket before one end it.
+  function keepPunctuation() {
+    document.querySelectorAll(".bd-content span.math").forEach((formula) => {
+      const [before, after] = [formula.previousSibling, formula.nextSibling];
+      const opening = (before instanceof Text && before.data.match(/[([“‘]+$/)) || [""];
+      const closing = (after instanceof Text && after.data.match(/^[.,;:!?)\]’”]+/)) || [""];
+      if (!opening[0] && !closing[0]) return;
+      const group = document.createElement("span");
+      group.className = "unet-together";
+      formula.replaceWith(group);
+      group.append(opening[0], formula, closing[0]);
+      if (opening[0]) before.data = before.data.slice(0, -opening[0].length);
+      if (closing[0]) after.data = after.data.slice(closing[0].length);
+    });
+  }
+
+  // A long name in a table may break after a dot, an underscore or a bracket.
+  function breakNames() {
+    document.querySelectorAll(".bd-content td code .pre").forEach((name) => {
+      const parts = name.textContent.split(/(?<=[._/(,=])/);
+      name.replaceChildren(...parts.flatMap((part) => [part, document.createElement("wbr")]));
+    });
+  }
+
+  // On a phone a long line of code breaks, and goes on a little to the right of where it began.
+  const narrow = matchMedia("(max-width: 576px)");
+  function breakCode() {
+    if (!narrow.matches) return;
+    document.querySelectorAll(".bd-content .highlight pre:not(:has(.unet-line))").forEach((code) => {
+      const lines = code.innerHTML.replace(/\n$/, "").split("\n");
+      code.innerHTML = lines
+        .map((line) => {
+          const indent = line.replace(/<[^>]*>/g, "").match(/^ */)[0].length;
+          return `<span class="unet-line" style="--indent: ${indent}ch">${line}\n</span>`;
+        })
+        .join("");
+    });
+  }
+
+  // An equation or a table wider than a phone shrinks; a table's short cells break, too. What would
+  // be too small scrolls: the keyboard must reach it, and the eye see that more follows.
+  const WIDE = 'mjx-container[display="true"], .table-wrapper, .pst-scrollable-table-container';
+  const SMALLEST = 0.7;
+  function fitEquation(equation) {
+    equation.dataset.size ||= parseFloat(equation.style.fontSize);
+    equation.style.fontSize = `${equation.dataset.size}%`;
+    const share = equation.clientWidth / equation.scrollWidth;
+    if (share < 1)
+      equation.style.fontSize = `${equation.dataset.size * Math.max(SMALLEST, 0.99 * share)}%`;
+  }
+  function fitTable(table) {
+    const ways = ["unet-small", "unet-tight"];
+    table.classList.remove(...ways);
+    for (const way of narrow.matches ? ways : [])
+      if (table.scrollWidth > table.clientWidth) table.classList.add(way);
+  }
+  function showMore({ currentTarget: one }) {
+    one.toggleAttribute("data-more", one.scrollWidth - one.clientWidth - one.scrollLeft > 2);
+  }
+  function reachWide() {
+    document.querySelectorAll(WIDE).forEach((one) => {
+      if (one.matches("mjx-container")) fitEquation(one);
+      else fitTable(one);
+      if (one.scrollWidth > one.clientWidth) one.tabIndex = 0;
+      else if (one.matches("mjx-container")) one.removeAttribute("tabindex");
+      showMore({ currentTarget: one });
+      one.addEventListener("scroll", showMore, { passive: true });
     });
   }
 
   function afterMath() {
     if (window.MathJax && MathJax.startup && MathJax.startup.promise)
-      MathJax.startup.promise.then(reachEquations);
+      MathJax.startup.promise.then(reachWide);
+    else reachWide();
   }
 
-  document.addEventListener("DOMContentLoaded", mend);
+  // What is folded has no width before it is opened; the event does not bubble.
+  document.addEventListener("toggle", reachWide, true);
+  document.addEventListener("DOMContentLoaded", () => {
+    mend();
+    keepPunctuation();
+    breakNames();
+    breakCode();
+  });
   window.addEventListener("load", () => {
     mend();
     afterMath();
   });
-  window.addEventListener("resize", reachEquations);
+  window.addEventListener("resize", () => {
+    breakCode();
+    reachWide();
+  });
 })();

@@ -1,0 +1,108 @@
+"""What `book.js` and `book.css` do for a page on a phone, on a page made for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser import STATIC, new_page, serve
+
+LINE = "    total += weights[k, c, m, l] * image[n, c, i + m, j + l]  # one product of many"
+EQUATION = "x" * 24
+PAGE = f"""<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Phone</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="stylesheet" href="{{static}}/book.css"><script src="{{static}}/book.js"></script>
+<style>mjx-container {{{{ display: block; white-space: nowrap }}}}
+pre {{{{ overflow: auto }}}}</style>
+</head><body><main class="bd-content">
+<div class="highlight"><pre><span class="k">for</span> k in places:\n{LINE}\n</pre></div>
+<p>smaller than (<span class="math">-E</span>). Then</p>
+<mjx-container display="true" style="font-size: 140%">{EQUATION}</mjx-container>
+<div class="table-wrapper" style="overflow-x: auto"><table><tr>
+<td><code><span class="pre">unet_np.ops.conv2d_backward</span></code></td>
+<td>{"x" * 80}</td></tr></table></div>
+<div class="table-wrapper" id="shapes" style="overflow-x: auto"><table><tr>
+{"<td style='white-space: nowrap'>1 x 1024 x 28 x 28</td>" * 4}</tr></table></div>
+</main></body></html>"""
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder: Path = tmp_path_factory.mktemp("phone")
+    with serve(STATIC) as static, serve(folder) as running:
+        (folder / "page.html").write_text(PAGE.format(static=static), encoding="utf-8")
+        yield f"{running}/page.html"
+
+
+@pytest.fixture
+def open_page(browser: Any, address: str) -> Iterator[Any]:
+    contexts: list[Any] = []
+
+    def opened(width: int) -> Any:
+        page = new_page(browser, width)
+        contexts.append(page.context)
+        page.goto(address)
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+
+
+def overflows(page: Any, selector: str) -> bool:
+    return bool(page.eval_on_selector(selector, "e => e.scrollWidth > e.clientWidth"))
+
+
+def test_code_breaks_on_a_phone_and_keeps_its_text(open_page: Any) -> None:
+    page = open_page(390)
+    assert not overflows(page, "pre")
+    assert page.eval_on_selector("pre", "e => e.textContent") == f"for k in places:\n{LINE}\n"
+    first, second = page.query_selector_all(".unet-line")
+    assert second.bounding_box()["height"] > 1.5 * first.bounding_box()["height"]
+
+
+def test_code_does_not_break_on_a_wide_screen(open_page: Any) -> None:
+    page = open_page(800)
+    assert page.query_selector(".unet-line") is None
+    page.set_viewport_size({"width": 390, "height": 900})
+    page.wait_for_selector(".unet-line")
+
+
+def test_punctuation_stays_with_its_formula(open_page: Any) -> None:
+    page = open_page(390)
+    assert page.inner_text(".unet-together") == "(-E)."
+    assert page.inner_text("p") == "smaller than (-E). Then"
+
+
+def test_an_equation_shrinks_until_it_fits_and_grows_back(open_page: Any) -> None:
+    page = open_page(390)
+    page.set_viewport_size({"width": 260, "height": 900})
+    page.wait_for_function(
+        "parseFloat(document.querySelector('mjx-container').style.fontSize) < 140"
+    )
+    assert not overflows(page, "mjx-container")
+    page.set_viewport_size({"width": 1200, "height": 900})
+    page.wait_for_function("document.querySelector('mjx-container').style.fontSize === '140%'")
+
+
+def test_short_cells_of_a_wide_table_break_on_a_phone_only(open_page: Any) -> None:
+    page = open_page(390)
+    page.wait_for_selector("#shapes.unet-small.unet-tight")
+    assert not overflows(page, "#shapes")
+    page.set_viewport_size({"width": 800, "height": 900})
+    page.wait_for_selector("#shapes:not(.unet-small, .unet-tight)")
+
+
+def test_a_table_shows_that_more_follows(open_page: Any) -> None:
+    page = open_page(390)
+    page.wait_for_selector(".table-wrapper[data-more][tabindex]")
+    page.eval_on_selector(".table-wrapper", "e => e.scrollTo(e.scrollWidth, 0)")
+    page.wait_for_selector(".table-wrapper:not([data-more])")
+
+
+def test_names_in_tables_may_break(open_page: Any) -> None:
+    page = open_page(390)
+    assert page.eval_on_selector("td .pre", "e => e.textContent") == "unet_np.ops.conv2d_backward"
+    assert page.locator("td .pre wbr").count() == 5
