@@ -15,8 +15,12 @@ if TYPE_CHECKING:
     from unet_np.network.architecture import Architecture
     from unet_np.network.unet import UNet
 
-FORMAT = "0.5.12"
-"""Version of the model description that is written."""
+FORMAT = "0.5.4"
+"""Version of the model description that is written.
+
+Later ones describe cover and README as they do weights, which ilastik, deepImageJ and QuPath of
+today cannot read; the zoo's own library reads both.
+"""
 
 PAPER = (
     "Ronneberger, Fischer, Brox: U-Net: Convolutional Networks for Biomedical Image Segmentation. "
@@ -92,8 +96,8 @@ def description(
         "license": licence,
         "cite": [{"text": text, "doi": doi} for text, doi in cite],
         "tags": ["unet", "2d", "pytorch", "semantic-segmentation", *about.tags],
-        "covers": [file("cover.png")],
-        "documentation": file("README.md"),
+        "covers": ["cover.png"],
+        "documentation": "README.md",
         "inputs": [_input(table, rule, file)],
         "outputs": [_output(table, about, rule, file)],
         "weights": {
@@ -103,6 +107,8 @@ def description(
         },
         "config": {
             "bioimageio": {
+                # deepImageJ lists no model without one.
+                "nickname": about.name,
                 "architecture_type": "U-Net",
                 "model_parameter_count": table.parameters,
                 "task": "semantic segmentation",
@@ -128,7 +134,6 @@ def _input(
             *({"type": "space", "id": axis, **_size(rule)} for axis in "yx"),
         ],
         "data": {"type": "float32"},
-        "pad": {"mode": "reflect"},
         "preprocessing": [{"id": "zero_mean_unit_variance", "kwargs": normalised}],
         "test_tensor": file("test-input.npy"),
         "sample_tensor": file("sample-input.tif"),
@@ -190,7 +195,8 @@ Please cite {paper} (doi:{doi}).
 
 _TILED = """\
 * **Tiles**: of each tile's output the outermost {halo} pixels are to be cut off (`halo`), for there
-  the network saw a mirror and not the image. Cut so, tiles agree with the whole image."""
+  the network saw a mirror and not the image. Cut so, tiles agree with the whole image, but for
+  its own outermost {halo} pixels, for which each program invents what lies beyond the image."""
 
 _WHOLE = """\
 * **No tiles**: with instance normalisation each pixel of the output depends on the **whole
