@@ -194,7 +194,8 @@ def test_the_description_is_one_that_older_readers_know(core, tmp_path):
     assert (described["covers"], described["documentation"]) == (["cover.png"], "README.md")
     assert described["config"]["bioimageio"]["nickname"] == ABOUT.name
     assert not {"pad"} & set(described["inputs"][0])
-    assert core.load_model_description(tmp_path / "a.zip").validation_summary.status == "valid-format"
+    summary = core.load_model_description(tmp_path / "a.zip").validation_summary
+    assert summary.status == "valid-format"
 
 
 @pytest.mark.parametrize(
