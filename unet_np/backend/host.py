@@ -329,7 +329,6 @@ class _Batch(Generic[Item, Result]):
         self.results: list[Any] = [None] * len(items)
         self.errors: dict[int, BaseException] = {}
         self.helpers: list[Any] = []
-        self.empty: SimpleQueue[None] = SimpleQueue()
 
     def ask_for_help(self) -> None:
         """The next helper that has nothing else to do takes items."""
@@ -339,13 +338,15 @@ class _Batch(Generic[Item, Result]):
 
     def help(self, busy: Any) -> None:
         with busy:
-            for number, item in self.todo:
-                try:
-                    self.results[number] = self.function(item)
-                except BaseException as error:
-                    self.errors[number] = error
-                    self.stop()
-            self.empty.put(None)
+            self.work()
+
+    def work(self) -> None:
+        for number, item in self.todo:
+            try:
+                self.results[number] = self.function(item)
+            except BaseException as error:
+                self.errors[number] = error
+                self.stop()
 
     def stop(self) -> None:
         """Leave nothing to do, and wait for nobody."""
@@ -368,19 +369,21 @@ def parallel_map(function: Callable[[Item], Result], items: Iterable[Item]) -> l
     [1, 2]
     """
     work = list(items)
-    helpers = min(thread_count(), len(work))
-    if helpers < 2 or getattr(_local, "serial", False) or not _have_helpers(helpers):
+    helpers = min(thread_count(), len(work)) - 1
+    if helpers < 1 or getattr(_local, "serial", False) or not _have_helpers(helpers):
         return [function(item) for item in work]
     batch = _Batch(function, work)
     with single_threaded_blas():
         try:
             for _ in range(helpers):
                 batch.ask_for_help()
-            batch.empty.get()
+            _local.serial = True
+            batch.work()
+            _local.serial = False
             batch.wait()
         except BaseException:
             # Whoever still works may write to memory that this thread would use next.
-            _local.buffers = {}
+            _local.serial, _local.buffers = False, {}
             batch.stop()
             batch.wait()
             raise
