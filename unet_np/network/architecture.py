@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 from unet_np.errors import InputError, integer, one_of
@@ -162,6 +163,22 @@ class Architecture:
     def skips(self) -> frozenset[str]:
         """The layers whose output the expanding path copies and crops."""
         return frozenset(layer.skip for layer in self.layers if layer.skip)
+
+    def neighbours(self, *kinds: str) -> frozenset[str]:
+        """The layers of these two kinds that follow one another, and nobody else looks between.
+
+        Examples
+        --------
+        >>> sorted(Architecture(depth=1).neighbours("relu", "conv"))[-3:]
+        ['expand1.relu1', 'expand1.relu2', 'output']
+        """
+        pairs = (pair for pair in pairwise(self.layers) if pair[0].name not in self.skips)
+        return frozenset(
+            layer.name
+            for pair in pairs
+            if tuple(row.kind for row in pair) == kinds
+            for layer in pair
+        )
 
     @property
     def parameters(self) -> int:

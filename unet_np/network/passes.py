@@ -35,6 +35,9 @@ class Pass:
         each image has its own.
     gather : bool
         Whether to fill `statistics` from the maps that come along.
+    before_relu, after_relu : frozenset of str
+        The convolutions with a ReLU right behind or before them, and these ReLUs, where the
+        convolution does their work: on the way forward or back, while a block is in the cache.
     need_grad_x : bool
         Whether the gradient of the layer's input is of use: nobody may ask for the image's.
     skips : dict
@@ -65,6 +68,8 @@ class Pass:
     rng: Any = None
     statistics: dict[str, Statistics] = field(default_factory=dict)
     gather: bool = False
+    before_relu: frozenset[str] = frozenset()
+    after_relu: frozenset[str] = frozenset()
     need_grad_x: bool = True
     skips: dict[str, Array] = field(default_factory=dict)
     caches: dict[str, Any] = field(default_factory=dict)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 from unet_np.backend import Array, array_module, as_channels_last, for_row_blocks
@@ -38,6 +40,35 @@ def relu(x: Array, out: Array | None = None) -> tuple[Array, Array]:
     zeros = xp.zeros((x.shape[3], x.shape[1]), x.dtype)
     for_row_blocks(lambda x, y: xp.maximum(x, zeros, out=y), x, y)
     return y, y
+
+
+def rectifier(
+    channels: int, columns: int, dtype: Any, xp: ModuleType
+) -> Callable[[Array, tuple[Any, ...]], Array]:
+    """The ReLU of blocks (h, w, K) of maps with so many channels and columns, in place.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rectifier(1, 2, float, np)(np.array([[[-1.0], [2.0]]]), ()).ravel()
+    array([0., 2.])
+    """
+    zeros = xp.zeros((columns, channels), dtype)  # see `relu`
+    return lambda block, _: xp.maximum(block, zeros[: block.shape[1], : block.shape[2]], out=block)
+
+
+def kept_where_positive(x: Array) -> Callable[[Array, tuple[Any, ...]], Array]:
+    """What a ReLU with output `x` hands back of blocks (h, w, C) of gradients, in place.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> hand_back = kept_where_positive(np.array([[[[0.0, 2.0]]]]))
+    >>> hand_back(np.array([[5.0], [5.0]]), (0, 0)).ravel()
+    array([0., 5.])
+    """
+    xp, pixels = array_module(x), as_channels_last(x)
+    return lambda block, place: xp.multiply(block, pixels[place] > 0, out=block)
 
 
 def relu_backward(grad_output: Array, cache: Array, out: Array | None = None) -> Array:

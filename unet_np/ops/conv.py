@@ -9,6 +9,7 @@ import numpy as np
 from unet_np.backend import Array, array_module, channel_sums, is_device
 from unet_np.errors import InputError, integer
 from unet_np.ops import im2col, naive, winograd, winograd_cuda, winograd_rows, winograd_tiles
+from unet_np.ops.activation import kept_where_positive, rectifier, relu, relu_backward
 
 Cache = tuple[Array, Array, int, str]
 
@@ -20,12 +21,20 @@ ALGORITHMS: dict[str, ModuleType] = {
     "winograd_cuda": winograd_cuda,
 }
 
+IN_BLOCKS = ("im2col", "winograd", "winograd_rows")
+"""Those that work block by block, and can do a ReLU while a block is in the cache."""
+
 ON_GPU = "winograd_cuda"
 """What ``auto`` is on a GPU for 3x3 kernels, but for very few channels."""
 
 
 def conv2d(
-    x: Array, w: Array, b: Array, padding: int = 0, algorithm: str = "auto"
+    x: Array,
+    w: Array,
+    b: Array,
+    padding: int = 0,
+    algorithm: str = "auto",
+    rectify: bool = False,
 ) -> tuple[Array, Cache]:
     """Convolution with stride 1 (as in all of deep learning, a cross-correlation).
 
@@ -46,6 +55,8 @@ def conv2d(
         needs about a quarter of the multiplications and ``winograd_rows`` half. ``winograd_cuda``
         is ``winograd`` in kernels of its own, for arrays of a GPU. ``auto`` picks by shape and
         array library what is fastest.
+    rectify : bool
+        Whether to give max(y, 0), the ReLU that follows, made while y is in the cache.
 
     Returns
     -------
@@ -73,12 +84,18 @@ def conv2d(
     _check(x, w, b, padding, algorithm)
     rows = x.shape[2] + 2 * padding - w.shape[2] + 1
     columns = x.shape[3] + 2 * padding - w.shape[3] + 1
-    y = ALGORITHMS[choose(w.shape, rows, columns, algorithm, xp)].forward(x, w, b, padding)
+    name = choose(w.shape, rows, columns, algorithm, xp)
+    if name in IN_BLOCKS and rectify:
+        y = ALGORITHMS[name].forward(x, w, b, padding, rectifier(len(b), columns, x.dtype, xp))
+        return y, (x, w, padding, algorithm)
+    y = ALGORITHMS[name].forward(x, w, b, padding)
+    if rectify:
+        relu(y, out=y)
     return y, (x, w, padding, algorithm)
 
 
 def conv2d_backward(
-    grad_output: Array, cache: Cache, need_grad_x: bool = True
+    grad_output: Array, cache: Cache, need_grad_x: bool = True, rectified: bool = False
 ) -> tuple[Array, Array, Array]:
     """Gradients of the convolution.
 
@@ -94,6 +111,8 @@ def conv2d_backward(
         From `conv2d`.
     need_grad_x : bool
         False leaves dE/dx out and returns None in its place: nobody asks the first layer.
+    rectified : bool
+        Whether x came out of a ReLU: dE/dx is that of the ReLU's input then, 0 where x is 0.
 
     Returns
     -------
@@ -124,7 +143,13 @@ def conv2d_backward(
     if not need_grad_x:
         return None, grad_w, grad_b
     name = choose(w.shape, x.shape[2], x.shape[3], algorithm, xp)
+    if name in IN_BLOCKS and rectified:
+        finish = kept_where_positive(x)
+        grad_x = ALGORITHMS[name].input_gradient(grad_output, w, x.shape, padding, finish)
+        return grad_x, grad_w, grad_b
     grad_x = ALGORITHMS[name].input_gradient(grad_output, w, x.shape, padding)
+    if rectified:
+        relu_backward(grad_x, x, out=grad_x)
     return grad_x, grad_w, grad_b
 
 

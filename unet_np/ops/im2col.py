@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import pairwise
 from types import ModuleType
+from typing import Any
 
 from unet_np.backend import (
     Array,
@@ -27,7 +28,13 @@ from unet_np.backend import (
 MIN_PIXELS = 384
 
 
-def forward(x: Array, w: Array, b: Array, padding: int) -> Array:
+# What is done to each block of the (B, H', W', K) results while it is in the cache: block, place.
+Finish = Callable[[Array, tuple[Any, ...]], object]
+
+
+def forward(
+    x: Array, w: Array, b: Array | None, padding: int, finish: Finish | None = None
+) -> Array:
     """(B, C, H, W) and (K, C, kh, kw) -> (B, K, H', W')."""
     xp = array_module(x)
     out, into, kh, kw = w.shape
@@ -35,14 +42,17 @@ def forward(x: Array, w: Array, b: Array, padding: int) -> Array:
     rows, columns = height + 2 * padding - kh + 1, width + 2 * padding - kw + 1
     y = empty_channels_last(xp, (batch, out, rows, columns), x.dtype)
     pixels, results = as_channels_last(x), y.transpose(0, 2, 3, 1)
-    weights, bias = kernel_matrix(w), xp.tile(b, columns)
+    weights, bias = kernel_matrix(w), None if b is None else xp.tile(b, columns)
 
     def call(block: tuple[int, int, int]) -> None:
         image, first, last = block
         cols = im2col(pixels[image], first, last, (kh, kw), padding)
         target = results[image, first:last].reshape(last - first, -1)
         xp.matmul(cols, weights, out=target.reshape(-1, out))
-        target += bias
+        if bias is not None:
+            target += bias
+        if finish is not None:
+            finish(results[image, first:last], (image, slice(first, last)))
 
     parallel_map(call, _blocks(batch, rows, columns, into * kh * kw, xp), xp)
     return y
@@ -53,21 +63,19 @@ def input_gradient(
     w: Array,
     x_shape: tuple[int, ...],
     padding: int,
-    convolve: Callable[[Array, Array, Array, int], Array] = forward,
+    finish: Finish | None = None,
+    convolve: Callable[..., Array] = forward,
 ) -> Array:
     """The gradient of a convolution is a convolution: padded, with the kernels turned by 180°."""
     xp = array_module(grad, w)
-    zero = xp.zeros(w.shape[1], w.dtype)
     kh, kw = w.shape[2:]
+    down, across = kh - 1 - padding, kw - 1 - padding
+    cut = grad[:, :, max(-down, 0) :, max(-across, 0) :]
+    cut = cut[:, :, : x_shape[2] + kh - 1, : x_shape[3] + kw - 1]
     if kh != kw:
-        grad = xp.pad(grad, ((0, 0), (0, 0), (kh - 1, kh - 1), (kw - 1, kw - 1)))
-        full = convolve(grad, rotated(w), zero, 0)
-        return full[:, :, padding : padding + x_shape[2], padding : padding + x_shape[3]]
-    if padding <= kh - 1:
-        return convolve(grad, rotated(w), zero, kh - 1 - padding)
-    cut = padding - (kh - 1)
-    inner = grad[:, :, cut : cut + x_shape[2] + kh - 1, cut : cut + x_shape[3] + kw - 1]
-    return convolve(inner, rotated(w), zero, 0)
+        sides = (max(down, 0),) * 2, (max(across, 0),) * 2
+        cut, down = xp.pad(cut, ((0, 0), (0, 0), *sides)), 0
+    return convolve(cut, rotated(w), None, max(down, 0), finish)
 
 
 def weight_gradient(grad: Array, x: Array, w_shape: tuple[int, ...], padding: int) -> Array:

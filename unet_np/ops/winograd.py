@@ -27,6 +27,7 @@ from unet_np.backend import (
     scratch,
     thread_count,
 )
+from unet_np.ops.im2col import Finish
 from unet_np.ops.winograd_tiles import (
     ALL,
     PATCH,
@@ -48,19 +49,20 @@ MIN_TILES_OF_BLOCK = 144  # since a GEMM has to fetch the kernels for every bloc
 WIDE = 2**17  # input x output channels, from which the transformed kernels get too large
 
 
-def forward(x: Array, w: Array, b: Array, padding: int) -> Array:
+def forward(
+    x: Array, w: Array, b: Array | None, padding: int, finish: Finish | None = None
+) -> Array:
     """(B, C, H, W) and (K, C, 3, 3) -> (B, K, H + 2 padding - 2, W + 2 padding - 2)."""
-    return _convolve(x, w, b, padding, turned=False)
+    return _convolve(x, w, b, padding, finish, turned=False)
 
 
-def input_gradient(grad: Array, w: Array, x_shape: tuple[int, ...], padding: int) -> Array:
+def input_gradient(
+    grad: Array, w: Array, x_shape: tuple[int, ...], padding: int, finish: Finish | None = None
+) -> Array:
     """The gradient of a convolution is a convolution: padded, with the kernels turned by 180°."""
-    xp = array_module(grad, w)
-    zero = xp.zeros(w.shape[1], w.dtype)
-    if padding > 2:
-        cut = padding - 2
-        grad = grad[:, :, cut : cut + x_shape[2] + 2, cut : cut + x_shape[3] + 2]
-    return _convolve(grad, w, zero, max(0, 2 - padding), turned=True)
+    cut = max(0, padding - 2)
+    grad = grad[:, :, cut : cut + x_shape[2] + 2, cut : cut + x_shape[3] + 2]
+    return _convolve(grad, w, None, max(0, 2 - padding), finish, turned=True)
 
 
 def transform_kernels(w: Array, out: slice = ALL, turned: bool = False) -> Array:
@@ -85,18 +87,26 @@ def transform_kernels(w: Array, out: slice = ALL, turned: bool = False) -> Array
     return kernels.transpose(0, 2, 1) if turned else kernels
 
 
-def _convolve(x: Array, w: Array, b: Array, padding: int, turned: bool) -> Array:
+def _convolve(
+    x: Array, w: Array, b: Array | None, padding: int, finish: Finish | None, turned: bool
+) -> Array:
     xp = array_module(x)
     batch, _, height, width = x.shape
     rows, columns = height + 2 * padding - 2, width + 2 * padding - 2
-    y = empty_channels_last(xp, (batch, len(b), rows, columns), x.dtype)
+    y = empty_channels_last(xp, (batch, w.shape[turned], rows, columns), x.dtype)
     convolve = _convolve_wide if w.shape[0] * w.shape[1] >= WIDE else _convolve_narrow
-    convolve(as_channels_last(x), w, b, y.transpose(0, 2, 3, 1), padding, turned)
+    convolve(as_channels_last(x), w, b, y.transpose(0, 2, 3, 1), padding, finish, turned)
     return y
 
 
 def _convolve_narrow(
-    pixels: Array, w: Array, b: Array, results: Array, padding: int, turned: bool
+    pixels: Array,
+    w: Array,
+    b: Array | None,
+    results: Array,
+    padding: int,
+    finish: Finish | None,
+    turned: bool,
 ) -> None:
     """Few channels, many tiles: all kernels once, then block by block."""
     xp = array_module(pixels)
@@ -104,35 +114,42 @@ def _convolve_narrow(
 
     def call(block: Block) -> None:
         patches = transform_inputs(pixels[block.image], block, padding)
-        _multiply(patches, kernels, b, results, [block])
+        _multiply(patches, kernels, b, results, finish, [block])
 
     channels = max(w.shape[:2])
     parallel_map(call, cut_blocks(results.shape, channels, MIN_TILES_OF_BLOCK, xp), xp)
 
 
 def _convolve_wide(
-    pixels: Array, w: Array, b: Array, results: Array, padding: int, turned: bool
+    pixels: Array,
+    w: Array,
+    b: Array | None,
+    results: Array,
+    padding: int,
+    finish: Finish | None,
+    turned: bool,
 ) -> None:
     """Many channels, few tiles: all patches once, then some output channels at a time.
 
     The transformed kernels are four times the kernels and would be larger than all else.
     """
     xp = array_module(pixels)
-    into, out = pixels.shape[3], len(b)
+    into, out = pixels.shape[3], results.shape[3]
     step = max(16, min(-(-out // thread_count(xp)), group_elements(xp) // 4 // (PATCH**2 * into)))
     transform = partial(transform_inputs, padding=padding)
     for group in group_blocks(cut_blocks(results.shape, into, 1, xp), into, xp):
         (patches,) = group_scratch(group, [into], pixels)
         transform_group(transform, pixels, group, patches)
-        call = partial(_multiply_part, patches, w, b, results, group, turned, step)
+        call = partial(_multiply_part, patches, w, b, results, finish, group, turned, step)
         parallel_map(call, range(0, out, step), xp)
 
 
 def _multiply_part(
     patches: Array,
     w: Array,
-    b: Array,
+    b: Array | None,
     results: Array,
+    finish: Finish | None,
     group: list[Block],
     turned: bool,
     step: int,
@@ -141,19 +158,32 @@ def _multiply_part(
     """Output channels `first` to `first + step` of all blocks of a group."""
     part = slice(first, first + step)
     kernels = transform_kernels(w, part, turned)
-    _multiply(patches, kernels, b[part], results[..., part], group)
+    b = None if b is None else b[part]
+    _multiply(patches, kernels, b, results, finish, group, part)
 
 
-def _multiply(patches: Array, kernels: Array, b: Array, results: Array, group: list[Block]) -> None:
+def _multiply(
+    patches: Array,
+    kernels: Array,
+    b: Array | None,
+    results: Array,
+    finish: Finish | None,
+    group: list[Block],
+    channels: slice = ALL,
+) -> None:
     """(36, tiles, C) times (36, C, K), transformed back, to the results under the blocks."""
     xp = array_module(patches, kernels)
     shape = (PATCH * PATCH, patches.shape[1], kernels.shape[2])
     products = scratch(xp, "products", shape, patches.dtype)
     xp.matmul(patches, kernels, out=products)
-    # A tile's outputs all contain the place of point 1 (row 1, column 1) with factor 1.
-    products[PATCH + 1] += b
+    if b is not None:
+        # A tile's outputs all contain the place of point 1 (row 1, column 1) with factor 1.
+        products[PATCH + 1] += b
     for block, part in zip(group, parts(group), strict=True):
-        write_outputs(products[:, part], results[block.image], block)
+        place = (*block.outputs, channels)
+        write_outputs(products[:, part], results[place], block)
+        if finish is not None:
+            finish(results[place], place)
 
 
 def weight_gradient(grad: Array, x: Array, w_shape: tuple[int, ...], padding: int) -> Array:

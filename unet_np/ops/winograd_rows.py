@@ -32,7 +32,9 @@ FEW_KERNELS_OF_GRADIENT = 64 * 128  # the same for the gradient of the kernels
 FEW = 16  # below, a product has so few columns that two neighbouring outputs are made at once
 
 
-def forward(x: Array, w: Array, b: Array, padding: int) -> Array:
+def forward(
+    x: Array, w: Array, b: Array | None, padding: int, finish: im2col.Finish | None = None
+) -> Array:
     """(B, C, H, W) and (K, C, 3, 3) -> (B, K, H + 2 padding - 2, W + 2 padding - 2)."""
     xp = array_module(x)
     out, into = w.shape[:2]
@@ -43,7 +45,7 @@ def forward(x: Array, w: Array, b: Array, padding: int) -> Array:
     together = 2 if min(into, out) < FEW else 1
     kernels = transform_kernels(w, together)
     _, back, _ = matrices(xp, x.dtype.str)
-    bias = xp.tile(b, columns + 2)
+    bias = None if b is None else xp.tile(b, columns + 2)
 
     def call(block: tuple[int, int, int]) -> None:
         image, first, last = block
@@ -53,9 +55,11 @@ def forward(x: Array, w: Array, b: Array, padding: int) -> Array:
         products = scratch(xp, "products", shape, x.dtype)
         xp.matmul(windows, kernels, out=products.transpose(0, 2, 1, 3))
         tall = last - first
-        flat = products.reshape(PATCH, -1)[:, : tall * len(bias)].reshape(PATCH, tall, -1)
-        # Row 1 belongs to the point 1, which adds to all four outputs with factor 1.
-        flat[1] += bias
+        line = (columns + 2) * out
+        flat = products.reshape(PATCH, -1)[:, : tall * line].reshape(PATCH, tall, line)
+        if bias is not None:
+            # Row 1 belongs to the point 1, which adds to all four outputs with factor 1.
+            flat[1] += bias
         flat = flat[:, :, : columns * out].transpose(1, 0, 2)
         target = results[image, TILE * first : TILE * last]
         if len(target) == TILE * tall:
@@ -63,14 +67,22 @@ def forward(x: Array, w: Array, b: Array, padding: int) -> Array:
         else:
             whole = xp.matmul(back, flat).reshape(TILE * tall, columns, out)
             target[...] = whole[: len(target)]
+        if finish is not None:
+            finish(target, (image, slice(TILE * first, TILE * last)))
 
     parallel_map(call, _blocks(y.shape, max(into, out), xp), xp)
     return y
 
 
-def input_gradient(grad: Array, w: Array, x_shape: tuple[int, ...], padding: int) -> Array:
+def input_gradient(
+    grad: Array,
+    w: Array,
+    x_shape: tuple[int, ...],
+    padding: int,
+    finish: im2col.Finish | None = None,
+) -> Array:
     """As by `im2col`, with this algorithm's convolution."""
-    return im2col.input_gradient(grad, w, x_shape, padding, forward)
+    return im2col.input_gradient(grad, w, x_shape, padding, finish, forward)
 
 
 def weight_gradient(grad: Array, x: Array, w_shape: tuple[int, ...], padding: int) -> Array:

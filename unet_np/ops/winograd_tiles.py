@@ -79,6 +79,12 @@ class Block(NamedTuple):
         """Number of tiles."""
         return (self.bottom - self.top) * (self.right - self.left)
 
+    @property
+    def outputs(self) -> tuple[int, slice, slice]:
+        """Image, rows and columns of the outputs under the tiles."""
+        rows = slice(TILE * self.top, TILE * self.bottom)
+        return self.image, rows, slice(TILE * self.left, TILE * self.right)
+
 
 def cut_blocks(
     shape: tuple[int, ...], channels: int, min_tiles: int, xp: ModuleType
@@ -218,9 +224,9 @@ def _transform(
     return out
 
 
-def write_outputs(products: Array, results: Array, block: Block) -> None:
-    """A' m A for every tile of a block, (36, tiles, K), to the (H', W', K) results."""
-    xp = array_module(products, results)
+def write_outputs(products: Array, target: Array, block: Block) -> None:
+    """A' m A for every tile of a block, (36, tiles, K), to the (h, w, K) outputs under it."""
+    xp = array_module(products, target)
     _, tiles, channels = products.shape
     _, a, _ = matrices(xp, products.dtype.str)
     half = scratch(xp, "half", (PATCH, TILE, tiles * channels), products.dtype)
@@ -230,7 +236,6 @@ def write_outputs(products: Array, results: Array, block: Block) -> None:
     xp.matmul(a, half.transpose(1, 0, 2), out=whole)
     down, across = block.bottom - block.top, block.right - block.left
     squares = whole.reshape(TILE, TILE, down, across, channels)
-    target = results[TILE * block.top : TILE * block.bottom, TILE * block.left : TILE * block.right]
     if target.shape[:2] == (TILE * down, TILE * across):
         target = target.reshape(down, TILE, across, TILE, channels)
         target[...] = squares.transpose(2, 1, 3, 0, 4)

@@ -41,10 +41,13 @@ class Conv(Kind):
         weight, *bias = run.arrays(layer)
         if not bias:
             bias = [array_module(x).zeros(layer.out_channels, x.dtype)]
-        return ops.conv2d(x, weight, bias[0], padding=layer.padding)
+        rectify = layer.name in run.before_relu
+        return ops.conv2d(x, weight, bias[0], padding=layer.padding, rectify=rectify)
 
     def backward(self, layer: Layer, grad: Array, cache: Any, run: Pass) -> Any:
-        grad_x, *grads = ops.conv2d_backward(grad, cache, run.need_grad_x)
+        grad_x, *grads = ops.conv2d_backward(
+            grad, cache, run.need_grad_x, rectified=layer.name in run.after_relu
+        )
         run.set_grads(layer, *grads[: 1 + layer.bias])
         return grad_x
 

@@ -23,10 +23,10 @@ class ReLU(Kind):
     torch = "ReLU"
 
     def forward(self, layer: Layer, x: Array, run: Pass) -> tuple[Array, Any]:
-        return ops.relu(x, out=x)
+        return (x, x) if layer.name in run.before_relu else ops.relu(x, out=x)
 
     def backward(self, layer: Layer, grad: Array, cache: Any, run: Pass) -> Any:
-        return ops.relu_backward(grad, cache, out=grad)
+        return grad if layer.name in run.after_relu else ops.relu_backward(grad, cache, out=grad)
 
     def onnx(self, layer: Layer, value: str, graph: Graph) -> str:
         return graph.node("Relu", layer, [value])
