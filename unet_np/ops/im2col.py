@@ -21,6 +21,7 @@ from unet_np.backend import (
     empty_channels_last,
     parallel_map,
     scratch,
+    strided,
     thread_count,
 )
 
@@ -143,9 +144,8 @@ def im2col(
     if kernel == (1, 1):
         return strip.reshape(-1, channels)
     row, column, number = strip.strides
-    windows = xp.lib.stride_tricks.as_strided(
-        strip, (rows, columns, kh, kw, channels), (row, column, row, column, number)
-    )
+    shape = (rows, columns, kh, kw, channels)
+    windows = strided(strip, shape, (row, column, row, column, number))
     cols = scratch(xp, "columns", windows.shape, pixels.dtype)
     cols[...] = windows
     return cols.reshape(rows * columns, -1)
@@ -202,5 +202,6 @@ def cut(batch: int, rows: int, count: int, xp: ModuleType) -> list[tuple[int, in
     # What fits one block takes less time than another thread takes to wake.
     threads = thread_count(xp) if count > 1 else 1
     count = min(rows, -(-count // threads) * threads)
-    edges = [rows * block // count for block in range(count + 1)]
+    # All of one height but the last, so that memory laid out for one block does for the next.
+    edges = [*range(0, rows, -(-rows // count)), rows]
     return [(image, first, last) for image in range(batch) for first, last in pairwise(edges)]

@@ -9,7 +9,9 @@ Runs that begin three pixels apart are the rows of a matrix, and three such matr
 
 from __future__ import annotations
 
+import threading
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +24,7 @@ from unet_np.backend import (
     empty_channels_last,
     parallel_map,
     scratch,
+    strided,
     thread_count,
 )
 from unet_np.ops import im2col
@@ -29,6 +32,7 @@ from unet_np.ops.winograd_tiles import PATCH, TILE, G, matrices
 
 FEW_KERNELS = 32 * 32  # input x output channels, above which `winograd` is faster
 FEW_KERNELS_OF_GRADIENT = 64 * 128  # the same for the gradient of the kernels
+SPARE = 6  # pixels behind the last row, which the last runs may reach
 FEW = 16  # below, a product has so few columns that two neighbouring outputs are made at once
 
 
@@ -44,23 +48,35 @@ def forward(
     pixels, results = as_channels_last(x), y.transpose(0, 2, 3, 1)
     together = 2 if min(into, out) < FEW else 1
     kernels = transform_kernels(w, together)
-    _, back, _ = matrices(xp, x.dtype.str)
-    bias = None if b is None else xp.tile(b, columns + 2)
+    matrix, back, _ = matrices(xp, x.dtype.str)
+    if b is not None:
+        # A seventh row of products: the bias, which adds to all four outputs with factor 1.
+        back = xp.concatenate([back, xp.ones((TILE, 1), x.dtype)], axis=1)
+    line = (columns + 2) * out
+    rooms: dict[int, tuple[int, tuple[Array, ...]]] = {}
+
+    def room(tall: int) -> tuple[Array, ...]:
+        """Memory of this thread: rows to be transformed to, their runs, products of both kinds."""
+        lines, target = room_for_rows(xp, "patches", tall, width, into, (padding, padding), x.dtype)
+        windows = runs(lines, together)[..., : (together + 2) * into]
+        _, together_, count, _ = windows.shape
+        size = count * together_ * together * out
+        products = scratch(xp, "products", (back.shape[1], size), x.dtype)
+        if b is not None:
+            products[PATCH, : tall * line] = xp.tile(b, tall * (columns + 2))
+        straight = products[:PATCH].reshape(PATCH, count, together_, -1).transpose(0, 2, 1, 3)
+        flat = products[:, : tall * line].reshape(-1, tall, line)
+        return target, windows, straight, flat[:, :, : columns * out].transpose(1, 0, 2)
 
     def call(block: tuple[int, int, int]) -> None:
         image, first, last = block
-        lines = transform_rows(pixels[image], first, last, padding)
-        windows = runs(lines, together)[:, :, :, : (together + 2) * into]
-        shape = (PATCH, windows.shape[2], windows.shape[1], together * out)
-        products = scratch(xp, "products", shape, x.dtype)
-        xp.matmul(windows, kernels, out=products.transpose(0, 2, 1, 3))
         tall = last - first
-        line = (columns + 2) * out
-        flat = products.reshape(PATCH, -1)[:, : tall * line].reshape(PATCH, tall, line)
-        if bias is not None:
-            # Row 1 belongs to the point 1, which adds to all four outputs with factor 1.
-            flat[1] += bias
-        flat = flat[:, :, : columns * out].transpose(1, 0, 2)
+        mine = threading.get_ident()
+        if mine not in rooms or rooms[mine][0] != tall:
+            rooms[mine] = tall, room(tall)
+        lines, windows, products, flat = rooms[mine][1]
+        transform_rows(pixels[image], first, tall, padding, matrix, lines)
+        xp.matmul(windows, kernels, out=products)
         target = results[image, TILE * first : TILE * last]
         if len(target) == TILE * tall:
             xp.matmul(back, flat, out=target.reshape(tall, TILE, -1))
@@ -95,12 +111,24 @@ def weight_gradient(grad: Array, x: Array, w_shape: tuple[int, ...], padding: in
     shares = min(len(blocks), thread_count(xp))
     sums = xp.zeros((shares, PATCH, 3, 3 * into, out), grad.dtype)
 
+    matrix, back, _ = matrices(xp, x.dtype.str)
+
     def call(share: int) -> None:
         product = scratch(xp, "kernel sums", sums.shape[1:], grad.dtype)
+        tall = 0
         for image, first, last in blocks[share::shares]:
-            windows = runs(transform_rows(pixels[image], first, last, padding))
-            errors = runs(transform_rows(grads[image], first, last, 0, errors=True))
-            xp.matmul(windows[..., : 3 * into].swapaxes(2, 3), errors[..., :out], out=product)
+            if tall != last - first:
+                tall = last - first
+                sides = (padding, padding)
+                lines, target = room_for_rows(xp, "patches", tall, x.shape[3], into, sides, x.dtype)
+                lines_, target_ = room_for_rows(
+                    xp, "squares", tall, grad.shape[3], out, (0, 2), x.dtype
+                )
+                windows = runs(lines)[..., : 3 * into].swapaxes(2, 3)
+                errors = runs(lines_)[..., :out]
+            transform_rows(pixels[image], first, tall, padding, matrix, target)
+            transform_rows(grads[image], first, tall, 0, back.T, target_)
+            xp.matmul(windows, errors, out=product)
             sums[share] += product
 
     parallel_map(call, range(shares), xp)
@@ -124,37 +152,42 @@ def transform_kernels(w: Array, together: int) -> Array:
     return spread.reshape(PATCH, 1, -1, together * out)
 
 
-def transform_rows(
-    pixels: Array, first: int, last: int, padding: int, errors: bool = False
-) -> Array:
-    """B' d of the rows under four rows of outputs, `first` to `last`: (H, W, C) -> (6, N, C).
+def room_for_rows(
+    xp: ModuleType,
+    name: str,
+    tall: int,
+    width: int,
+    channels: int,
+    sides: tuple[int, int],
+    dtype: Any,
+) -> tuple[Array, Array]:
+    """Scratch memory (6, N, C) of `tall` transformed rows, and where these are to be written to.
 
-    Padded rows, which are two pixels longer than outputs, follow one another without a gap, then
-    some zeros. `errors` asks for A dE/dY of the outputs themselves, each row filled up with zeros.
+    Rows, with zeros on both sides, follow one another without a gap, then some zeros. Sides are
+    padding and padding for inputs, whose rows are two pixels longer than outputs; 0 and 2 for
+    errors. The zeros stay, as long as nobody else uses this thread's memory of that name.
     """
-    xp = array_module(pixels)
-    b, a, _ = matrices(xp, pixels.dtype.str)
-    matrix, size = (a.T, TILE) if errors else (b, PATCH)
-    tall, (_, width, channels) = last - first, pixels.shape
-    right = 2 if errors else padding
-    wide = padding + width + right
-    spare = 6
-    name = "squares" if errors else "patches"
-    lines = scratch(xp, name, (PATCH, tall * wide + spare, channels), pixels.dtype)
+    wide = sides[0] + width + sides[1]
+    lines = scratch(xp, name, (PATCH, tall * wide + SPARE, channels), dtype)
     lines[:, tall * wide :] = 0
     inner = lines[:, : tall * wide].reshape(PATCH, tall, wide, channels)
-    inner[:, :, :padding] = 0
-    inner[:, :, wide - right :] = 0
+    inner[:, :, : sides[0]] = 0
+    inner[:, :, wide - sides[1] :] = 0
+    target = inner.reshape(PATCH, tall, -1)
+    start = sides[0] * channels
+    return lines, target[:, :, start : start + width * channels].transpose(1, 0, 2)
+
+
+def transform_rows(
+    pixels: Array, first: int, tall: int, padding: int, matrix: Array, target: Array
+) -> None:
+    """B' d of the rows under `tall` times four rows of outputs, or A dE/dY of these themselves."""
+    size, (_, width, channels) = matrix.shape[1], pixels.shape
     height = TILE * (tall - 1) + size
     strip = im2col.padded_window(pixels, TILE * first - padding, 0, height, width)
     row, number = strip.strides[0], strip.itemsize
-    rows = xp.lib.stride_tricks.as_strided(
-        strip, (tall, size, width * channels), (TILE * row, row, number)
-    )
-    start = padding * channels
-    target = inner.reshape(PATCH, tall, -1)[:, :, start : start + width * channels]
-    xp.matmul(matrix, rows, out=target.transpose(1, 0, 2))
-    return lines
+    rows = strided(strip, (tall, size, width * channels), (TILE * row, row, number))
+    array_module(pixels).matmul(matrix, rows, out=target)
 
 
 def runs(lines: Array, together: int = 1) -> Array:
@@ -162,13 +195,12 @@ def runs(lines: Array, together: int = 1) -> Array:
 
     With two outputs `together` they are 2 matrices, of runs of 4 pixels.
     """
-    xp = array_module(lines)
     _, pixels, channels = lines.shape
     step = 3 if together == 1 else 4
     line, pixel, number = lines.strides
     shape = (PATCH, step // together, (pixels - 3) // step, step * channels)
     strides = (line, together * pixel, step * pixel, number)
-    return xp.lib.stride_tricks.as_strided(lines, shape, strides)
+    return strided(lines, shape, strides)
 
 
 def _blocks(shape: tuple[int, ...], channels: int, xp: ModuleType) -> list[tuple[int, int, int]]:

@@ -21,6 +21,7 @@ from unet_np.backend import (
     is_device,
     parallel_map,
     scratch,
+    strided,
     thread_count,
 )
 from unet_np.ops.im2col import padded_window
@@ -205,13 +206,11 @@ def _transform(
     # two squares share is made once.
     # The stride of an axis of one element, such as a single channel, may be anything.
     row, number = strip.strides[0], strip.itemsize
-    rows = xp.lib.stride_tricks.as_strided(
-        strip, (down, size, width * channels), (TILE * row, row, number)
-    )
+    rows = strided(strip, (down, size, width * channels), (TILE * row, row, number))
     half = scratch(xp, "half", (down, PATCH, width * channels), pixels.dtype)
     xp.matmul(matrix, rows, out=half)
     line = width * channels * number
-    windows = xp.lib.stride_tricks.as_strided(
+    windows = strided(
         half,
         (PATCH, size, down, across, channels),
         (line, channels * number, PATCH * line, TILE * channels * number, number),
