@@ -556,6 +556,9 @@ def block_elements(xp: ModuleType) -> int:
 def for_row_blocks(function: Callable[..., Any], *arrays: Array) -> None:
     """Call `function` on blocks of rows of (B, C, H, W) arrays, on all cores.
 
+    A pass is short for its bytes, so blocks are larger than elsewhere: threads that call NumPy too
+    often wait for the interpreter's lock.
+
     Arrays may differ in height by whole factors (a pooled map has half the rows); each
     is cut at the same share of its rows. `function` gets one (h, W, C) view of each: the order
     in which they lie in memory, in which alone neighbouring threads of a GPU read neighbouring
@@ -572,7 +575,10 @@ def for_row_blocks(function: Callable[..., Any], *arrays: Array) -> None:
     xp = array_module(*arrays)
     height = min(array.shape[2] for array in arrays)
     row_size = max(math.prod(array.shape[1:]) for array in arrays) // height
-    rows = max(1, block_elements(xp) // max(1, row_size))
+    rows = max(1, 4 * block_elements(xp) // max(1, row_size))
+    if rows < height:
+        threads = thread_count(xp)
+        rows = -(-height // (-(-height // (rows * threads)) * threads))
 
     def call(block: tuple[int, int]) -> None:
         image, first = block
