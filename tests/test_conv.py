@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -226,3 +227,41 @@ def test_arrays_of_two_libraries_are_refused(xp: object) -> None:
     _, cache = conv2d(*(backend.asarray(a, xp) for a in (x, w, b)))
     with pytest.raises(TypeError, match="NumPy and CuPy arrays together"):
         conv2d_backward(grad, cache)
+
+
+@pytest.mark.parametrize("algorithm", ["naive", "im2col", "winograd", "winograd_rows"])
+@pytest.mark.parametrize("padding", [0, 3])
+def test_a_relu_in_the_blocks_is_the_one_beside_them(algorithm: str, padding: int) -> None:
+    """Behind the convolution and, on the way back, before it; blocks of unequal height too."""
+    shape = (2, 3, 4, 5) if algorithm == "naive" else (20, 24, 187, 90)
+    x, w, b, grad = problem((1, *shape, 3, 3, padding))
+    x = np.maximum(x, 0)
+    y, cache = conv2d(x, w, b, padding, algorithm)
+    rectified, _ = conv2d(x, w, b, padding, algorithm, rectify=True)
+    assert np.array_equal(rectified, np.maximum(y, 0))
+    grad_x, grad_w, _ = conv2d_backward(grad, cache)
+    masked, same, _ = conv2d_backward(grad, cache, rectified=True)
+    assert np.array_equal(masked, np.where(x > 0, grad_x, 0))
+    assert np.array_equal(same, grad_w)
+
+
+@pytest.mark.parametrize("algorithm", ["im2col", "winograd", "winograd_rows"])
+def test_kernels_of_all_widths_and_layers_from_several_threads(algorithm: str) -> None:
+    """What a thread has laid out for one layer does not reach into another."""
+    shapes = [
+        (1, 8, 8, 131, 60, 3, 3, 1),
+        (1, 12, 8, 90, 77, 3, 3, 0),
+        (1, 300, 500, 25, 24, 3, 3, 1),
+    ]
+    problems = [problem(shape) for shape in shapes]
+
+    def passes(number: int) -> list[np.ndarray]:
+        x, w, b, grad = problems[number % len(shapes)]
+        y, cache = conv2d(x, w, b, shapes[number % len(shapes)][-1], algorithm)
+        return [y, *conv2d_backward(grad, cache)]
+
+    expected = [passes(number) for number in range(len(shapes))]
+    with ThreadPoolExecutor(3) as executor:
+        for number, got in enumerate(executor.map(passes, range(9))):
+            for one, other in zip(got, expected[number % len(shapes)], strict=True):
+                assert np.array_equal(one, other)

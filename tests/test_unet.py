@@ -742,3 +742,22 @@ def test_torch_module_stands_alone() -> None:
     assert imports == ["from typing import Any", "import torch", "from torch import nn"]
     module = torch_unet.UNet(base_channels=2)
     assert module(torch.zeros(1, 1, 188, 188)).shape == (1, 2, 4, 4)
+
+
+@pytest.mark.parametrize("norm", ["none", "batch"])
+@pytest.mark.parametrize("up", ["upconv", "nearest"])
+def test_a_whole_pass_is_its_layers_one_by_one(norm: str, up: str) -> None:
+    """Convolutions do the ReLUs beside them in a whole pass alone."""
+    net = UNet(base_channels=4, depth=2, norm=norm, up=up, dropout=0, backend="numpy")
+    x = np.random.default_rng(0).normal(size=(2, 1, 60, 60)).astype("float32")
+    run, y, layers = net.begin_pass(train=True, keep=True), x, net.architecture.layers
+    for layer in layers:
+        y = run.forward(layer, y)
+    assert np.array_equal(net.forward(x, train=True), y)
+    grad = np.random.default_rng(1).normal(size=y.shape).astype("float32")
+    grad_x = net.backward(grad.copy())
+    for layer in reversed(layers):
+        grad = run.backward(layer, grad)
+    assert np.array_equal(grad_x, grad)
+    for name, one in net.grads.items():
+        assert np.array_equal(one, run.grads[name]), name

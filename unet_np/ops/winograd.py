@@ -46,6 +46,7 @@ from unet_np.ops.winograd_tiles import (
 
 MIN_TILES = 40  # below, transforming the kernels does
 MIN_TILES_OF_BLOCK = 144  # since a GEMM has to fetch the kernels for every block
+SHARED = 2**14  # input x output channels, above which threads share the transform of kernels
 WIDE = 2**17  # input x output channels, from which the transformed kernels get too large
 
 
@@ -79,8 +80,14 @@ def transform_kernels(w: Array, out: slice = ALL, turned: bool = False) -> Array
     else:
         taps = taps[:, :, out]
     rows, columns = taps.shape[1:]
-    kernels = scratch(xp, "kernels", (PATCH * PATCH, rows * columns), w.dtype)
-    xp.matmul(gg, taps.reshape(9, -1), out=kernels)
+    count = rows * columns
+    kernels = scratch(xp, "kernels", (PATCH * PATCH, count), w.dtype)
+    flat, step = taps.reshape(9, -1), -(-count // thread_count(xp)) if count > SHARED else count
+
+    def call(first: int) -> None:
+        xp.matmul(gg, flat[:, first : first + step], out=kernels[:, first : first + step])
+
+    parallel_map(call, range(0, count, step), xp)
     kernels = kernels.reshape(PATCH * PATCH, rows, columns)
     # Transposed as a view: a BLAS reads a matrix either way, moving it would cost more. (CuPy
     # moves it all the same where there are more than two dimensions; see `unet_np.ops.conv`.)
