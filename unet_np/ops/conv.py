@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -85,11 +86,13 @@ def conv2d(
     rows = x.shape[2] + 2 * padding - w.shape[2] + 1
     columns = x.shape[3] + 2 * padding - w.shape[3] + 1
     name = choose(w.shape, rows, columns, algorithm, xp)
-    if name in IN_BLOCKS and rectify:
-        y = ALGORITHMS[name].forward(x, w, b, padding, rectifier(len(b), columns, x.dtype, xp))
-        return y, (x, w, padding, algorithm)
-    y = ALGORITHMS[name].forward(x, w, b, padding)
-    if rectify:
+    finish: list[Any] = []
+    if rectify and name in IN_BLOCKS:
+        finish = [rectifier(w.shape[0], columns, x.dtype, xp)]
+    elif name == ON_GPU:
+        finish = [rectify]
+    y = ALGORITHMS[name].forward(x, w, b, padding, *finish)
+    if rectify and not finish:
         relu(y, out=y)
     return y, (x, w, padding, algorithm)
 
@@ -143,12 +146,9 @@ def conv2d_backward(
     if not need_grad_x:
         return None, grad_w, grad_b
     name = choose(w.shape, x.shape[2], x.shape[3], algorithm, xp)
-    if name in IN_BLOCKS and rectified:
-        finish = kept_where_positive(x)
-        grad_x = ALGORITHMS[name].input_gradient(grad_output, w, x.shape, padding, finish)
-        return grad_x, grad_w, grad_b
-    grad_x = ALGORITHMS[name].input_gradient(grad_output, w, x.shape, padding)
-    if rectified:
+    finish = [kept_where_positive(x)] if rectified and name in IN_BLOCKS else []
+    grad_x = ALGORITHMS[name].input_gradient(grad_output, w, x.shape, padding, *finish)
+    if rectified and not finish:
         relu_backward(grad_x, x, out=grad_x)
     return grad_x, grad_w, grad_b
 
