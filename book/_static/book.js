@@ -44,16 +44,17 @@
     });
   }
 
-  // On a phone a long line of code breaks, and goes on a little to the right of where it began.
-  const narrow = matchMedia("(max-width: 576px)");
+  // A line of code that is too long breaks, and goes on a little to the right of where it began.
   function breakCode() {
-    if (!narrow.matches) return;
-    document.querySelectorAll(".bd-content .highlight pre:not(:has(.unet-line))").forEach((code) => {
+    document.querySelectorAll(".bd-content .highlight pre").forEach((code) => {
       const lines = code.innerHTML.replace(/\n$/, "").split("\n");
       code.innerHTML = lines
         .map((line) => {
           const indent = line.replace(/<[^>]*>/g, "").match(/^ */)[0].length;
-          return `<span class="unet-line" style="--indent: ${indent}ch">${line}\n</span>`;
+          const whole = line
+            .replace(/\d(\.\d+)?e-\d+/g, '<span class="unet-together">$&</span>')
+            .replace(/<span class="[op]">[.,([{]+<\/span>/g, "$&<wbr>");
+          return `<span class="unet-line" style="--indent: ${indent}ch">${whole}\n</span>`;
         })
         .join("");
     });
@@ -63,6 +64,7 @@
   // be too small scrolls: the keyboard must reach it, and the eye see that more follows.
   const WIDE = 'mjx-container[display="true"], .table-wrapper, .pst-scrollable-table-container';
   const SMALLEST = 0.7;
+  const narrow = matchMedia("(max-width: 576px)");
   function fitEquation(equation) {
     equation.dataset.size ||= parseFloat(equation.style.fontSize);
     equation.style.fontSize = `${equation.dataset.size}%`;
@@ -108,8 +110,5 @@
     mend();
     afterMath();
   });
-  window.addEventListener("resize", () => {
-    breakCode();
-    reachWide();
-  });
+  window.addEventListener("resize", reachWide);
 })();
