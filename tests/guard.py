@@ -166,6 +166,7 @@ def modules() -> dict[str, ModuleType]:
         ),
         cuda=SimpleNamespace(
             runtime=SimpleNamespace(getDeviceCount=lambda: 1),
+            Event=Event,
             Stream=SimpleNamespace(null=SimpleNamespace(synchronize=lambda: None)),
             device=SimpleNamespace(get_cublas_handle=lambda: 1),
             cublas=SimpleNamespace(
@@ -187,6 +188,7 @@ def modules() -> dict[str, ModuleType]:
     ndimage = GuardModule("cupyx.scipy.ndimage", scipy.ndimage)
     cupyx.__dict__["scipy"] = scipy_module
     scipy_module.__dict__["ndimage"] = ndimage
+    cupyx.__dict__["empty_pinned"] = lambda shape, dtype: np.full(shape, np.nan, dtype)
     return {
         "cupy": cupy,
         "cupyx": cupyx,
@@ -195,7 +197,28 @@ def modules() -> dict[str, ModuleType]:
     }
 
 
-def _asnumpy(array: Any) -> np.ndarray:
+_on_their_way: list[tuple[np.ndarray, np.ndarray]] = []
+
+
+class Event:
+    """Behind copies that are made when somebody waits for them, and not before."""
+
+    def __init__(self, **_: bool) -> None:
+        self._copies: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def record(self) -> None:
+        self._copies = _on_their_way.copy()
+        _on_their_way.clear()
+
+    def synchronize(self) -> None:
+        for target, source in self._copies:
+            target[...] = source
+
+
+def _asnumpy(array: Any, out: Any = None, blocking: bool = True) -> np.ndarray:
+    if not blocking:
+        _on_their_way.append((out, np.array(unwrap(array))))
+        return out
     round_trips["asnumpy"] += 1
     return np.array(unwrap(array)) if isinstance(array, GuardArray) else np.asarray(array)
 

@@ -21,8 +21,9 @@ from oracles import relative_error
 
 from unet_np import backend
 from unet_np.ops import conv2d, conv2d_backward, im2col, winograd_cuda
+from unet_np.training import optim
 
-SOURCES = {"winograd_cuda": winograd_cuda.SOURCE}
+SOURCES = {"winograd_cuda": winograd_cuda.SOURCE, "optim": optim.SOURCE}
 REGISTERS = 64
 """Of a thread, with which a multiprocessor has half of all the threads that it can have."""
 

@@ -56,6 +56,34 @@ def test_sgd_by_hand_and_in_place():
     assert optimiser.velocity["p"][0] == pytest.approx(5.0)
 
 
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_a_step_is_the_same_on_a_device(xp, decay):
+    params, grads = make(1, "float32"), [make(2, "float32"), make(3, "float32")]
+    there = {name: backend.asarray(param, xp) + 0 for name, param in params.items()}
+    here, theirs = SGD(params, 0.1, 0.9, decay), SGD(there, 0.1, 0.9, decay)
+    for one in grads:
+        here.step(one)
+        theirs.step({name: backend.asarray(grad, xp) for name, grad in one.items()})
+    for name, param in params.items():
+        for got, expected in ((there, param), (theirs.velocity, here.velocity[name])):
+            np.testing.assert_allclose(backend.to_numpy(got[name]), expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("numbers", [(math.nan, 1), (1, math.nan), (1, math.inf), (1, 5), (3, 1)])
+def test_a_device_leaves_out_what_check_step_refuses(xp, numbers):
+    if xp is np:
+        return
+    param, grad = xp.ones(3), xp.full(3, xp.nan)
+    optimiser = SGD({"p": param}, 0.1)
+    optimiser.step({"p": grad}, None, xp.asarray(np.array(numbers, float)), 2.0, 2.0)
+    assert backend.to_numpy(param).tolist() == [1, 1, 1]
+    assert backend.to_numpy(optimiser.velocity["p"]).tolist() == [0, 0, 0]
+    with pytest.raises(TrainingError):
+        check_step(1, numbers[0], math.sqrt(numbers[1]), 2.0, 2.0)
+    optimiser.step({"p": xp.ones(3)}, None, xp.asarray(np.array([2.0, 4.0])), 2.0, 2.0)
+    assert backend.to_numpy(param).tolist() == pytest.approx([0.9] * 3)
+
+
 def test_velocity_has_the_memory_order_of_the_parameter():
     for name, param in make(0).items():
         assert SGD({name: param}, 0.1).velocity[name].strides == param.strides

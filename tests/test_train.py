@@ -1,5 +1,6 @@
 """Training: it learns, it resumes bit for bit after kill -9, it fails with one line."""
 
+import contextlib
 import csv
 import os
 import random
@@ -22,6 +23,7 @@ from unet_np.images import write_png
 from unet_np.tasks.segmentation import Segment
 from unet_np.training import loop
 from unet_np.training import run as runs
+from unet_np.training.checkpoint import load_checkpoint
 from unet_np.training.config import TrainConfig, parse_slices
 from unet_np.training.interrupt import TrainingInterrupted
 from unet_np.training.logs import CsvLog, TensorBoard, read_csv
@@ -75,8 +77,8 @@ def test_the_loss_falls(config):
     assert held_out[-1] < 0.8 * held_out[0]
 
 
-def test_a_step_on_a_device_waits_once(config, dataset, monkeypatch):
-    """For loss and norm together; before, for each of them."""
+def test_a_step_on_a_device_waits_for_nothing(config, dataset, monkeypatch):
+    """Loss and norm come with the next step. Before, both were waited for."""
     for name, module in guard.modules().items():
         monkeypatch.setitem(sys.modules, name, module)
     real, asked = loop.train_step, []
@@ -96,7 +98,8 @@ def test_a_step_on_a_device_waits_once(config, dataset, monkeypatch):
         settings["checkpoint_every"] = 100  # is written beside the steps, and asks for all
         train(config.replace(**settings), progress=rows.append, dataset=dataset)
         losses.append([row["loss"] for row in rows])
-    assert asked == [{"asnumpy": 1}] * config.steps + [{}] * config.steps
+    assert asked == [{}] * 2 * config.steps
+    assert len(losses[0]) == config.steps
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
@@ -104,7 +107,7 @@ def test_on_a_device_steps_go_on_while_a_checkpoint_is_written(config, dataset, 
     for name, module in guard.modules().items():
         monkeypatch.setitem(sys.modules, name, module)
     real, gone_on = runs.save_checkpoint, threading.Event()
-    config = config.replace(backend="cupy", steps=5, checkpoint_every=3)
+    config = config.replace(backend="cupy", steps=6, checkpoint_every=3)
 
     def slow(path, params, velocity, state):
         if state["step"] == 3:
@@ -115,7 +118,7 @@ def test_on_a_device_steps_go_on_while_a_checkpoint_is_written(config, dataset, 
     note = lambda row: gone_on.set() if row["step"] == 4 else None  # noqa: E731
     train(config, progress=note, dataset=dataset)
     whole, (step, *_) = files_of(config.out), state_of(config.out)
-    assert step == 5
+    assert step == 6
     # What was written beside the steps is what a resumed run goes on from.
     train(config.replace(steps=3), overwrite=True, progress=False, dataset=dataset)
     train(config, resume=True, progress=False, dataset=dataset)
@@ -127,6 +130,56 @@ def test_on_a_device_steps_go_on_while_a_checkpoint_is_written(config, dataset, 
     monkeypatch.setattr(runs, "save_checkpoint", fail)
     with pytest.raises(TrainingError, match="cannot write it"):
         train(config, overwrite=True, progress=False, dataset=dataset)
+
+
+@pytest.mark.parametrize("library", ["numpy", "cupy"])
+@pytest.mark.parametrize("broken", [(np.nan, 1.0), (1.0, np.inf), (1.0, 2e8), (2e3, 1.0)])
+def test_a_bad_step_changes_nothing(config, dataset, monkeypatch, library, broken):
+    """Also where a GPU has begun the next one before the host knows."""
+    for name, module in guard.modules().items():
+        monkeypatch.setitem(sys.modules, name, module)
+    number, seen = iter(range(1, 100)), []
+    real_step, real_numbers = loop.train_step, backend.Arriving
+
+    def numbers(loss, square):
+        if next(number) != 4:
+            return real_numbers(loss, square)
+        xp = backend.array_module(loss)
+        return real_numbers(*(backend.asarray(np.array(one), xp) for one in broken))
+
+    def step(run, tile):
+        seen.append(run)
+        return real_step(run, tile)
+
+    monkeypatch.setattr(loop, "train_step", step)
+    monkeypatch.setattr(backend, "Arriving", numbers)
+    config = config.replace(backend=library, steps=6, checkpoint_every=3)
+    with pytest.raises(TrainingError, match=r"^step 4: loss"):
+        train(config, progress=False, dataset=dataset)
+    assert len(seen) == (4 if library == "numpy" else 5)
+    assert [row["step"] for row in read_csv(f"{config.out}/metrics.csv")] == [1, 2, 3]
+    params, velocity, _ = load_checkpoint(runs.RunFolder(config.out).checkpoint)
+    run = seen[-1]
+    for now, before in ((run.net.params, params), (run.optimiser.velocity, velocity)):
+        for name, array in now.items():
+            assert np.array_equal(backend.to_numpy(array), before[name]), name
+
+
+def test_a_run_on_a_device_that_is_interrupted_loses_no_row(config, dataset, monkeypatch):
+    for name, module in guard.modules().items():
+        monkeypatch.setitem(sys.modules, name, module)
+    config = config.replace(backend="cupy", checkpoint_every=100)
+    train(config, progress=False, dataset=dataset)
+    whole, flag = files_of(config.out), threading.Event()
+    stop = lambda: contextlib.nullcontext(flag)  # noqa: E731
+    note = lambda row: flag.set() if row["step"] == 2 else None  # noqa: E731
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "stop_after_step", stop)
+        with pytest.raises(TrainingInterrupted, match="step 3 of"):
+            train(config, overwrite=True, progress=note, dataset=dataset)
+    assert [row["step"] for row in read_csv(f"{config.out}/metrics.csv")] == [1, 2, 3]
+    train(config, resume=True, progress=False, dataset=dataset)
+    assert files_of(config.out) == whole
 
 
 def test_files_of_a_run(config, dataset):

@@ -35,6 +35,7 @@ from unet_np.errors import InputError, MissingExtraError, one_of
 __all__ = [
     "STREAMS",
     "Array",
+    "Arriving",
     "HashGenerator",
     "allow_tf32",
     "array_module",
@@ -49,7 +50,6 @@ __all__ = [
     "device_group",
     "empty",
     "empty_channels_last",
-    "floats",
     "for_row_blocks",
     "get",
     "is_device",
@@ -198,18 +198,40 @@ def to_numpy(array: Array) -> np.ndarray:
     return xp.asnumpy(array) if is_device(xp) else array
 
 
-def floats(*numbers: Any) -> list[float]:
-    """Numbers and arrays of no dimension as numbers of the host: from a GPU in one transfer.
+class Arriving:
+    """Numbers and arrays of no dimension on their way to the host, where nobody waits for them.
+
+    Attributes
+    ----------
+    on_device : array or None
+        All of them as float64 on the GPU; None where they are the host's anyway.
 
     Examples
     --------
-    >>> floats(np.float32(0.5), 2.0)
+    >>> Arriving(np.float32(0.5), 2.0).floats()
     [0.5, 2.0]
     """
-    xp = next((m for n in numbers if hasattr(n, "dtype") and is_device(m := array_module(n))), np)
-    if is_device(xp):
-        numbers = tuple(to_numpy(xp.stack([xp.asarray(n, dtype=np.float64) for n in numbers])))
-    return [float(number) for number in numbers]
+
+    def __init__(self, *numbers: Any) -> None:
+        arrays = [number for number in numbers if hasattr(number, "dtype")]
+        xp = next((m for array in arrays if is_device(m := array_module(array))), np)
+        self.on_device: Array | None = None
+        self._host: Any = numbers
+        if is_device(xp):
+            from cupyx import empty_pinned
+
+            self.on_device = xp.stack([xp.asarray(n, dtype=np.float64) for n in numbers])
+            # A GPU writes beside the host's own work only to memory that the system cannot move.
+            self._host = empty_pinned(len(numbers), np.float64)
+            xp.asnumpy(self.on_device, out=self._host, blocking=False)
+            self._done = xp.cuda.Event(block=True, disable_timing=True)
+            self._done.record()
+
+    def floats(self) -> list[float]:
+        """The numbers; waits for what the GPU was asked before them, and for nothing after."""
+        if self.on_device is not None:
+            self._done.synchronize()
+        return [float(number) for number in self._host]
 
 
 def asarray(array: Array, xp: ModuleType, dtype: Any = None) -> Array:

@@ -107,6 +107,7 @@ def train(
                     run.save()
                     where = f"step {run.step} of {config.steps}"
                     raise TrainingInterrupted(f"stopped after {where}; --resume goes on from there")
+        run.check()
     return run.result(row)
 
 
@@ -123,12 +124,14 @@ def train_step(run: Run, tile: Tile) -> dict[str, Any]:
     Returns
     -------
     dict
-        The row of the metrics.
+        The row of the metrics. On a GPU loss and norm come into it with the next step, or with
+        `Run.check`.
 
     Raises
     ------
     TrainingError
-        If loss or gradient are not finite or beyond their limits; then nothing is changed.
+        If loss or gradient are not finite or beyond their limits; then nothing is changed. On a GPU
+        it is the one before that fails, and neither of the two changes anything.
     """
     config, net = run.config, run.net
     rng = run.samples.dropout(run.step, run.xp)
@@ -136,10 +139,16 @@ def train_step(run: Run, tile: Tile) -> dict[str, Any]:
     energy, grad = run.samples.task.energy(outputs, tile.labels, tile.weights)
     net.backward(grad, need_grad_x=False)
     energy = run.ranks.mean(energy, [*net.grads.values(), *net.buffers.values()])
-    loss, square = backend.floats(energy, squared_norm(net.grads))
-    norm, rate = math.sqrt(square), config.rate(run.step)
-    limits = config.gradient_limit, config.loss_limit
-    check_step(run.step + 1, loss, norm, *limits, str(run.folder.checkpoint))
-    run.optimiser.step(net.grads, rate)
+    numbers = backend.Arriving(energy, squared_norm(net.grads))
+    rate, limits = config.rate(run.step), (config.gradient_limit, config.loss_limit)
+    row: dict[str, Any] = {"step": run.step + 1, "learning_rate": rate}
+
+    def check() -> None:
+        loss, square = numbers.floats()
+        row.update(loss=loss, gradient_norm=math.sqrt(square))
+        check_step(row["step"], loss, math.sqrt(square), *limits, str(run.folder.checkpoint))
+
+    run.check(check)
+    run.optimiser.step(net.grads, rate, numbers.on_device, *limits)
     run.step += 1
-    return {"step": run.step, "learning_rate": rate, "loss": loss, "gradient_norm": norm}
+    return row

@@ -15,12 +15,26 @@ from typing import Any
 
 import numpy as np
 
-from unet_np.backend import Array, array_module, is_device, parallel_map, scratch
+from unet_np.backend import Array, array_module, is_device, parallel_map, run_kernel, scratch
 from unet_np.errors import InputError, TrainingError, one_of
 
 # Elements in a block: of parameter, gradient, velocity and scratch together it fits the
 # second-level cache in float32, so that each is read from memory once.
 _BLOCK = 1 << 16
+
+SOURCE = """
+__global__ void update(REAL *param, const REAL *grad, REAL *velocity, int count, double momentum,
+                       double weight_decay, double rate, const double *numbers, double limit,
+                       double loss_limit) {
+    const int n = blockIdx.x * blockDim.x + threadIdx.x;
+    const double loss = numbers[0], square = numbers[1];
+    // Not the other way round: a number that is none is within no limit.
+    if (n >= count || !(loss <= loss_limit && square <= limit * limit)) return;
+    velocity[n] = (REAL)momentum * velocity[n] + grad[n] + (REAL)weight_decay * param[n];
+    param[n] -= (REAL)rate * velocity[n];
+}
+"""
+"""The step on a GPU, one launch for each parameter; see `run_kernel`."""
 
 
 class SGD:
@@ -84,7 +98,14 @@ class SGD:
             # zeros_like keeps the parameter's memory order.
             self.velocity[name] = array_module(param).zeros_like(param)
 
-    def step(self, grads: Mapping[str, Array], learning_rate: float | None = None) -> None:
+    def step(
+        self,
+        grads: Mapping[str, Array],
+        learning_rate: float | None = None,
+        numbers: Array | None = None,
+        limit: float = math.inf,
+        loss_limit: float = math.inf,
+    ) -> None:
         """Update every parameter in place from its gradient.
 
         Parameters
@@ -93,6 +114,11 @@ class SGD:
             Of the names and shapes of the parameters.
         learning_rate : float, optional
             For this step, from a `Schedule`; else the constructor's.
+        numbers : array (2,), optional
+            On a GPU: loss and `squared_norm`, which the host may not know yet. The GPU leaves out
+            the step where `check_step` would refuse it.
+        limit, loss_limit : float
+            As `check_step` has them.
 
         Raises
         ------
@@ -119,8 +145,15 @@ class SGD:
             xp.multiply(velocity, rate, out=spare)
             param -= spare
 
-        if blocks:
-            parallel_map(update, blocks, array_module(blocks[0][0]))
+        xp = array_module(*(block[0] for block in blocks)) if blocks else np
+        if not is_device(xp):
+            parallel_map(update, blocks)
+            return
+        numbers = xp.zeros(2) if numbers is None else numbers
+        how = map(float, (self.momentum, self.weight_decay, rate))
+        tail = *how, numbers, float(limit), float(loss_limit)
+        for block in blocks:
+            run_kernel(SOURCE, "update", block[0].size, *block, block[0].size, *tail)
 
 
 def gradient_norm(grads: Mapping[str, Array]) -> float:

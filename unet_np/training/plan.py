@@ -484,8 +484,10 @@ def seconds(plan: Plan, dataset: Dataset, clock: Callable[[], float] = time.perf
             run = Run.begin(short, samples, xp, resume=False, overwrite=False)
             with closing(run):
                 train_step(run, samples.tile(0))  # the first one makes room
+                run.check()
                 times = [clock()]
                 train_step(run, samples.tile(1))
+                run.check()  # waits for it
                 times.append(clock())
                 run.validate()
                 times.append(clock())

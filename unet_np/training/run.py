@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -114,6 +114,8 @@ class Run:
     _metrics_bytes: int = 0
     _times_bytes: int = 0
     _log: CsvLog | None = field(default=None, repr=False)
+    _late: Callable[[], None] | None = field(default=None, repr=False)
+    _write_rows: Callable[[], None] = field(default=lambda: None, repr=False)
     _writing: Background = field(default_factory=Background, repr=False)
 
     @classmethod
@@ -204,6 +206,17 @@ class Run:
             figures = self.samples.task.validate(self.net.forward, self.validation)
         return self.ranks.agree(figures)[0]
 
+    def check(self, step: Callable[[], None] | None = None) -> None:
+        """Check a step by calling it: at once, or on a GPU when the next step has been queued.
+
+        The GPU by then has work to do while the host waits for the numbers of the step before, and
+        skips by itself an update that must not be. Without a `step` the last one is waited for.
+        """
+        if backend.is_device(self.xp):
+            step, self._late = self._late, step
+        if step is not None:
+            step()
+
     def close(self) -> None:
         """Let other trainings have the folder, once all is written."""
         try:
@@ -225,8 +238,8 @@ class Run:
     def reports(self, progress: bool | Report) -> Iterator[Report]:
         """What to call with each row of the metrics, when its step is done.
 
-        It writes the row, saves where a checkpoint is due, and shows the progress; on the first
-        rank only.
+        It writes the row once it has its numbers, saves where a checkpoint is due, and shows the
+        progress; on the first rank only.
         """
         config, folder = self.config, self.folder
         if not self.ranks.first:
@@ -244,18 +257,29 @@ class Run:
                 self.save()
                 self._writing.wait()  # a run killed at any moment from here on can be resumed
             begun, live = time.perf_counter(), Live()
+            waiting: list[tuple[dict[str, Any], float]] = []
+            written: list[dict[str, Any]] = []
+
+            def write_rows() -> None:
+                while waiting and "loss" in waiting[0][0]:
+                    row, seconds = waiting.pop(0)
+                    with writing(folder.metrics):
+                        log.write(row)
+                        times.write({"step": row["step"], "seconds": seconds})
+                        board.write(row)
+                    written.append(row)
 
             def report(row: dict[str, Any]) -> None:
                 self._check_folder()
                 self._note(row)
-                with writing(folder.metrics):
-                    log.write(row)
-                    times.write({"step": self.step, "seconds": time.perf_counter() - begun})
-                    board.write(row)
+                waiting.append((row, time.perf_counter() - begun))
+                write_rows()
                 self._save_if_due()
-                show(row)
+                while written:
+                    show(written.pop(0))
                 live.update(self)
 
+            self._write_rows = write_rows
             yield report
 
     def _note(self, row: dict[str, Any]) -> None:
@@ -286,6 +310,8 @@ class Run:
         if not self.ranks.first:
             return
         self._check_folder()
+        self.check()  # a checkpoint is of steps that are known to be good, and has their rows
+        self._write_rows()
         if self._log is not None:
             with writing(self.folder.metrics):
                 self._metrics_bytes = self._log.offset()
