@@ -145,15 +145,26 @@ class SGD:
             xp.multiply(velocity, rate, out=spare)
             param -= spare
 
-        xp = array_module(*(block[0] for block in blocks)) if blocks else np
-        if not is_device(xp):
+        if blocks and is_device(array_module(blocks[0][0])):
+            self._launch(blocks, rate, numbers, limit, loss_limit)
+        else:
             parallel_map(update, blocks)
-            return
-        numbers = xp.zeros(2) if numbers is None else numbers
-        how = map(float, (self.momentum, self.weight_decay, rate))
-        tail = *how, numbers, float(limit), float(loss_limit)
+
+    def _launch(
+        self,
+        blocks: list[tuple[Array, ...]],
+        rate: float,
+        numbers: Array | None,
+        limit: float,
+        loss_limit: float,
+    ) -> None:
+        """The same on a GPU, by a kernel for each parameter."""
+        numbers = array_module(blocks[0][0]).zeros(2) if numbers is None else numbers
+        how = [float(number) for number in (self.momentum, self.weight_decay, rate)]
         for block in blocks:
-            run_kernel(SOURCE, "update", block[0].size, *block, block[0].size, *tail)
+            size = block[0].size
+            tail = numbers, float(limit), float(loss_limit)
+            run_kernel(SOURCE, "update", size, *block, size, *how, *tail)
 
 
 def gradient_norm(grads: Mapping[str, Array]) -> float:
