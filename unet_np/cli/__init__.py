@@ -27,9 +27,9 @@ FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 COMMANDS = {
     "summary": "print the network's tables: layers, shapes, sizes, parameters",
     "data": "list, fetch, check and preview the data sets",
-    "plan": "propose settings of a training by the data",
+    "plan": "propose training settings for the data",
     "train": "train a network",
-    "report": "write a page on a training",
+    "report": "write a page about a run",
     "segment": "segment images with trained weights",
     "detect": "find objects: centres, boxes and scores",
     "classify": "classify images or their patches",

@@ -192,7 +192,7 @@ def check_outputs(
 def add_overwrite(parser: argparse.ArgumentParser) -> None:
     """The option that gives up files of others."""
     parser.add_argument(
-        "--overwrite", action="store_true", help="replace files that unet-np did not write, too"
+        "--overwrite", action="store_true", help="also replace files that unet-np did not write"
     )
 
 

@@ -17,18 +17,19 @@ _KINDS = ("probabilities", "instances")
 
 _DESCRIPTION = """\
 Score a prediction against labels, as the challenges' own programs do. Both are an image, a stack,
-or a folder of images. Of what `unet-np segment` wrote NAME-instances.tif serves seg_measure and
-NAME-probabilities.tif the rest. Images of different sizes have iou, dice and seg_measure.
+or a folder of images. Of the files that `unet-np segment` writes, NAME-instances.tif is the one for
+seg_measure and NAME-probabilities.tif for all others. Images of different sizes can be scored by
+iou, dice and seg_measure.
 
-The files of two folders go together by name, as in `unet-np train`, else by the numbers in their
-names (t9.tif and man_seg009.tif), and only where there is neither to go by in order. Predictions
-without labels are left out; labels without a prediction are an error. A folder and a stack go
-together in order.
+The files of two folders are paired by name, as in `unet-np train`; otherwise by the numbers in
+their names (t9.tif and man_seg009.tif); and only if neither helps, in order. Predictions
+without labels are left out; labels without a prediction are an error. A folder and a stack are
+paired in order.
 
 With --classes the prediction is classes 0, 1, 2, ..., such as NAME-labels.tif of `unet-np segment`,
 and class 2 is class 2, whichever others occur. One that a side lacks is scored as 0; one that both
-lack is left out. If the labels have other values for classes, --values says them in order, such as
-0 80 255, or '#000000' '#ff0000'; 0, 128 and 255 are known to be 0, 1 and 2 if all of them occur.
+lack is left out. If the labels have other values for classes, --values lists them in order, such as
+0 80 255, or '#000000' '#ff0000'; 0, 128 and 255 are taken for 0, 1 and 2 if all of them occur.
 The table below the scores counts what the pixels of each class were taken for.
 
   probabilities   float in 0 to 1, or 8 or 16 bits, which are divided by 255 or 65535

@@ -65,7 +65,7 @@ def add_parser(subparsers: Any) -> None:
     )
     add("--quick", action="store_true", help="a minute or two, to see that all parts work")
     add("--resume", action="store_true", help="go on with trainings that were stopped")
-    add("--overwrite", action="store_true", help="begin anew, also what is finished")
+    add("--overwrite", action="store_true", help="start again, also what is finished")
     add("--search", action="store_true", help="search the learning rate, on fold 1 or --fold")
     add("--ablation", action="store_true", help="leave out parts, on the last fold or --fold")
     add("--test-slices", nargs="*", type=int, metavar="N", help="em: draw slices without labels")

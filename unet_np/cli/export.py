@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _DESCRIPTION = """\
 Write a trained network for tools that know nothing of this package. The first two take images
 with zero mean and unit variance in each channel and give logits; the architecture, the sizes that
-work and the normalisation stand in the ONNX file's metadata and in the text beside the weights.
+work and the normalisation are in the ONNX file's metadata and in the text beside the weights.
 
   --onnx    one file, for any batch and for the heights and widths in its metadata; others are not
             refused, but their output is not the network's. Where ONNX Runtime is installed its
@@ -29,8 +29,8 @@ work and the normalisation stand in the ONNX file's metadata and in the text bes
             a package of the BioImage Model Zoo for ilastik, deepImageJ, QuPath and others: PyTorch,
             TorchScript and ONNX weights that take raw images and give probabilities of the same
             size, a test of them, tile rule, licence, citation and README. Needs a licence and an
-            author, but for the networks that come along. Its test image is synthetic, so that no
-            image of yours is published unasked; --sample takes another."""
+            author, except for the networks that are included. Its test image is synthetic, so that
+            no image of yours is published unasked; --sample takes another."""
 
 _EXAMPLE = """
 unet-np export --weights runs/unet --onnx model.onnx

@@ -16,10 +16,10 @@ from unet_np.training.config import TrainConfig
 
 _DESCRIPTION = """\
 Look at images and their masks, and propose width, depth, tile, deformation, weight map and steps to
-segment them, each with its reason, in the memory that is there; then measure a step and say how
-long it all takes. Nothing is trained. unet-np train does the same where nothing is said.
+segment them, each with its reason and within the memory at hand; then measure one step and say how
+long the training will take. Nothing is trained. unet-np train does the same for what is left open.
 
-Every setting of unet-np train may be given, by a flag or in --config, and stays as it is."""
+Any setting of unet-np train may be given, by a flag or in --config, and is then kept."""
 
 _EXAMPLE = """
 unet-np plan --images photos/ --masks masks/
@@ -32,12 +32,12 @@ _FORMATS = (".toml", ".json")
 def add_parser(subparsers: Any) -> None:
     """Add the command; a flag for each setting of `TrainConfig`."""
     parser = subparsers.add_parser(
-        "plan", help="propose settings by the data", description=_DESCRIPTION, **example(_EXAMPLE)
+        "plan", help="propose settings for the data", description=_DESCRIPTION, **example(_EXAMPLE)
     )
     add = parser.add_argument
     add("--config", type=Path, metavar="FILE", help="TOML file of settings")
-    add("--out", dest="plan", type=Path, metavar="FILE", help="write it: a .toml or .json file")
-    add("--overwrite", action="store_true", help="replace a file that is there")
+    add("--out", dest="plan", type=Path, metavar="FILE", help="write it to a .toml or .json file")
+    add("--overwrite", action="store_true", help="replace an existing file")
     add("-q", "--quiet", action="store_true", help="print nothing")
     add_settings(parser, without="out")
 

@@ -52,10 +52,10 @@ A stack gives stacks. With --instances also:
 A part is where class 1 is the most probable one. With --seeds 0.9 --threshold 0.6 it begins where
 the probability is above 0.9 and grows, up to the next, to where it is above 0.6, so that cells that
 touch are told apart, and holes are filled; --erosion 5 takes 5 pixels off where it begins. After
-train --rim the probability is that of the inside and half of that of the rim, class 2, above 0.9
-and to 0.4; with masks of such classes of your own --rim 2 says so. Weights such as those of u373
-and hela have such numbers in their file, the fewest pixels that begin a cell, and the --averaging
-of their scores, 7; with --averaging 1 they take a seventh of the time.
+train --rim the probability is that of the inside plus half of that of the rim, class 2, and cells
+begin above 0.9 and grow down to 0.4; if your own masks have such classes, say --rim 2. Weights such
+as those of u373 and hela bring numbers of their own for all this, and the --averaging of their
+scores, 7; with --averaging 1 they take a seventh of the time.
 Without -o, OUT is NAME-probabilities for the image NAME, in the current folder.
 
 A volume is an OME-Zarr (0.4 or 0.5), or anything else with an OUT that ends in .zarr. It is read

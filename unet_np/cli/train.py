@@ -23,14 +23,14 @@ OUT then holds weights.safetensors (the last weights, with --patience the best),
 checkpoint.safetensors (from which --resume goes on, bit for bit, even after kill -9), metrics.csv,
 times.csv, config.toml and report.html, and progress.png while a training of minutes goes on. Ctrl-C
 finishes the step and saves. Settings come from --config, a TOML or JSON file such as
-OUT/config.toml, and from flags, which go first.
+OUT/config.toml, and from flags, which take precedence.
 
 --images and --masks are folders or files, 8 or 16 bits or float, grey or colour, of any sizes; a
 mask has the name of its image, or a_mask for a. Its values are 0 and another, classes, or numbers
-of cells; the first line that is printed says how they were read. To segment them, --norm,
---learning-rate and --momentum are by default instance, 0.02 and 0.9, with which the paper's
-experiments went best here, and what else is not said is as unet-np plan proposes it; a network to
---start from decides on its own settings. Elsewhere the defaults are the paper's.
+of cells; the first line that is printed says how they were read. To segment them, the defaults of
+--norm, --learning-rate and --momentum are instance, 0.02 and 0.9, which worked best here in the
+paper's experiments, and whatever else you leave open is as unet-np plan proposes it; a network to
+--start from brings its own settings. Elsewhere the defaults are the paper's.
 
 --task detect learns where objects are, for unet-np detect; --task classify what a patch's middle
 pixel is, or, with --images alone, a folder that holds a folder for each class, what an image is.
@@ -57,7 +57,7 @@ def add_parser(subparsers: Any) -> None:
     add = parser.add_argument
     add("--config", type=Path, metavar="FILE", help="TOML file of settings")
     add("--resume", action="store_true", help="go on with the run in --out")
-    add("--overwrite", action="store_true", help="begin anew where --out holds a run")
+    add("--overwrite", action="store_true", help="start again although --out holds a run")
     add("-q", "--quiet", action="store_true", help="no progress bar and no summary")
     add_settings(parser)
 
