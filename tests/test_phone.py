@@ -99,7 +99,7 @@ def test_short_cells_of_a_wide_table_break_on_a_phone_only(open_page: Any) -> No
 
 def test_a_table_shows_that_more_follows(open_page: Any) -> None:
     page = open_page(390)
-    page.wait_for_selector(".table-wrapper[data-more][tabindex]")
+    page.wait_for_selector(".table-wrapper[data-more][tabindex]:not(.unet-tight)")
     page.eval_on_selector(".table-wrapper", "e => e.scrollTo(e.scrollWidth, 0)")
     page.wait_for_selector(".table-wrapper:not([data-more])")
 

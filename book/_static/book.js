@@ -77,6 +77,7 @@
     table.classList.remove(...ways);
     for (const way of narrow.matches ? ways : [])
       if (table.scrollWidth > table.clientWidth) table.classList.add(way);
+    if (table.scrollWidth > table.clientWidth) table.classList.remove("unet-tight");
   }
   function showMore({ currentTarget: one }) {
     one.toggleAttribute("data-more", one.scrollWidth - one.clientWidth - one.scrollLeft > 2);
