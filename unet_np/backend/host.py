@@ -442,7 +442,8 @@ def scratch(name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     key, size = (name, np.dtype(dtype)), math.prod(shape)
     if key not in buffers or buffers[key].size < size:
         buffers.pop(key, None)
-        buffers[key] = empty((size,), dtype)
+        # Not from the pool: what stays where it is would keep whole maps' memory from its return.
+        buffers[key] = np.frombuffer(_map(max(1, size) * key[1].itemsize), dtype)
     return buffers[key][:size].reshape(shape)
 
 
