@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from unet_np.backend import Array, array_module
+from unet_np.backend import Array, array_module, empty
 from unet_np.errors import InputError, one_of
 
 REDUCTIONS = ("sum", "mean")
@@ -133,11 +133,13 @@ def weighted_cross_entropy(
         pixel_weights = pixel_weights / xp.maximum(counted.sum(), 1).astype(logits.dtype)
     classes = xp.arange(logits.shape[1])[:, None, None]
     one_hot = classes == xp.where(counted, labels, 0)[:, None]
-    planes = xp.ascontiguousarray(logits)  # sums over few classes are then sums of long rows
-    shifted = planes - planes.max(axis=1, keepdims=True)
-    grad = xp.exp(shifted)
+    grad = empty(xp, logits.shape, logits.dtype)
+    grad[...] = logits  # in planes: sums over few classes are then sums of long rows
+    grad -= grad.max(axis=1, keepdims=True)
+    log_p = xp.where(one_hot, grad, 0).sum(axis=1)
+    xp.exp(grad, out=grad)
     total = grad.sum(axis=1, keepdims=True)
-    log_p = xp.where(one_hot, shifted, 0).sum(axis=1) - xp.log(total[:, 0])
+    log_p -= xp.log(total[:, 0])
     loss = -(pixel_weights * log_p).sum()
     grad /= total
     grad -= one_hot

@@ -21,6 +21,7 @@ from unet_np.backend import (
     as_channels_last,
     asarray,
     block_elements,
+    empty,
     empty_channels_last,
     parallel_map,
     scratch,
@@ -109,13 +110,13 @@ def weight_gradient(grad: Array, x: Array, w_shape: tuple[int, ...], padding: in
     blocks = _blocks(grad.shape, max(into, out), xp)
     # Each share of the blocks has a sum of its own, so that the order of all additions is fixed.
     shares = min(len(blocks), thread_count(xp))
-    sums = xp.zeros((shares, PATCH, 3, 3 * into, out), grad.dtype)
+    sums = empty(xp, (shares, PATCH, 3, 3 * into, out), grad.dtype)
 
     matrix, back, _ = matrices(xp, x.dtype.str)
 
     def call(share: int) -> None:
         product = scratch(xp, "kernel sums", sums.shape[1:], grad.dtype)
-        tall = 0
+        sums[share] = tall = 0
         for image, first, last in blocks[share::shares]:
             if tall != last - first:
                 tall = last - first
