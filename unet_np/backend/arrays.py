@@ -479,7 +479,12 @@ def as_channels_last(x: Array) -> Array:
     >>> as_channels_last(x).shape, np.shares_memory(as_channels_last(x), x)
     ((1, 4, 5, 3), True)
     """
-    return array_module(x).ascontiguousarray(x.transpose(0, 2, 3, 1))
+    xp, pixels = array_module(x), x.transpose(0, 2, 3, 1)
+    if is_device(xp) or pixels.flags.c_contiguous:
+        return xp.ascontiguousarray(pixels)
+    copy = empty(xp, pixels.shape, x.dtype)
+    copy[...] = pixels
+    return copy
 
 
 def strided(x: Array, shape: tuple[int, ...], strides: tuple[int, ...]) -> Array:

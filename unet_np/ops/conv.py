@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from unet_np.backend import Array, array_module, channel_sums, is_device
+from unet_np.backend import Array, array_module, as_channels_last, channel_sums, is_device
 from unet_np.errors import InputError, integer
 from unet_np.ops import im2col, naive, winograd, winograd_cuda, winograd_rows, winograd_tiles
 from unet_np.ops.activation import kept_where_positive, rectifier, relu, relu_backward
@@ -139,6 +139,7 @@ def conv2d_backward(
     """
     x, w, padding, algorithm = cache
     xp = array_module(grad_output, x)
+    grad_output = as_channels_last(grad_output).transpose(0, 3, 1, 2)  # once for all three
     rows, columns = grad_output.shape[2:]
     name = choose(w.shape, rows, columns, algorithm, xp, of_kernels=True)
     grad_w = ALGORITHMS[name].weight_gradient(grad_output, x, w.shape, padding)
