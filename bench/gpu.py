@@ -53,11 +53,11 @@ TRAININGS = {
 }
 """Experiment, normalisation and fold of each."""
 SHARES = {
-    "probe": 0.1,
+    "probe": 0.07,
     "network": 0.2,
     "ways": 0.06,
-    "memory": 0.1,
-    "layers": 0.05,
+    "memory": 0.08,
+    "layers": 0.1,
     "profile": 0.07,
     **dict.fromkeys(TRAININGS, 0.07),
 }

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from oracles import relative_error
 
 from unet_np import backend
-from unet_np.ops import conv2d, conv2d_backward, im2col, winograd_cuda
+from unet_np.ops import conv, conv2d, conv2d_backward, im2col, winograd_cuda
 from unet_np.training import optim
 
 SOURCES = {"winograd_cuda": winograd_cuda.SOURCE, "optim": optim.SOURCE}
@@ -162,3 +162,34 @@ def test_automatic_choice_launches_the_kernels(xp) -> None:
 
     assert launches(8, 8) == 9
     assert launches(1, 64) == 0
+
+
+@on_a_gpu
+@pytest.mark.parametrize("padding", [0, 1, 3])
+def test_relu_s_gradient_in_the_kernel_is_that_of_its_own(xp, padding) -> None:
+    rng = np.random.default_rng(0)
+    x, w = (xp.asarray(rng.normal(size=size)) for size in ((2, 8, 11, 9), (10, 8, 3, 3)))
+    x = xp.maximum(x, 0)
+    y, cache = conv2d(x, w, xp.zeros(10), padding, "winograd_cuda")
+    plain = conv2d_backward(y, cache)[0]
+    masked = conv2d_backward(y, cache, rectified=True)[0]
+    assert np.array_equal(backend.to_numpy(masked), backend.to_numpy(plain * (x > 0)))
+
+
+@pytest.mark.parametrize("xp", ["guard"], indirect=True)
+@pytest.mark.parametrize("algorithm", ["im2col", "winograd_cuda"])
+def test_either_way_may_be_the_automatic_one(xp, algorithm, monkeypatch) -> None:
+    """The one switch, and what the ReLU in it depends on."""
+    monkeypatch.setattr(conv, "ON_GPU", algorithm)
+    rng = np.random.default_rng(0)
+    sizes = (1, 8, 9, 9), (8, 8, 3, 3), (8,)
+    arrays = [rng.normal(size=size) for size in sizes]
+    for rectify in (False, True):
+        y, cache = conv2d(*(xp.asarray(array) for array in arrays), rectify=rectify)
+        expected, same = conv2d(*arrays, rectify=rectify)
+        assert relative_error(y, expected) <= 1e-12
+        found = conv2d_backward(y, cache, rectified=rectify)
+        for got, exact in zip(
+            found, conv2d_backward(expected, same, rectified=rectify), strict=True
+        ):
+            assert relative_error(got, exact) <= 1e-12

@@ -391,7 +391,9 @@ def test_statistics_are_measured_in_less_memory_than_a_tile_is_watched_in(
     expected = net.statistics(tile[None, None])
     assert list(statistics) == list(expected)
     for name, (mean, var) in expected.items():
-        np.testing.assert_allclose(np.transpose(statistics[name]), [mean, var], rtol=0, atol=ROUNDING)
+        np.testing.assert_allclose(
+            np.transpose(statistics[name]), [mean, var], rtol=0, atol=ROUNDING
+        )
 
 
 # ---- cells

@@ -8,7 +8,7 @@ mkdir -p "$folder"
 export PYTHONPATH=. MPLBACKEND=Agg
 # What a bare machine lacks takes its own tests along and no others.
 timeout $((seconds / 4)) python3 -m pytest -q -n auto -p no:cacheprovider -o addopts= \
-    -o filterwarnings=default --continue-on-collection-errors -k cupy -rfE --tb=short tests \
+    -o filterwarnings=default --continue-on-collection-errors -k 'cupy or cuda' -rfE --tb=short tests \
     > "$folder/tests.txt" 2>&1
 tail -n 20 "$folder/tests.txt"
 python3 -m bench gpu --folder "$folder" --seconds $((seconds * 3 / 4)) --out "$folder/all.json"

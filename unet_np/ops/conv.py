@@ -89,7 +89,7 @@ def conv2d(
     finish: list[Any] = []
     if rectify and name in IN_BLOCKS:
         finish = [rectifier(w.shape[0], columns, x.dtype, xp)]
-    elif name == ON_GPU:
+    elif name == "winograd_cuda":
         finish = [rectify]
     y = ALGORITHMS[name].forward(x, w, b, padding, *finish)
     if rectify and not finish:
@@ -147,7 +147,11 @@ def conv2d_backward(
     if not need_grad_x:
         return None, grad_w, grad_b
     name = choose(w.shape, x.shape[2], x.shape[3], algorithm, xp)
-    finish = [kept_where_positive(x)] if rectified and name in IN_BLOCKS else []
+    finish: list[Any] = []
+    if rectified and name in IN_BLOCKS:
+        finish = [kept_where_positive(x)]
+    elif rectified and name == "winograd_cuda":
+        finish = [x]
     grad_x = ALGORITHMS[name].input_gradient(grad_output, w, x.shape, padding, *finish)
     if rectified and not finish:
         relu_backward(grad_x, x, out=grad_x)

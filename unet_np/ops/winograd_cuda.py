@@ -101,7 +101,7 @@ SOURCE = (
     + _cut_out("cut_errors", "errors", TILE)
     + f"""
 __global__ void put_outputs(const REAL *products, const REAL *bias, REAL *image, {_PLACE},
-                            int tiles, int last, int relu) {{
+                            int tiles, int last, int relu, const REAL *kept, int masked) {{
     {_FIND}
     #pragma unroll
     for (int p = 0; p < {PLACES}; p++) a[p] = products[p * (size_t)(tiles * channels) + n];
@@ -111,7 +111,10 @@ __global__ void put_outputs(const REAL *products, const REAL *bias, REAL *image,
         #pragma unroll
         for (int j = 0; j < {TILE}; j++) {{
             const REAL sum = a[{PATCH} * i + j] + bias[channel];
-            if ({_INSIDE}) image{_PIXEL} = relu && sum < 0 ? (REAL)0 : sum;
+            if ({_INSIDE}) {{
+                const int zero = (relu && sum < 0) || (masked && !(kept{_PIXEL} > 0));
+                image{_PIXEL} = zero ? (REAL)0 : sum;
+            }}
         }}
 }}
 
@@ -153,12 +156,14 @@ def forward(x: Array, w: Array, b: Array, padding: int, relu: bool = False) -> A
     return _convolve(x, w, b, padding, relu=relu)
 
 
-def input_gradient(grad: Array, w: Array, x_shape: tuple[int, ...], padding: int) -> Array:
-    """As in `winograd`: a convolution with the kernels turned by 180 degrees."""
+def input_gradient(
+    grad: Array, w: Array, x_shape: tuple[int, ...], padding: int, kept: Array | None = None
+) -> Array:
+    """As in `winograd`: a convolution with the kernels turned by 180 degrees; 0 where `kept` is."""
     zero = array_module(grad, w).zeros(w.shape[1], w.dtype)
     if (cut := padding - 2) > 0:
         grad = grad[:, :, cut : cut + x_shape[2] + 2, cut : cut + x_shape[3] + 2]
-    return _convolve(grad, w, zero, max(0, 2 - padding), turned=True)
+    return _convolve(grad, w, zero, max(0, 2 - padding), turned=True, kept=kept)
 
 
 def weight_gradient(grad: Array, x: Array, w_shape: tuple[int, ...], padding: int) -> Array:
@@ -183,7 +188,13 @@ def weight_gradient(grad: Array, x: Array, w_shape: tuple[int, ...], padding: in
 
 
 def _convolve(
-    x: Array, w: Array, b: Array, padding: int, turned: bool = False, relu: bool = False
+    x: Array,
+    w: Array,
+    b: Array,
+    padding: int,
+    turned: bool = False,
+    relu: bool = False,
+    kept: Array | None = None,
 ) -> Array:
     xp = array_module(x, w, b)
     batch, into, height, width = x.shape
@@ -194,13 +205,15 @@ def _convolve(
     taps = xp.ascontiguousarray(w.transpose(2, 3, 1, 0))
     kernels = empty(xp, (PLACES, into, out), x.dtype)
     run_kernel(SOURCE, "transform_kernels", into * out, taps, kernels, *taps.shape[2:], turned)
+    # A kernel wants an array in each place, also where it does not look at it.
+    tail = relu, y if kept is None else as_channels_last(kept), kept is not None
     for first, tiles, last in _chunks(shape, into + out):
         place = _place(shape)
         patches = _cut("cut_inputs", pixels, padding, place, first, tiles, last)
         products = empty(xp, (PLACES, tiles, out), x.dtype)
         batched_product(patches, kernels, products)
         where = *shape[2:], out, 0, *place, first, tiles, last
-        run_kernel(SOURCE, "put_outputs", tiles * out, products, bias, y, *where, relu)
+        run_kernel(SOURCE, "put_outputs", tiles * out, products, bias, y, *where, *tail)
     return y
 
 
