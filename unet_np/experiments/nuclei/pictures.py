@@ -33,6 +33,9 @@ from unet_np.weighting.separation import inside_and_rim
 STYLES = {
     "two-classes": (BLUE, "-", "o"),
     "three-classes": (RED, "-", "s"),
+    "wide": (BLUE, "--", "o"),
+    "from-u373": (ORANGE, "--", "^"),
+    "from-em": (GREEN, "--", "v"),
 }
 SIDE = 200
 """Pixels of the cut-out that several networks are compared on."""

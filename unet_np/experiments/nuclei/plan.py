@@ -28,9 +28,20 @@ NOTES = (
 )
 
 
-WAYS: dict[str, dict[str, Any]] = {"two-classes": {}, "three-classes": {"rim": 2}}
+_SHIPPED: dict[str, Any] = {"base_channels": 16, "depth": 4, "input_size": 348, "steps": 200}
+"""The network that comes with the package, on tiles whose outputs are as large as the others'."""
+
+WAYS: dict[str, dict[str, Any]] = {
+    "two-classes": {},
+    "three-classes": {"rim": 2},
+    "wide": _SHIPPED,
+    "from-u373": _SHIPPED | {"start": "u373"},
+    # A network without normalisation has a rate of its own; rate / (1 - momentum) is that of EM.
+    "from-em": _SHIPPED | {"start": "em", "norm": "none", "learning_rate": 0.01},
+}
 """What each way changes in the settings: nucleus or not, weighted by eq. 2; inside, rim and
-background."""
+background; then nucleus or not with a wider and deeper network, from random weights and from
+those of other cells."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +88,7 @@ class Plan:
 
     config: TrainConfig
     ways: dict[str, dict[str, Any]] = field(default_factory=lambda: dict(WAYS))
-    counts: tuple[int, ...] = (16, 1)
+    counts: tuple[int, ...] = (16, 1, 4)
     draws: int = 2
     test: int = 20
     validation: int = 2
@@ -164,7 +175,8 @@ def plan(quick: bool = False, **settings: Any) -> Plan:
     quick : bool
         A run that only shows that all parts work.
     **settings
-        Settings of `TrainConfig` in the place of the plan's; None is left out.
+        Settings of `TrainConfig` in the place of the plan's; None is left out. Of what a way sets
+        itself, only the steps give way.
     """
     config = TrainConfig(
         data="dsb2018", base_channels=8, depth=3, input_size=252, norm="instance", steps=400,
@@ -172,7 +184,10 @@ def plan(quick: bool = False, **settings: Any) -> Plan:
         checkpoint_every=50, augmentation={"sigma": 4.4},
     )  # fmt: skip
     given = {key: value for key, value in settings.items() if value is not None}
+    ways = dict(WAYS)
+    if quick or "steps" in given:
+        ways = {name: {k: v for k, v in way.items() if k != "steps"} for name, way in WAYS.items()}
     if not quick:
-        return Plan(config.replace(**given))
+        return Plan(config.replace(**given), ways)
     config = config.replace(**{"steps": 3, "warmup": 1, "input_size": 140} | given)
-    return Plan(config, dict(WAYS), (1, 2), 1, 2, 1, quick=True)
+    return Plan(config, ways, (1, 2), 1, 2, 1, quick=True)

@@ -37,10 +37,13 @@ from unet_np.weighting.separation import inside_and_rim
 NAMES = {
     "two-classes": "nucleus or not, eq. 2",
     "three-classes": "inside, rim and background",
+    "wide": "nucleus or not, wide",
+    "from-u373": "wide, from u373",
+    "from-em": "wide, from em",
 }
 """In tables."""
 
-AS_THEY_ARE = (("em", False), ("em", True))
+AS_THEY_ARE = (("em", False), ("em", True), ("u373", False), ("hela", False))
 """A network of the package, and whether the contrast is inverted."""
 
 OWN_DATA = (72, 81)

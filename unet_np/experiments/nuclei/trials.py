@@ -166,7 +166,7 @@ def _trial(bench: Bench, trial: Trial, folder: Path) -> dict[str, Any]:
 
 def _settings(bench: Bench, trial: Trial) -> dict[str, Any]:
     config = bench.config(trial)
-    names = ("steps", "base_channels", "depth", "norm", "learning_rate", "rim", "weight_term")
+    names = ("steps", "base_channels", "depth", "norm", "learning_rate", "momentum", "rim")
     return {
         "way": trial.way,
         "start": config.start,
@@ -175,6 +175,7 @@ def _settings(bench: Bench, trial: Trial) -> dict[str, Any]:
         "draw": trial.draw,
         "input_size": config.tile_size,
         "seed": config.seed,
+        "weight_term": config.weight_term,
         **{name: getattr(config, name) for name in names},
         "training": [bench.dataset.ids[i] for i in bench.split.draws[trial.draw][: trial.images]],
     }
