@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unet_np import data
+from unet_np import data, pretrained
 from unet_np.cli import main
 from unet_np.data import Dataset
 from unet_np.errors import InputError
@@ -61,6 +61,22 @@ def test_the_test_images_stay_whatever_the_settings(change):
     assert plan(**change).split(90) == plan().split(90)
 
 
+def test_what_is_compared_with_a_start_differs_from_it_in_nothing_else():
+    ways = plan().ways
+    assert ways["from-u373"] == ways["wide"] | {"start": "u373"}
+    configs = {way: plan().config.replace(**changes) for way, changes in ways.items()}
+    outputs = {c.architecture.output_size(c.tile_size) for c in configs.values()}
+    assert len(outputs) == 1
+    for name in ("u373", "em"):
+        assert configs[f"from-{name}"].architecture == pretrained.load(name).architecture
+
+
+def test_steps_that_are_given_are_those_of_all_ways():
+    for chosen in (plan(steps=7), plan(quick=True, steps=7)):
+        assert {chosen.config.replace(**way).steps for way in chosen.ways.values()} == {7}
+    assert plan(quick=True).ways["from-em"]["start"] == "em"
+
+
 def test_too_few_images_are_one_line():
     with pytest.raises(InputError, match=r"^images: got 53, expected at least 54"):
         plan().split(53)
@@ -88,6 +104,9 @@ def test_the_trainer_sees_the_trials_images_and_no_test_image(tmp_path, monkeypa
     for way, start, rim in (
         ("two-classes", "", 0),
         ("three-classes", "", 2),
+        ("wide", "", 0),
+        ("from-u373", "u373", 0),
+        ("from-em", "em", 0),
     ):
         bench.train(Trial(way, 2, 0), tmp_path)
         assert seen["split"] == (tuple(sorted(bench.split.draws[0][:2])), bench.split.validation)
@@ -293,7 +312,9 @@ def check_result(result, counts, draws):
         assert len(trial["training"]) == trial["images"]
         assert ("confusion" in trial) == (trial["way"] == "three-classes")
         assert len(trial["scores"]["seg_measure"]["slices"]) == len(test)
-        assert trial["steps"] == result["recipe"]["steps"]
+        own = result["recipe"] | result["recipe"]["ways"][trial["way"]]
+        for name in ("steps", "base_channels", "depth", "norm", "learning_rate", "start"):
+            assert trial[name] == own[name]
 
 
 def test_a_trial_of_other_settings_is_not_taken(tmp_path):
@@ -350,7 +371,7 @@ def test_the_stored_result():
         pytest.skip("no result")
     result = json.loads(stored.read_text())
     assert not result["quick"]
-    check_result(result, counts=[1, 16], draws=result["draws_done"])
+    check_result(result, counts=[1, 4, 16], draws=2)
     assert result["summary"] == nuclei.summary(result["trials"])
 
 

@@ -28,7 +28,7 @@ has not seen.
   em     EM stack, Table 1: cross-validation over the blocks 0-9, 10-25 and 26-29 (folds 0, 1, 2)
   u373   Table 2: trained on sequence 01 and tested on 02 (fold 0), and the other way (fold 1)
   hela   likewise
-  nuclei images from elsewhere: by two classes and by three, on 1 and 16 images, beside Otsu
+  nuclei images from elsewhere: 1, 4 and 16 images, from random and from given weights, beside Otsu
   detect centres and boxes of HeLa cells (01 to 02) and of nuclei
   classify  is a pixel of the EM stack membrane or cell: the sliding window before the U-Net
   border padding 1 against none: errors by distance to the cuts between tiles, on the EM stack

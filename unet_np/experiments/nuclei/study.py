@@ -1,8 +1,9 @@
-"""Images from elsewhere: nuclei of the 2018 Data Science Bowl, by two classes and by three.
+"""Images from elsewhere: nuclei of the 2018 Data Science Bowl, on 1, 4 and 16 images.
 
-The paper's claim is that few annotated images are enough. Here a network learns from 1 and from 16
-images of nuclei: nucleus or not with the weights of eq. 2, or inside, rim and background. It is
-tested on images held out for that alone, and beside a program that has learned nothing.
+The paper's claim is that few annotated images are enough. Here a network learns nucleus or not with
+the weights of eq. 2, or inside, rim and background; from random weights, or from those of a network
+of the package. It is tested on images held out for that alone, and beside a program that has
+learned nothing.
 """
 
 from __future__ import annotations
