@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,20 @@ class Split:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """One training: one of `WAYS`, and its images."""
+
+    way: str
+    images: int
+    draw: int
+
+    @property
+    def name(self) -> str:
+        """For the folder: ``three-classes-4``."""
+        return f"{self.way}-{self.images}"
+
+
+@dataclass(frozen=True)
 class Plan:
     """All that decides the experiment.
 
@@ -81,6 +96,8 @@ class Plan:
         Numbers of images to learn from.
     draws : int
         How often everything is done, with other training images each time.
+    few : int
+        Most images that a way with another network than the plan's learns from.
     test, validation : int
         Images held out.
     quick : bool
@@ -91,6 +108,7 @@ class Plan:
     ways: dict[str, dict[str, Any]] = field(default_factory=lambda: dict(WAYS))
     counts: tuple[int, ...] = (1, 4, 16)
     draws: int = 2
+    few: int = 4
     test: int = 20
     validation: int = 2
     quick: bool = False
@@ -104,6 +122,17 @@ class Plan:
     def needed(self) -> int:
         """Images that all of it takes."""
         return self.test + self.validation + self.draws * self.longest
+
+    def trials(self, images: int, draws: int) -> list[Trial]:
+        """All trainings on so many images.
+
+        Examples
+        --------
+        >>> [trial.name for trial in plan().trials(16, draws=1)]
+        ['two-classes-16', 'three-classes-16']
+        """
+        ways = [w for w, way in self.ways.items() if images <= self.few or "depth" not in way]
+        return [Trial(way, images, draw) for way, draw in product(ways, range(draws))]
 
     def dataset(self) -> Dataset:
         """The images; in a quick run few and cut, or synthetic where they are not at hand.
@@ -154,20 +183,6 @@ class Plan:
         )
 
 
-@dataclass(frozen=True)
-class Trial:
-    """One training: one of `WAYS`, and its images."""
-
-    way: str
-    images: int
-    draw: int
-
-    @property
-    def name(self) -> str:
-        """For the folder: ``three-classes-4``."""
-        return f"{self.way}-{self.images}"
-
-
 def plan(quick: bool = False, **settings: Any) -> Plan:
     """The plan of the experiment, or one of seconds.
 
@@ -191,4 +206,4 @@ def plan(quick: bool = False, **settings: Any) -> Plan:
     if not quick:
         return Plan(config.replace(**given), ways)
     config = config.replace(**{"steps": 3, "warmup": 1, "input_size": 140} | given)
-    return Plan(config, ways, (1, 2), 1, 2, 1, quick=True)
+    return Plan(config, ways, (1, 2), 1, 2, 2, 1, quick=True)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from unet_np.errors import InputError
 from unet_np.experiments.cells import ONE
 from unet_np.experiments.nuclei import pictures
 from unet_np.experiments.nuclei import scores as scoring
-from unet_np.experiments.nuclei.plan import NOTES, Plan, Trial, plan
+from unet_np.experiments.nuclei.plan import NOTES, Plan, plan
 from unet_np.experiments.nuclei.trials import (
     Bench,
     inverted,
@@ -103,8 +102,7 @@ class Nuclei(Experiment):
         fixed = {"baselines": baselines(bench), "zero_shot": zero_shots(bench, AS_THEY_ARE)}
         trials: list[dict[str, Any]] = []
         for count in plan.counts:
-            for way, draw in product(plan.ways, range(self.draws)):
-                trials.append(run_trial(bench, Trial(way, count, draw)))
+            trials += [run_trial(bench, trial) for trial in plan.trials(count, self.draws)]
             yield _figures(bench, fixed, trials)
 
     def draw(self, result: Result, path: Path) -> None:
