@@ -18,7 +18,7 @@ from unet_np.experiments.nuclei import pictures as nuclei_pictures
 from unet_np.experiments.nuclei import scores as scoring
 from unet_np.experiments.nuclei import study as nuclei
 from unet_np.experiments.nuclei import trials as nuclei_trials
-from unet_np.experiments.nuclei.plan import Trial, plan
+from unet_np.experiments.nuclei.plan import COUNTS, WAYS, Trial, plan
 from unet_np.experiments.protocol import Places
 from unet_np.images import read_image
 from unet_np.metrics import match_objects
@@ -259,7 +259,7 @@ def test_three_classes_are_scored_as_nuclei_and_as_classes(tmp_path):
 
 def tiny(**changes):
     config = plan(quick=True, steps=2, **changes).config
-    return replace(plan(quick=True), config=config, counts=(1,))
+    return replace(plan(quick=True), config=config, counts=dict.fromkeys(WAYS, (1,)))
 
 
 def tiny_bench(tmp_path, dataset=None):
@@ -275,7 +275,7 @@ def test_a_run_end_to_end_and_again(tmp_path, monkeypatch):
     monkeypatch.setattr(nuclei, "AS_THEY_ARE", nuclei.AS_THEY_ARE[:1])
     result = nuclei.Nuclei(tiny()).run(places)
     assert json.loads(places.result("nuclei").read_text()) == json.loads(json.dumps(result))
-    check_result(result, counts=[1], draws=1)
+    check_result(result, counts=dict.fromkeys(WAYS, (1,)), draws=1)
     assert result["quick"]
     assert "its figures say nothing" in said[-1]
     for name in ("curve", "images", "compared", "rims"):
@@ -294,8 +294,7 @@ def check_result(result, counts, draws):
     assert result["draws_done"] == draws
     assert {line["way"] for line in result["summary"]} == set(nuclei.NAMES)
     for line in result["summary"]:
-        wider = "depth" in result["recipe"]["ways"][line["way"]]
-        assert line["images"] == [count for count in counts if count <= 4 or not wider]
+        assert line["images"] == list(counts[line["way"]])
         for metric in nuclei.METRICS:
             assert all(0 <= value <= 1 for value in line[metric])
             assert [len(some) for some in line["draws"][metric]] == [draws] * len(line["images"])
@@ -372,7 +371,7 @@ def test_the_stored_result():
         pytest.skip("no result")
     result = json.loads(stored.read_text())
     assert not result["quick"]
-    check_result(result, counts=[1, 4, 16], draws=2)
+    check_result(result, counts=COUNTS, draws=2)
     assert result["summary"] == nuclei.summary(result["trials"])
 
 

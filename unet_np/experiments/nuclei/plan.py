@@ -45,6 +45,15 @@ WAYS: dict[str, dict[str, Any]] = {
 background; then nucleus or not with a wider and deeper network, from random weights and from
 those of other cells."""
 
+COUNTS: dict[str, tuple[int, ...]] = {
+    "two-classes": (1, 4, 16),
+    "three-classes": (1, 16),
+    "wide": (1,),
+    "from-u373": (1,),
+    "from-em": (1, 4),
+}
+"""Numbers of images that each way learns from: a start is worth most where they are few."""
+
 
 @dataclass(frozen=True)
 class Split:
@@ -92,12 +101,10 @@ class Plan:
         Of every training; what a way changes, images and folder are filled in.
     ways : dict
         What is trained on each draw and number of images, and what it changes in the settings.
-    counts : tuple of int
-        Numbers of images to learn from.
+    counts : dict
+        Numbers of images that each way learns from.
     draws : int
         How often everything is done, with other training images each time.
-    few : int
-        Most images that a way with another network than the plan's learns from.
     test, validation : int
         Images held out.
     quick : bool
@@ -106,17 +113,21 @@ class Plan:
 
     config: TrainConfig
     ways: dict[str, dict[str, Any]] = field(default_factory=lambda: dict(WAYS))
-    counts: tuple[int, ...] = (1, 4, 16)
+    counts: dict[str, tuple[int, ...]] = field(default_factory=lambda: dict(COUNTS))
     draws: int = 2
-    few: int = 4
     test: int = 20
     validation: int = 2
     quick: bool = False
 
     @property
+    def numbers(self) -> list[int]:
+        """Numbers of images of any way, the fewest first."""
+        return sorted({count for counts in self.counts.values() for count in counts})
+
+    @property
     def longest(self) -> int:
         """Images of a draw."""
-        return max(self.counts)
+        return self.numbers[-1]
 
     @property
     def needed(self) -> int:
@@ -131,7 +142,7 @@ class Plan:
         >>> [trial.name for trial in plan().trials(16, draws=1)]
         ['two-classes-16', 'three-classes-16']
         """
-        ways = [w for w, way in self.ways.items() if images <= self.few or "depth" not in way]
+        ways = [way for way in self.ways if images in self.counts[way]]
         return [Trial(way, images, draw) for way, draw in product(ways, range(draws))]
 
     def dataset(self) -> Dataset:
@@ -206,4 +217,4 @@ def plan(quick: bool = False, **settings: Any) -> Plan:
     if not quick:
         return Plan(config.replace(**given), ways)
     config = config.replace(**{"steps": 3, "warmup": 1, "input_size": 140} | given)
-    return Plan(config, ways, (1, 2), 1, 2, 2, 1, quick=True)
+    return Plan(config, ways, {way: (1, 2) for way in ways}, 1, 2, 1, quick=True)

@@ -37,7 +37,7 @@ from unet_np.weighting.separation import inside_and_rim
 NAMES = {
     "two-classes": "nucleus or not, eq. 2",
     "three-classes": "inside, rim and background",
-    "wide": "nucleus or not, wide",
+    "wide": "wide, from scratch",
     "from-u373": "wide, from u373",
     "from-em": "wide, from em",
 }
@@ -101,7 +101,7 @@ class Nuclei(Experiment):
         bench = self.bench = Bench(plan, self.dataset, places, overwrite)
         fixed = {"baselines": baselines(bench), "zero_shot": zero_shots(bench, AS_THEY_ARE)}
         trials: list[dict[str, Any]] = []
-        for count in plan.counts:
+        for count in plan.numbers:
             trials += [run_trial(bench, trial) for trial in plan.trials(count, self.draws)]
             yield _figures(bench, fixed, trials)
 
@@ -116,7 +116,9 @@ class Nuclei(Experiment):
         lines = ["nuclei: SEG after training on n images, mean of the draws"]
         lines.append(f"  {'n':38}" + "".join(f"{count:8}" for count in counts))
         for line in result["summary"]:
-            lines.append(f"  {line['name']:38}" + "".join(f"{v:8.4f}" for v in line["seg_measure"]))
+            means = dict(zip(line["images"], line["seg_measure"], strict=True))
+            shown = (f"{means[n]:8.4f}" if n in means else " " * 8 for n in counts)
+            lines.append(f"  {line['name']:38}" + "".join(shown))
         for row in (*result["zero_shot"], *result["baselines"]):
             lines.append(f"  {row['name']:38}{row['scores']['seg_measure']['value']:8.4f}")
         return lines
