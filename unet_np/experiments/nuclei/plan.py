@@ -50,7 +50,7 @@ COUNTS: dict[str, tuple[int, ...]] = {
     "three-classes": (1, 16),
     "wide": (1,),
     "from-u373": (1,),
-    "from-em": (1,),
+    "from-em": (1, 4),
 }
 """Numbers of images that each way learns from: a start is worth most where they are few."""
 
