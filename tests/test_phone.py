@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from browser import STATIC, new_page, serve
 
-LINE = "    total += weights[k, c, m, l] * image[n, c, i + m, j + l]  # it differs by 1e-15"
+LINE = "    total += weights[k, c, m, l] * image[n, c, i + m, j + l]  # by 1e-15 --min-area"
 EQUATION = "x" * 24
-CODE = f'<span class="k">for</span> k in places<span class="p">[</span>1:]\n{LINE}\n'
+CODE = (
+    f'<span class="k -Color -Color-Red">for</span> k in places<span class="p">[</span>1:]\n{LINE}\n'
+)
 PAGE = f"""<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Phone</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <link rel="stylesheet" href="{{static}}/book.css"><script src="{{static}}/book.js"></script>
@@ -19,8 +21,10 @@ PAGE = f"""<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Pho
 pre {{{{ overflow: auto }}}}</style>
 </head><body><main class="bd-content">
 <div class="highlight"><pre>{CODE}</pre></div>
+<div class="cell_output"><div class="output stream highlight"><pre>{" 123" * 12}</pre></div></div>
 <p>smaller than (<span class="math">-E</span>). Then</p>
-<mjx-container display="true" style="font-size: 140%">{EQUATION}</mjx-container>
+<div class="math" style="display: flex; flex-direction: row-reverse"><span class="eqno">(1)</span>
+<mjx-container display="true" style="font-size: 140%; flex-grow: 1">{EQUATION}</mjx-container></div>
 <div class="table-wrapper" style="overflow-x: auto"><table><tr>
 <td><code><span class="pre">unet_np.ops.conv2d_backward</span></code></td>
 <td>{"x" * 80}</td></tr></table></div>
@@ -60,15 +64,27 @@ def test_code_breaks_on_a_phone_and_keeps_its_text(open_page: Any) -> None:
     page = open_page(390)
     assert not overflows(page, "pre")
     assert page.eval_on_selector("pre", "e => e.textContent") == f"for k in places[1:]\n{LINE}\n"
-    assert page.inner_text(".unet-line .unet-together") == "1e-15"
+    whole = page.locator(".unet-line .unet-together").all_inner_texts()
+    assert whole == ["1e-15", "--min-area"]
     assert page.locator(".unet-line wbr").count() == 1
-    first, second = page.query_selector_all(".unet-line")
+    first, second, _ = page.query_selector_all(".unet-line")
     assert second.bounding_box()["height"] > 1.5 * first.bounding_box()["height"]
+
+
+def test_printed_columns_stay_in_line(open_page: Any) -> None:
+    page = open_page(390)
+    page.wait_for_function("document.querySelector('.output pre').style.fontSize")
+    (line,) = page.query_selector_all(".output .unet-line")
+    size = page.eval_on_selector(".output pre", "e => parseFloat(getComputedStyle(e).fontSize)")
+    assert 10 <= size < 12.48
+    assert line.bounding_box()["height"] < 2 * size
+    page.set_viewport_size({"width": 1200, "height": 900})
+    page.wait_for_function("!document.querySelector('.output pre').style.fontSize")
 
 
 def test_a_line_of_code_that_fits_is_one_line(open_page: Any) -> None:
     page = open_page(1200)
-    first, second = page.query_selector_all(".unet-line")
+    first, second, _ = page.query_selector_all(".unet-line")
     assert second.bounding_box()["height"] == first.bounding_box()["height"]
 
 
@@ -80,11 +96,13 @@ def test_punctuation_stays_with_its_formula(open_page: Any) -> None:
 
 def test_an_equation_shrinks_until_it_fits_and_grows_back(open_page: Any) -> None:
     page = open_page(390)
-    page.set_viewport_size({"width": 260, "height": 900})
-    page.wait_for_function(
-        "parseFloat(document.querySelector('mjx-container').style.fontSize) < 140"
-    )
-    assert not overflows(page, "mjx-container")
+    for width, under in ((280, False), (220, True)):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_function(
+            "parseFloat(document.querySelector('mjx-container').style.fontSize) < 140"
+            f" && !!document.querySelector('.unet-under') === {str(under).lower()}"
+        )
+        assert not overflows(page, "mjx-container")
     page.set_viewport_size({"width": 1200, "height": 900})
     page.wait_for_function("document.querySelector('mjx-container').style.fontSize === '140%'")
 

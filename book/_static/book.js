@@ -44,6 +44,9 @@
     });
   }
 
+  // What does not break at its hyphens: 1e-15, and the options of a command.
+  const TAG_OR_WHOLE = /<[^>]*>|(\d(?:\.\d+)?e-\d+|(?<![\w-])--?[a-z][\w-]*)/g;
+
   // A line of code that is too long breaks, and goes on a little to the right of where it began.
   function breakCode() {
     document.querySelectorAll(".bd-content .highlight pre").forEach((code) => {
@@ -52,7 +55,7 @@
         .map((line) => {
           const indent = line.replace(/<[^>]*>/g, "").match(/^ */)[0].length;
           const whole = line
-            .replace(/\d(\.\d+)?e-\d+/g, '<span class="unet-together">$&</span>')
+            .replace(TAG_OR_WHOLE, (tag, token) => (token ? `<span class="unet-together">${token}</span>` : tag))
             .replace(/<span class="[op]">[.,([{]+<\/span>/g, "$&<wbr>");
           return `<span class="unet-line" style="--indent: ${indent}ch">${whole}\n</span>`;
         })
@@ -63,14 +66,18 @@
   // An equation or a table wider than a phone shrinks; a table's short cells break, too. What would
   // be too small scrolls: the keyboard must reach it, and the eye see that more follows.
   const WIDE = 'mjx-container[display="true"], .table-wrapper, .pst-scrollable-table-container';
-  const SMALLEST = 0.7;
+  const SMALLEST = 75; // per cent of the text beside it
   const narrow = matchMedia("(max-width: 576px)");
   function fitEquation(equation) {
     equation.dataset.size ||= parseFloat(equation.style.fontSize);
-    equation.style.fontSize = `${equation.dataset.size}%`;
-    const share = equation.clientWidth / equation.scrollWidth;
-    if (share < 1)
-      equation.style.fontSize = `${equation.dataset.size * Math.max(SMALLEST, 0.99 * share)}%`;
+    const { size } = equation.dataset;
+    const setSize = (percent) => (equation.style.fontSize = `${percent}%`);
+    const share = () => equation.clientWidth / equation.scrollWidth;
+    setSize(size);
+    equation.parentElement.classList.remove("unet-under");
+    // Its number has a line of its own before the equation becomes small.
+    if (share() < 0.8) equation.parentElement.classList.add("unet-under");
+    if (share() < 1) setSize(Math.max(SMALLEST, 0.99 * size * share()));
   }
   function fitTable(table) {
     const ways = ["unet-small", "unet-tight"];
@@ -79,10 +86,20 @@
       if (table.scrollWidth > table.clientWidth) table.classList.add(way);
     if (table.scrollWidth > table.clientWidth) table.classList.remove("unet-tight");
   }
+  // Printed rows and columns stay in line if ten pixels for a letter are small enough for that.
+  function fitPrinted(printed) {
+    printed.style.fontSize = "";
+    const longest = Math.max(...printed.textContent.split("\n").map((line) => line.length));
+    const { paddingLeft, paddingRight } = getComputedStyle(printed);
+    const room = printed.clientWidth - parseFloat(paddingLeft) - parseFloat(paddingRight);
+    const size = Math.floor((10 * room) / (longest * 0.61)) / 10;
+    if (narrow.matches && size >= 10) printed.style.fontSize = `min(0.78rem, ${size}px)`;
+  }
   function showMore({ currentTarget: one }) {
     one.toggleAttribute("data-more", one.scrollWidth - one.clientWidth - one.scrollLeft > 2);
   }
   function reachWide() {
+    document.querySelectorAll(".cell_output .output pre").forEach(fitPrinted);
     document.querySelectorAll(WIDE).forEach((one) => {
       if (one.matches("mjx-container")) fitEquation(one);
       else fitTable(one);
