@@ -185,20 +185,28 @@ def network(stage: Stage) -> None:
 
 
 def ways(stage: Stage) -> None:
-    """The network by each algorithm that ``auto`` may be there, in turn: for `conv.ON_GPU`."""
-    own = OwnNetwork(stage.base, stage.size, 1, stage.xp)
+    """The network by each algorithm that ``auto`` may be there, in turn: for `conv.ON_GPU`.
 
-    def run(kind: str, algorithm: str) -> None:
+    ``error`` is what the logits differ from those by im2col in float32, as a share of the largest.
+    """
+    own, names = OwnNetwork(stage.base, stage.size, 1, stage.xp), ("im2col", "winograd_cuda")
+
+    def run(kind: str, algorithm: str) -> Any:
         with mock.patch.object(conv, "ON_GPU", algorithm):
-            getattr(own, kind)()
+            return getattr(own, kind)()
 
-    for kind, tf32 in product(("step", "forward"), (False, True)):
+    exact = run("forward", "im2col")
+    for kind, tf32 in product(("forward", "step"), (False, True)):
         backend.allow_tf32(tf32, stage.xp)
-        calls = {name: partial(run, kind, name) for name in ("im2col", "winograd_cuda")}
+        found: dict[str, Any] = {}
+        if kind == "forward":
+            errors = {name: abs(run(kind, name) - exact).max() / abs(exact).max() for name in names}
+            found["error"] = {name: float(error) for name, error in errors.items()}
+        calls = {name: partial(run, kind, name) for name in names}
         times = interleaved(calls, stage.repeats, stage.wait)
-        seconds = {name: statistics.median(t) for name, t in times.items()}
-        faster = min(seconds, key=lambda name: seconds[name])
-        stage.found(**{f"{kind}{'_tf32' if tf32 else ''}": seconds | {"faster": faster}})
+        found |= {name: statistics.median(t) for name, t in times.items()}
+        found["faster"] = min(names, key=lambda name: found[name])
+        stage.found(**{f"{kind}{'_tf32' if tf32 else ''}": found})
 
 
 def memory(stage: Stage) -> None:

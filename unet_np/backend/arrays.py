@@ -378,15 +378,17 @@ def run_kernel(source: str, name: str, count: int, *arguments: Any) -> None:
         In the kernel's order, where an int is an ``int`` and a float a ``double``.
     """
     arrays = [one for one in arguments if hasattr(one, "dtype")]
-    module = _compiled(array_module(*arrays), source, arrays[0].dtype.char)
+    kernel = _compiled(array_module(*arrays), source, name, arrays[0].dtype.char)
     ready = (np.int32(one) if isinstance(one, int) else one for one in arguments)
-    module.get_function(name)((-(-count // 128),), (128,), tuple(ready))
+    kernel((-(-count // 128),), (128,), tuple(ready))
 
 
 @lru_cache
-def _compiled(xp: ModuleType, source: str, kind: str) -> Any:
+def _compiled(xp: ModuleType, source: str, name: str, kind: str) -> Any:
+    """A kernel. CuPy compiles its source once, and looks up a name anew each time it is asked."""
     real = {"f": "float", "d": "double"}[kind]
-    return xp.RawModule(code=f'extern "C" {{\n{source}}}\n', options=(f"-DREAL={real}",))
+    module = xp.RawModule(code=f'extern "C" {{\n{source}}}\n', options=(f"-DREAL={real}",))
+    return module.get_function(name)
 
 
 def batched_product(a: Array, b: Array, out: Array, transposed: bool = False) -> None:
