@@ -47,8 +47,8 @@ those of other cells."""
 
 COUNTS: dict[str, tuple[int, ...]] = {
     "two-classes": (1, 4, 16),
-    "three-classes": (1, 16),
-    "wide": (1,),
+    "three-classes": (1, 4, 16),
+    "wide": (1, 4),
     "from-u373": (1,),
     "from-em": (1, 4),
 }
