@@ -152,6 +152,12 @@ def text(result: dict[str, Any]) -> str:
             "* Max pooling's backward on gathered pixels: its passes over memory are the same.",
             "* Blocks of four rows, for two threads: each of NumPy's calls may have to wait for "
             "the interpreter's lock, and a thread takes longer to wake than a small call lasts.",
+            "* Two threads of BLAS in the place of two of Python: products of a block are below "
+            "what OpenBLAS shares out, and larger blocks leave the cache.",
+            "* Blocks two to four times as large for two threads: fewer calls, and as much more "
+            "time outside of the cache.",
+            "* Another switch interval of the interpreter: NumPy gives the lock up by itself.",
+            "* Leaving layers with little work to one thread: 1 % at 8 channels, nothing at 16.",
             "* Setting BLAS to one thread once for a whole pass in the place of each operation: no "
             "difference that could be measured. It stayed, as the simpler rule.",
         ]
