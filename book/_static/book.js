@@ -36,12 +36,15 @@
     });
   }
 
-  // A long name in a table may break after a dot, an underscore or a bracket.
+  // A long name may break after a dot, an underscore or a bracket.
   function breakNames() {
-    document.querySelectorAll(".bd-content td code .pre").forEach((name) => {
-      const parts = name.textContent.split(/(?<=[._/(,=])/);
-      name.replaceChildren(...parts.flatMap((part) => [part, document.createElement("wbr")]));
-    });
+    const names = [...document.querySelectorAll(".bd-content :is(td, p, li) code .pre")];
+    const modules = document.querySelectorAll(".bd-content section[id^=module-] > h2");
+    for (const name of [...names, ...modules].map((element) => element.firstChild)) {
+      if (!(name instanceof Text)) continue;
+      const parts = name.data.split(/(?<=[._/(,=])/);
+      name.replaceWith(...parts.flatMap((part) => [part, document.createElement("wbr")]));
+    }
   }
 
   // What does not break at its hyphens: 1e-15, and the options of a command.
