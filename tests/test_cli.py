@@ -131,6 +131,21 @@ def test_colour_is_segmented_as_grey(mode, weights):
     assert read_image("out.tif").shape == (20, 30)
 
 
+def test_the_command_says_that_colour_is_read_as_grey(weights, networks, capsys):
+    for name, image in (("a", (20, 30, 3)), ("b", (20, 30, 3)), ("grey", (20, 30))):
+        write_png(f"in/{name}.png", random_image(image))
+    assert main(["segment", "in", "-o", "out", "--weights", str(weights)]) == 0
+    printed = capsys.readouterr().err
+    assert printed.count("a.png: is in colour and read as grey: 0.299 red + 0.587 green +") == 1
+    assert "split the channels first" in printed
+    assert "1 more file: is in colour" in printed
+    assert "grey.png" not in printed
+    assert main(["segment", "in/a.png", "--weights", str(weights), "-q"]) == 0
+    path = networks / "rgb.safetensors"
+    assert main(["segment", "in/b.png", "-o", "rgb.tif", "--weights", str(path)]) == 0
+    assert "read as grey" not in capsys.readouterr().err
+
+
 def test_colour_for_a_network_that_reads_colour(networks):
     image = random_image((20, 30, 3))
     write_png("a.png", image)

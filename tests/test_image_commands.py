@@ -51,7 +51,10 @@ def test_a_stack_without_names_gives_slices(weights):
 
 def test_channels_are_refused_by_every_command(weights, capsys):
     tifffile.imwrite("c2.tif", FILM[:2], imagej=True, metadata={"axes": "CYX"})
-    expected = "image: c2.tif has 2 channels, expected 1, or 3 of a colour image, which the network"
+    expected = (
+        "image: c2.tif has 2 channels, expected 1, or 3 of a colour image, which the network "
+        "reads; split the channels first (in Fiji: Image, Color, Split Channels)"
+    )
     assert main(["segment", "c2.tif", *weights]) == 2
     assert expected in capsys.readouterr().err
     for task in ("classify", "detect"):

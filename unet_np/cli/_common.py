@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import re
 import sys
 import tempfile
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from unet_np.files.on_disk import DiskArray
     from unet_np.images import BandedImage, ImageFile
 
+_LOGGER = logging.getLogger(__name__)
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _DELAY = 2  # seconds
 _FILES = frozenset(
@@ -308,11 +310,15 @@ def open_for(net: Any, path: Path, axes: str | None = None) -> ImageFile:
 
 def _check_channels(net: Any, path: Path, got: int) -> None:
     channels = net.architecture.in_channels
-    if got != channels and (channels, got) != (1, 3):
+    split = "split the channels first (in Fiji: Image, Color, Split Channels)"
+    if (channels, got) == (1, 3):
+        grey = "is in colour and read as grey: 0.299 red + 0.587 green + 0.114 blue"
+        _LOGGER.warning("%s: %s", path, f"{grey}; to use one channel alone, {split}")
+    elif got != channels:
         expected = "1, or 3 of a colour image" if channels == 1 else f"{channels}"
         raise InputError(
             f"image: {path} has {got} channel{'s' * (got > 1)}, expected {expected}, which the "
-            "network of --weights reads"
+            f"network reads{f'; {split}' * (channels == 1)}"
         )
 
 

@@ -157,7 +157,7 @@ def _channels(volume: Volume, model: Model) -> int:
     expected = "1, or 3 of a colour image" if channels == 1 else f"{channels}"
     raise InputError(
         f"image: {volume.path} has {got} channel{'s' * (got > 1)}, expected {expected}, which the "
-        "network of --weights reads"
+        "network reads"
     )
 
 
