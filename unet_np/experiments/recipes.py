@@ -290,8 +290,8 @@ def ablations(chosen: Recipe) -> dict[str, dict[str, Any]]:
 
     Examples
     --------
-    >>> list(ablations(recipe("hela", norm="instance")))[-3:]
-    ['no-norm', 'term-everywhere', 'neither']
+    >>> list(ablations(recipe("hela", norm="instance")))[:4]
+    ['full', 'no-norm', 'term-everywhere', 'neither']
     >>> ablations(recipe("em"))["no-dropout"]
     {'dropout': 0.0}
     """
@@ -303,12 +303,9 @@ def ablations(chosen: Recipe) -> dict[str, dict[str, Any]]:
     without["unit_variance"] = plain.unit_variance
     other = "background" if chosen.config.weight_term == "everywhere" else "everywhere"
     term = {"weight_term": other}
-    return {
-        **{name: what for name, what in ABLATIONS.items() if name != "padding-1"},
-        "no-norm": without,
-        f"term-{other}": term,
-        "neither": without | term,
-    }
+    own = {"no-norm": without, f"term-{other}": term, "neither": without | term}
+    rest = {name: what for name, what in ABLATIONS.items() if name not in ("full", "padding-1")}
+    return {"full": {}, **own, **rest}
 
 
 def recipe(name: str, quick: bool = False, norm: str | None = None, **settings: Any) -> Recipe:
