@@ -6,9 +6,9 @@
 
 Asks of the slices that each network was tested on, and of some that it learned from: how many
 walls are missing or too many, how sure the network is there, and how far from the drawn line wrong
-pixels lie. Of the fold that was trained with several seeds also what the mean of their probabilities
-gives, at the thresholds of the first. Needs the data set isbi2012 and the folders of the first command;
-two minutes. The result goes to results/em-misses.json.
+pixels lie. Of the fold that was trained with several seeds also what the mean of their
+probabilities gives, at the thresholds of the first. Needs the data set isbi2012 and the folders of
+the first commands; two minutes. The result goes to results/em-misses.json.
 """
 
 from __future__ import annotations
