@@ -126,10 +126,15 @@ def of_fold(fold: recipes.Fold, dataset: data.Dataset, places: Places) -> dict[s
 
 
 def of_mean(fold: recipes.Fold, dataset: data.Dataset, places: Places) -> dict[str, Any]:
-    """Errors of each seed's probabilities, and of their mean, all at the first one's thresholds."""
+    """Errors of the probabilities of each seed that was trained, and of their mean.
+
+    All at the thresholds of the first.
+    """
     maps = {}
     for seed in SEEDS:
         chosen = recipes.recipe("em", norm="instance", seed=seed)
+        if not places.result(f"{chosen.key}-{fold.name}").exists():
+            continue
         folder = places.run(chosen, fold)
         net = UNet.load(folder / "weights.safetensors", backend="numpy")
         rest = fold.test, folder, chosen.averaging, places.say
