@@ -32,7 +32,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 REPOSITORY = CONFIG["repository"]["url"].removeprefix("https://github.com/")
 BRANCH = CONFIG["repository"]["branch"]
 # Where a module has another name than what is installed.
-DISTRIBUTIONS = {"PIL": "pillow"}
+# contourpy is what matplotlib draws contours with.
+DISTRIBUTIONS = {"PIL": "pillow", "contourpy": "matplotlib"}
 # One that computes, and those that read stored results.
 SAMPLE = {"intro", "table-1", "speed"}
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -104,9 +104,9 @@ def rand_curve(
     z the sum over i >= 1 of n_i0,
 
     .. math::
-        TP = \\sum_{i,j \\ge 1} n_{ij}^2 + z, \\quad
-        TP + FP = \\sum_{j \\ge 1} \\Big(\\sum_{i \\ge 1} n_{ij}\\Big)^2 + z, \\quad
-        TP + FN = \\sum_{i \\ge 1} \\Big(\\sum_{j \\ge 0} n_{ij}\\Big)^2
+        TP &= \\sum_{i,j \\ge 1} n_{ij}^2 + z, \\\\
+        TP + FP &= \\sum_{j \\ge 1} \\Big(\\sum_{i \\ge 1} n_{ij}\\Big)^2 + z, \\\\
+        TP + FN &= \\sum_{i \\ge 1} \\Big(\\sum_{j \\ge 0} n_{ij}\\Big)^2
 
     summed over slices. A proposal that merges cells loses precision, one that splits
     them loses recall. Pixels of the label's membrane do not count at all, and a slice
