@@ -25,6 +25,27 @@ WITHOUT_REFERENCE = {
 }
 
 
+DESCRIBED = '''
+DEPTH = 4
+"""Of poolings: no more."""
+
+class Images:
+    """What there is."""
+
+    size: int = 1
+    """(n,): one for each."""
+
+    @property
+    def channels(self):
+        """Channels: 1 in grey ones.
+
+        Returns
+        -------
+        int
+        """
+'''
+
+
 def api_modules() -> set[str]:
     pages = "".join(page.read_text(encoding="utf-8") for page in BOOK.glob("api-*.md"))
     return set(re.findall(r"^\.\. automodule:: unet_np\.(\S+)$", pages, re.MULTILINE))
@@ -45,6 +66,35 @@ def test_the_reference_names_modules_that_exist() -> None:
     for name in api_modules():
         path = ROOT / "unet_np" / name.replace(".", "/")
         assert path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+
+
+def test_a_colon_in_the_first_line_of_a_docstring_makes_no_type(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sphinx = pytest.importorskip("sphinx.application")
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "described.py").write_text(DESCRIBED, encoding="utf-8")
+    (tmp_path / "index.rst").write_text(".. automodule:: described\n   :members:\n")
+    built = sphinx.Sphinx(
+        tmp_path,
+        None,
+        tmp_path / "out",
+        tmp_path / "trees",
+        "text",
+        confoverrides={
+            "extensions": ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "book_docstrings"],
+            "napoleon_google_docstring": False,
+        },
+        status=None,
+        warningiserror=True,
+    )
+    built.build()
+    page = (tmp_path / "out" / "index.txt").read_text(encoding="utf-8")
+    for sentence in ("Of poolings: no more.", "Channels: 1 in grey ones.", "(n,): one for each."):
+        assert sentence in page
+    assert "Type:" not in page
+    assert "Return type:" in page
 
 
 def glossary_terms() -> list[str]:
