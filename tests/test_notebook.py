@@ -26,6 +26,27 @@ def test_numbers_as_text_stand_on_the_right() -> None:
     assert repr(table).splitlines()[2] == "1.5 %  True   0.10"
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["3e-16", "0e+00", "7e+190", "-1.5e-3", "+0.1984", "inf", "-inf", "1,024", "30 %", "72%", ""],
+)
+def test_numbers_are_known_by_their_form(text: str) -> None:
+    assert Table(["a"], [[text]]).numeric == [True]
+
+
+@pytest.mark.parametrize(
+    "text", ["e-16", "3e", "3e-", "below 1e-12", "1e1e1", "-", "+", ".", "%", "info", "4 of 5"]
+)
+def test_what_only_resembles_a_number_stands_on_the_left(text: str) -> None:
+    assert Table(["a"], [[text]]).numeric == [False]
+
+
+def test_errors_stand_on_the_right_under_each_other() -> None:
+    table = Table(["against", "error"], [["loops", "5e-16"], ["PyTorch", "1.2e-16"]])
+    assert [line[-7:] for line in repr(table).splitlines()[2:]] == ["  5e-16", "1.2e-16"]
+    assert table._repr_html_().count("text-align:right") == 3
+
+
 def test_empty_table_shows_its_header() -> None:
     assert repr(Table(["name"], [])) == "name\n----"
 

@@ -44,6 +44,9 @@ RESULTS_URL = "https://raw.githubusercontent.com/unet-from-scratch/unet-from-scr
 SHORT = 20
 """Cells of a table with at most so many characters are not broken into lines."""
 
+NUMBER = r"|[-+]?(\d[\d.,]*(e[-+]?\d+)?|inf) ?%?"
+"""Cells of a table that are numbers: 1,024 and +0.2, 3e-16, 1.5 % and inf; or empty."""
+
 
 class Table:
     """Rows under a header, shown as HTML in a notebook and as text elsewhere.
@@ -116,7 +119,7 @@ class Table:
 
 
 def _is_number(value: Any) -> bool:
-    return re.fullmatch(r"|-?[\d.,]+ ?%?", _text(value)) is not None
+    return re.fullmatch(NUMBER, _text(value)) is not None
 
 
 def _text(value: Any) -> str:
@@ -158,7 +161,7 @@ def source(item: Any, docstring: bool = False) -> Source:
     >>> source(_is_number)
     # unet_np/notebook.py
     def _is_number(value: Any) -> bool:
-        return re.fullmatch(r"|-?[\\d.,]+ ?%?", _text(value)) is not None
+        return re.fullmatch(NUMBER, _text(value)) is not None
     """
     for attribute in ("fget", "func", "__wrapped__"):
         item = getattr(item, attribute, item)
