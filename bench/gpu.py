@@ -230,25 +230,28 @@ def profile(stage: Stage) -> None:
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as record
 
-    torch = torch_module()
-    kind = ProfilerActivity.CUDA if torch.cuda.is_available() else ProfilerActivity.CPU
-    own = OwnNetwork(stage.base, stage.size, 1, stage.xp)
-    peer = TorchNetwork(own.net, own.x, own.labels, "channels_last")
-    for name, network in (("unet_np", own), ("torch channels_last", peer)):
-        for _ in range(2):
-            network.step()
-        stage.wait()
-        begun = time.perf_counter()
-        with record(activities=[kind]) as recorded:
-            network.step()
+    kind = ProfilerActivity.CUDA if torch_module().cuda.is_available() else ProfilerActivity.CPU
+    for mode, tf32 in (("float32", False), ("tf32", True)):
+        backend.allow_tf32(tf32, stage.xp)
+        own = OwnNetwork(stage.base, stage.size, 1, stage.xp)
+        peer = TorchNetwork(own.net, own.x, own.labels, "channels_last", tf32)
+        found = {}
+        for name, network in (("unet_np", own), ("torch channels_last", peer)):
+            for _ in range(2):
+                network.step()
             stage.wait()
-        wall, calls, busy = time.perf_counter() - begun, Counter[str](), Counter[str]()
-        for event in recorded.events():
-            calls[event.name[:120]] += 1
-            busy[event.name[:120]] += event.time_range.elapsed_us() / 1e6
-        most = [[key, calls[key], seconds] for key, seconds in busy.most_common(30)]
-        figures = {"calls": calls.total(), "busy_seconds": busy.total(), "wall_seconds": wall}
-        stage.found(**{name: figures | {"most": most}})
+            begun = time.perf_counter()
+            with record(activities=[kind]) as recorded:
+                network.step()
+                stage.wait()
+            wall, calls, busy = time.perf_counter() - begun, Counter[str](), Counter[str]()
+            for event in recorded.events():
+                calls[event.name[:120]] += 1
+                busy[event.name[:120]] += event.time_range.elapsed_us() / 1e6
+            most = [[key, calls[key], seconds] for key, seconds in busy.most_common(30)]
+            figures = {"calls": calls.total(), "busy_seconds": busy.total(), "wall_seconds": wall}
+            found[name] = figures | {"most": most}
+        stage.found(**{mode: found})
 
 
 def train(stage: Stage) -> None:

@@ -170,7 +170,6 @@ def modules() -> dict[str, ModuleType]:
             Stream=SimpleNamespace(null=SimpleNamespace(synchronize=lambda: None)),
             device=SimpleNamespace(get_cublas_handle=lambda: 1),
             cublas=SimpleNamespace(
-                CUBLAS_TF32_TENSOR_OP_MATH=3,
                 CUBLAS_DEFAULT_MATH=0,
                 setMathMode=lambda handle, mode: vars(products).update(mode=mode),
                 **vars(cuda_in_c.CUBLAS),

@@ -112,7 +112,9 @@ def sample(image: Array, coordinates: Array, order: int = 3) -> Array:
     result = xp.empty((len(planes), *coordinates.shape[1:]), kind)
     if backend.is_device(xp):
         for plane, target in zip(planes, result, strict=True):
-            exact = plane.astype(xp.float64 if order == 0 else kind)
+            # Of float32 images CuPy rounds the coordinates for one of two uses, so that a pixel
+            # whose place is all but a whole number would have its neighbour's value.
+            exact = plane.astype(xp.float64)
             how = {"output": target, "order": order, "mode": "mirror"}
             backend.ndimage(xp).map_coordinates(exact, coordinates, **how)
         return result.reshape(image.shape[:-2] + coordinates.shape[1:])

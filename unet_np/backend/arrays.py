@@ -52,6 +52,7 @@ __all__ = [
     "empty_channels_last",
     "for_row_blocks",
     "get",
+    "has_kernels",
     "is_device",
     "limited_blas",
     "ndimage",
@@ -72,6 +73,24 @@ __all__ = [
 Array = Any  # numpy.ndarray or cupy.ndarray
 
 NAMES = ("numpy", "cupy", "auto")
+
+CUBLAS_TF32_TENSOR_OP_MATH = 3
+"""Of cuBLAS's ``cublasMath_t``; CuPy names the others."""
+
+BOUND = 2**31
+"""Kernels of our own count in 32 bits: dividing longer numbers takes a GPU more than the rest."""
+
+SUMS = """
+__global__ void sum_rows(const REAL *rows, REAL *sums, int count, int columns, int parts) {
+    const int n = blockIdx.x * blockDim.x + threadIdx.x, column = n % columns;
+    if (n >= parts * columns) return;
+    REAL sum = 0;
+    for (int row = n / columns; row < count; row += parts)
+        sum += rows[row * (size_t)columns + column];
+    sums[n] = sum;
+}
+"""
+"""Sums of each column over every so many rows; see `channel_sums`."""
 
 STREAMS = {"init": 0, "dropout": 1, "augment": 2, "sample": 3, "synthetic": 4, "touching": 5}
 """The second number of a generator's key, so that no two uses share random numbers."""
@@ -358,8 +377,21 @@ def allow_tf32(allowed: bool, xp: ModuleType) -> None:
         products, blas = xp._core._routines_linalg, xp.cuda.cublas
         kind = products.COMPUTE_TYPE_TF32 if allowed else products.COMPUTE_TYPE_DEFAULT
         products.set_compute_type(np.float32, kind)
-        mode = blas.CUBLAS_TF32_TENSOR_OP_MATH if allowed else blas.CUBLAS_DEFAULT_MATH
+        mode = CUBLAS_TF32_TENSOR_OP_MATH if allowed else blas.CUBLAS_DEFAULT_MATH
         blas.setMathMode(xp.cuda.device.get_cublas_handle(), mode)
+
+
+def has_kernels(*arrays: Array) -> bool:
+    """Whether kernels of our own, by `run_kernel`, can work on the arrays, all of one library.
+
+    Examples
+    --------
+    >>> has_kernels(np.ones(3))
+    False
+    """
+    if not is_device(array_module(arrays[0])):
+        return False
+    return all(array.dtype.char in "fd" and array.size < BOUND for array in arrays)
 
 
 def run_kernel(source: str, name: str, count: int, *arguments: Any) -> None:
@@ -377,8 +409,8 @@ def run_kernel(source: str, name: str, count: int, *arguments: Any) -> None:
     arguments : array, int or float
         In the kernel's order, where an int is an ``int`` and a float a ``double``.
     """
-    arrays = [one for one in arguments if hasattr(one, "dtype")]
-    kernel = _compiled(array_module(*arrays), source, name, arrays[0].dtype.char)
+    first = next(one for one in arguments if hasattr(one, "dtype"))
+    kernel = _compiled(array_module(first), source, name, first.dtype.char)
     ready = (np.int32(one) if isinstance(one, int) else one for one in arguments)
     kernel((-(-count // 128),), (128,), tuple(ready))
 
@@ -538,12 +570,27 @@ def channel_sums(x: Array) -> Array:
     """
     xp = array_module(x)
     pixels = as_channels_last(x)
+    if has_kernels(x):
+        return _sums_by_kernels(pixels.reshape(-1, pixels.shape[3]))
     ones = xp.ones(pixels.shape[2], x.dtype)
     rows = pixels.reshape(-1, *pixels.shape[2:])
     step = max(1, block_elements(xp) // max(1, pixels.shape[2] * pixels.shape[3]))
     starts = range(0, len(rows), step)
     sums = parallel_map(lambda row: (ones @ rows[row : row + step]).sum(axis=0), starts, xp)
     return xp.stack(sums).sum(axis=0)
+
+
+def _sums_by_kernels(rows: Array) -> Array:
+    """Column sums, in a few rounds of short ones: many threads, and no sum of a whole image."""
+    columns = rows.shape[1]
+    while True:
+        count = len(rows)
+        parts = 1 if count <= 64 else min(-(-count // 32), max(64, 2**17 // columns))
+        sums = empty(array_module(rows), (parts, columns), rows.dtype)
+        run_kernel(SUMS, "sum_rows", sums.size, rows, sums, count, columns, parts)
+        if parts == 1:
+            return sums[0]
+        rows = sums
 
 
 def thread_count(xp: ModuleType = np) -> int:

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from unet_np.backend import Array, array_module, copy_runs, empty_channels_last, for_row_blocks
+from unet_np.backend import (
+    Array,
+    array_module,
+    copy_runs,
+    empty_channels_last,
+    for_row_blocks,
+    has_kernels,
+)
 from unet_np.errors import InputError
+from unet_np.ops import fused_cuda
 
 Shape = tuple[int, int, int, int]
 
@@ -85,14 +93,16 @@ def crop_concat(skip: Array, up: Array) -> tuple[Array, tuple[Shape, int]]:
     if skip.dtype != up.dtype:
         raise InputError(f"skip: got {skip.dtype}, expected {up.dtype} as in up")
     batch, channels, height, width = up.shape
-    first = skip.shape[1]
+    first, cropped = skip.shape[1], center_crop(skip, height, width)
+    if has_kernels(skip, up):
+        return fused_cuda.crop_concat(skip, up), (skip.shape, first)
     y = empty_channels_last(xp, (batch, first + channels, height, width), up.dtype)
 
     def join(y: Array, skip: Array, up: Array) -> None:
         copy_runs(y[..., :first], skip)
         copy_runs(y[..., first:], up)
 
-    for_row_blocks(join, y, center_crop(skip, height, width), up)
+    for_row_blocks(join, y, cropped, up)
     return y, (skip.shape, first)
 
 
@@ -126,6 +136,8 @@ def crop_concat_backward(grad_output: Array, cache: tuple[Shape, int]) -> tuple[
     """
     xp = array_module(grad_output)
     shape, first = cache
+    if has_kernels(grad_output):
+        return fused_cuda.crop_concat_backward(grad_output, shape, first)
     grad_skip = empty_channels_last(xp, shape, grad_output.dtype, zero=True)
     batch, channels, height, width = grad_output.shape
     # A copy, so that the memory of `grad_output` is free once the skip's gradient is too.

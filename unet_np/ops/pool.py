@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from unet_np.backend import Array, array_module, empty_channels_last, for_row_blocks, scratch
+from unet_np.backend import (
+    Array,
+    array_module,
+    empty_channels_last,
+    for_row_blocks,
+    has_kernels,
+    scratch,
+)
 from unet_np.errors import InputError
+from unet_np.ops import fused_cuda
 
 # The four pixels of a window, row by row. The order decides ties.
 WINDOW = ((0, 0), (0, 1), (1, 0), (1, 1))
@@ -45,6 +53,9 @@ def max_pool2d(x: Array) -> tuple[Array, tuple[Array, Array]]:
     batch, channels, height, width = x.shape
     if min(height, width) < 2:
         raise InputError(f"x: got {height} x {width} pixels, expected at least 2 x 2")
+    if has_kernels(x):
+        y = fused_cuda.max_pool2d(x)
+        return y, (x, y)
     y = empty_channels_last(xp, (batch, channels, height // 2, width // 2), x.dtype)
 
     def pool(x: Array, y: Array) -> None:
@@ -82,6 +93,8 @@ def max_pool2d_backward(grad_output: Array, cache: tuple[Array, Array]) -> Array
     """
     x, y = cache
     xp = array_module(grad_output, x)
+    if has_kernels(x):
+        return fused_cuda.max_pool2d_backward(grad_output, x, y)
     grad_x = empty_channels_last(xp, x.shape, x.dtype)
     grad_x[:, :, 2 * y.shape[2] :] = 0
     grad_x[:, :, :, 2 * y.shape[3] :] = 0

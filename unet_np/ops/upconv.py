@@ -10,11 +10,13 @@ from unet_np.backend import (
     channel_sums,
     copy_runs,
     empty_channels_last,
+    has_kernels,
     parallel_map,
     scratch,
     thread_count,
 )
 from unet_np.errors import InputError
+from unet_np.ops import fused_cuda
 
 Cache = tuple[Array, Array]
 
@@ -59,6 +61,8 @@ def conv_transpose2d(x: Array, w: Array, b: Array) -> tuple[Array, Cache]:
     """
     xp = array_module(x, w, b)
     _check(x, w, b)
+    if has_kernels(x):
+        return fused_cuda.conv_transpose2d(x, _matrix(w), b), (x, w)
     batch, _, height, width = x.shape
     channels = w.shape[1]
     y = empty_channels_last(xp, (batch, channels, 2 * height, 2 * width), x.dtype)
@@ -111,6 +115,9 @@ def conv_transpose2d_backward(grad_output: Array, cache: Cache) -> tuple[Array, 
     x, w = cache
     xp = array_module(grad_output, x)
     width, into, out = x.shape[3], x.shape[1], w.shape[1]
+    if has_kernels(x):
+        grad_x, total = fused_cuda.conv_transpose2d_backward(grad_output, x, _matrix(w))
+        return grad_x, _gradient(total, out), channel_sums(grad_output)
     grad_x = empty_channels_last(xp, x.shape, x.dtype)
     pixels, grad_pixels = as_channels_last(x), grad_x.transpose(0, 2, 3, 1)
     squares, weights = _squares(grad_output), _matrix(w)
@@ -132,13 +139,17 @@ def conv_transpose2d_backward(grad_output: Array, cache: Cache) -> tuple[Array, 
             total += xp.matmul(source.T, _flat(gathered), out=product)
 
     parallel_map(call, range(shares), xp)
-    grad_w = sums.sum(axis=0).reshape(into, 2, 2, out).transpose(0, 3, 1, 2)
-    return grad_x, grad_w, channel_sums(grad_output)
+    return grad_x, _gradient(sums.sum(axis=0), out), channel_sums(grad_output)
 
 
 def _matrix(w: Array) -> Array:
     """Weights as (C, 2 x 2 x K); a view if they are stored in that order."""
     return w.transpose(0, 2, 3, 1).reshape(w.shape[0], -1)
+
+
+def _gradient(total: Array, out: int) -> Array:
+    """That of `_matrix`, (C, 2 x 2 x K), as one of the weights, (C, K, 2, 2)."""
+    return total.reshape(-1, 2, 2, out).transpose(0, 3, 1, 2)
 
 
 def _squares(y: Array) -> Array:

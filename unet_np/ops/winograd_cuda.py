@@ -21,7 +21,7 @@ from unet_np.backend import (
 )
 from unet_np.ops.winograd_tiles import A_TRANSPOSED, B_TRANSPOSED, PATCH, TILE, G
 
-ELEMENTS = 2**26  # transformed numbers at a time, which memory bounds: 256 MiB in float32
+ELEMENTS = 3 * 2**25  # transformed numbers at a time, which memory bounds: 384 MiB in float32
 FEW_CHANNELS = 8  # with fewer, the columns of `im2col` are smaller than the transformed tiles
 BLOCK = 64  # rows and columns of a product that one multiprocessor makes
 BLOCKS = 1024  # of them at a time; some for each multiprocessor
@@ -101,7 +101,8 @@ SOURCE = (
     + _cut_out("cut_errors", "errors", TILE)
     + f"""
 __global__ void put_outputs(const REAL *products, const REAL *bias, REAL *image, {_PLACE},
-                            int tiles, int last, int relu, const REAL *kept, int masked) {{
+                            int tiles, int last, int biased, int relu, const REAL *kept,
+                            int masked) {{
     {_FIND}
     #pragma unroll
     for (int p = 0; p < {PLACES}; p++) a[p] = products[p * (size_t)(tiles * channels) + n];
@@ -110,7 +111,7 @@ __global__ void put_outputs(const REAL *products, const REAL *bias, REAL *image,
     for (int i = 0; i < {TILE}; i++)
         #pragma unroll
         for (int j = 0; j < {TILE}; j++) {{
-            const REAL sum = a[{PATCH} * i + j] + bias[channel];
+            const REAL sum = a[{PATCH} * i + j] + (biased ? bias[channel] : 0);
             if ({_INSIDE}) {{
                 const int zero = (relu && sum < 0) || (masked && !(kept{_PIXEL} > 0));
                 image{_PIXEL} = zero ? (REAL)0 : sum;
@@ -131,14 +132,21 @@ __global__ void transform_kernels(const REAL *taps, REAL *out, int rows, int col
     for (int p = 0; p < {PLACES}; p++) out[p * (size_t)count + n] = a[p];
 }}
 
-__global__ void add_gradients(const REAL *sums, REAL *taps, int count, int parts, int more) {{
+__global__ void add_parts(const REAL *products, REAL *sums, int count, int parts) {{
+    const int n = blockIdx.x * blockDim.x + threadIdx.x;
+    if (n >= {PLACES} * count) return;
+    const REAL *part = products + n / count * (size_t)parts * count + n % count;
+    REAL sum = 0;
+    for (int i = 0; i < parts; i++) sum += part[i * (size_t)count];
+    sums[n] = sum;
+}}
+
+__global__ void add_gradients(const REAL *sums, REAL *taps, int count, int more) {{
     const int n = blockIdx.x * blockDim.x + threadIdx.x;
     if (n >= count) return;
-    REAL a[{PLACES}] = {{0}};
-    for (int part = 0; part < parts; part++)
-        #pragma unroll
-        for (int p = 0; p < {PLACES}; p++)
-            a[p] += sums[(p * (size_t)parts + part) * count + n];
+    REAL a[{PLACES}];
+    #pragma unroll
+    for (int p = 0; p < {PLACES}; p++) a[p] = sums[p * (size_t)count + n];
     gradients(a);
     #pragma unroll
     for (int t = 0; t < 9; t++) {{
@@ -160,10 +168,9 @@ def input_gradient(
     grad: Array, w: Array, x_shape: tuple[int, ...], padding: int, kept: Array | None = None
 ) -> Array:
     """As in `winograd`: a convolution with the kernels turned by 180 degrees; 0 where `kept` is."""
-    zero = array_module(grad, w).zeros(w.shape[1], w.dtype)
     if (cut := padding - 2) > 0:
         grad = grad[:, :, cut : cut + x_shape[2] + 2, cut : cut + x_shape[3] + 2]
-    return _convolve(grad, w, zero, max(0, 2 - padding), turned=True, kept=kept)
+    return _convolve(grad, w, None, max(0, 2 - padding), turned=True, kept=kept)
 
 
 def weight_gradient(grad: Array, x: Array, w_shape: tuple[int, ...], padding: int) -> Array:
@@ -180,33 +187,37 @@ def weight_gradient(grad: Array, x: Array, w_shape: tuple[int, ...], padding: in
         patches = _cut("cut_inputs", pixels, padding, *where)
         errors = _cut("cut_errors", grads, 0, *where)
         sums = empty(xp, (PLACES * parts, into, out), grad.dtype)
-        shape = (PLACES * parts, tiles // parts)
+        shape, count = (PLACES * parts, tiles // parts), into * out
         batches = patches.reshape(*shape, into), errors.reshape(*shape, out)
         batched_product(*batches, sums, transposed=True)
-        run_kernel(SOURCE, "add_gradients", into * out, sums, taps, into * out, parts, first > 0)
+        if parts > 1:
+            products, sums = sums, empty(xp, (PLACES, into, out), grad.dtype)
+            run_kernel(SOURCE, "add_parts", PLACES * count, products, sums, count, parts)
+        run_kernel(SOURCE, "add_gradients", count, sums, taps, count, first > 0)
     return taps.reshape(3, 3, into, out).transpose(3, 2, 0, 1)
 
 
 def _convolve(
     x: Array,
     w: Array,
-    b: Array,
+    b: Array | None,
     padding: int,
     turned: bool = False,
     relu: bool = False,
     kept: Array | None = None,
 ) -> Array:
-    xp = array_module(x, w, b)
+    xp = array_module(x, w)
     batch, into, height, width = x.shape
-    out = len(b)
+    out = w.shape[1 if turned else 0]
     shape = (batch, out, height + 2 * padding - 2, width + 2 * padding - 2)
     y = empty_channels_last(xp, shape, x.dtype)
-    pixels, bias = as_channels_last(x), xp.ascontiguousarray(b)
+    pixels = as_channels_last(x)
     taps = xp.ascontiguousarray(w.transpose(2, 3, 1, 0))
     kernels = empty(xp, (PLACES, into, out), x.dtype)
     run_kernel(SOURCE, "transform_kernels", into * out, taps, kernels, *taps.shape[2:], turned)
     # A kernel wants an array in each place, also where it does not look at it.
-    tail = relu, y if kept is None else as_channels_last(kept), kept is not None
+    bias = y if b is None else xp.ascontiguousarray(b)
+    tail = b is not None, relu, y if kept is None else as_channels_last(kept), kept is not None
     for first, tiles, last in _chunks(shape, into + out):
         place = _place(shape)
         patches = _cut("cut_inputs", pixels, padding, place, first, tiles, last)
