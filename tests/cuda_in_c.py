@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 
 HEADER = """
+#include <math.h>
 #include <stddef.h>
 #define __global__
 #define __device__
@@ -56,7 +57,18 @@ def compiled(code: str, options: tuple[str, ...]) -> ctypes.CDLL:
     with tempfile.TemporaryDirectory() as folder:
         source, library = Path(folder, "kernels.c"), Path(folder, "kernels.so")
         source.write_text(in_c(code), "utf-8")
-        command = [compiler, "-std=c11", "-O2", "-fPIC", "-shared", *options, "-o", library, source]
+        command = [
+            compiler,
+            "-std=c11",
+            "-O2",
+            "-fPIC",
+            "-shared",
+            *options,
+            "-o",
+            library,
+            source,
+            "-lm",
+        ]
         subprocess.run(command, check=True)
         return ctypes.CDLL(str(library))
 

@@ -22,12 +22,14 @@ from oracles import relative_error
 from unet_np import backend, ops
 from unet_np.backend import arrays
 from unet_np.ops import conv, conv2d, conv2d_backward, fused_cuda, im2col, winograd_cuda
+from unet_np.ops.beyond import norm_cuda
 from unet_np.training import optim
 
 SOURCES = {
     "winograd_cuda": winograd_cuda.SOURCE,
     "fused_cuda": fused_cuda.SOURCE,
     "sums": arrays.SUMS,
+    "norm_cuda": norm_cuda.SOURCE,
     "optim": optim.SOURCE,
 }
 REGISTERS = 64

@@ -81,16 +81,22 @@ BOUND = 2**31
 """Kernels of our own count in 32 bits: dividing longer numbers takes a GPU more than the rest."""
 
 SUMS = """
-__global__ void sum_rows(const REAL *rows, REAL *sums, int count, int columns, int parts) {
+__global__ void sum_rows(const REAL *rows, const REAL *other, REAL *sums, int count, int columns,
+                         int parts, int what, double divisor) {
     const int n = blockIdx.x * blockDim.x + threadIdx.x, column = n % columns;
     if (n >= parts * columns) return;
+    const REAL about = what == 2 ? other[column] : 0;
     REAL sum = 0;
-    for (int row = n / columns; row < count; row += parts)
-        sum += rows[row * (size_t)columns + column];
-    sums[n] = sum;
+    for (int row = n / columns; row < count; row += parts) {
+        const size_t place = row * (size_t)columns + column;
+        const REAL value = rows[place] - about;
+        sum += what == 0 ? value : value * (what == 1 ? other[place] : value);
+    }
+    sums[n] = sum / (REAL)divisor;
 }
 """
-"""Sums of each column over every so many rows; see `channel_sums`."""
+"""Sums of each column over every so many rows: of its numbers, of their products with others,
+or of the squares of their distances from a mean; see `channel_sums`."""
 
 STREAMS = {"init": 0, "dropout": 1, "augment": 2, "sample": 3, "synthetic": 4, "touching": 5}
 """The second number of a generator's key, so that no two uses share random numbers."""
@@ -558,10 +564,23 @@ def copy_runs(target: Array, source: Array) -> None:
     target[...] = source
 
 
-def channel_sums(x: Array) -> Array:
+def channel_sums(
+    x: Array, times: Array | None = None, about: Array | None = None, divisor: float = 1.0
+) -> Array:
     """Sum of a (B, C, H, W) array over all but its channels: the gradient of a bias.
 
     Rows are summed first, so that rounding errors do not pile up over a whole image.
+
+    Parameters
+    ----------
+    x : array (B, C, H, W)
+        The numbers.
+    times : array (B, C, H, W), optional
+        What they are multiplied by.
+    about : array (C,), optional
+        Of squares, if given: those of the distances from these numbers.
+    divisor : float
+        What the sums are divided by.
 
     Examples
     --------
@@ -571,26 +590,42 @@ def channel_sums(x: Array) -> Array:
     xp = array_module(x)
     pixels = as_channels_last(x)
     if has_kernels(x):
-        return _sums_by_kernels(pixels.reshape(-1, pixels.shape[3]))
+        return _sums_by_kernels(pixels.reshape(-1, pixels.shape[3]), times, about, divisor)
     ones = xp.ones(pixels.shape[2], x.dtype)
     rows = pixels.reshape(-1, *pixels.shape[2:])
+    others = None if times is None else as_channels_last(times).reshape(rows.shape)
     step = max(1, block_elements(xp) // max(1, pixels.shape[2] * pixels.shape[3]))
-    starts = range(0, len(rows), step)
-    sums = parallel_map(lambda row: (ones @ rows[row : row + step]).sum(axis=0), starts, xp)
-    return xp.stack(sums).sum(axis=0)
+
+    def call(row: int) -> Array:
+        block = rows[row : row + step]
+        if about is not None:
+            block = (block - about) ** 2
+        elif others is not None:
+            block = block * others[row : row + step]
+        return (ones @ block).sum(axis=0)
+
+    return xp.stack(parallel_map(call, range(0, len(rows), step), xp)).sum(axis=0) / divisor
 
 
-def _sums_by_kernels(rows: Array) -> Array:
-    """Column sums, in a few rounds of short ones: many threads, and no sum of a whole image."""
-    columns = rows.shape[1]
+def _sums_by_kernels(
+    rows: Array, times: Array | None, about: Array | None, divisor: float
+) -> Array:
+    """`channel_sums` in a few rounds of short ones: many threads, and no sum of a whole image."""
+    columns, what, other = rows.shape[1], 0, rows
+    if about is not None:
+        what, other = 2, about
+    elif times is not None:
+        what, other = 1, as_channels_last(times)
     while True:
         count = len(rows)
         parts = 1 if count <= 64 else min(-(-count // 32), max(64, 2**17 // columns))
         sums = empty(array_module(rows), (parts, columns), rows.dtype)
-        run_kernel(SUMS, "sum_rows", sums.size, rows, sums, count, columns, parts)
+        by = float(divisor) if parts == 1 else 1.0
+        how = count, columns, parts, what, by
+        run_kernel(SUMS, "sum_rows", sums.size, rows, other, sums, *how)
         if parts == 1:
             return sums[0]
-        rows = sums
+        rows, other, what = sums, sums, 0
 
 
 def thread_count(xp: ModuleType = np) -> int:

@@ -255,8 +255,8 @@ def _chunks(shape: tuple[int, ...], channels: int) -> Iterator[tuple[int, int, i
 
     Examples
     --------
-    >>> list(_chunks((1, 64, 568, 568), 128))
-    [(0, 10082, 10082), (10082, 10082, 20164)]
+    >>> list(_chunks((2, 64, 568, 568), 128))
+    [(0, 20164, 20164), (20164, 20164, 40328)]
     """
     down, across = _place(shape)
     total = shape[0] * down * across

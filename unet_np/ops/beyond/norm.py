@@ -12,12 +12,12 @@ from unet_np.backend import (
     Array,
     array_module,
     as_channels_last,
-    block_elements,
     channel_sums,
     for_row_blocks,
-    parallel_map,
+    has_kernels,
 )
 from unet_np.errors import InputError
+from unet_np.ops.beyond import norm_cuda
 
 Cache = tuple[Array, Array, bool]
 Statistics = tuple[Array, Array]
@@ -93,7 +93,7 @@ def batch_norm(
     if train:
         _follow(mean, now[0])
         _follow(var, now[1] * (count / (count - 1)))
-    return y, (z, weight * scale, train) if keep else None
+    return y, (z, scale, train) if keep else None
 
 
 def instance_norm(
@@ -154,7 +154,7 @@ def instance_norm(
     cache = []
     for part in parts:
         _, scale = _normalise(x[part], z[part], y[part], weight, bias, statistics)
-        cache.append((z[part], weight * scale, not whole))
+        cache.append((z[part], scale, not whole))
     return y, cache if keep else None
 
 
@@ -185,7 +185,7 @@ def channel_statistics(x: Array) -> Statistics:
     count = _check(x, {}, "a batch")
     mean = channel_sums(x) / count
     centred = (as_channels_last(x) - mean).transpose(0, 3, 1, 2)
-    return mean, _dots(centred, centred) / count
+    return mean, channel_sums(centred, times=centred) / count
 
 
 def batch_norm_backward(
@@ -228,8 +228,10 @@ def batch_norm_backward(
     """
     z, scale, train = cache
     xp = array_module(grad_output, z)
-    grad_bias, grad_weight = channel_sums(grad_output), _dots(grad_output, z)
     grad_x = xp.empty_like(grad_output) if out is None else out
+    if _by_kernels(z, grad_x):
+        return grad_x, *norm_cuda.backward(grad_output, z, scale, train, grad_x)
+    grad_bias, grad_weight = channel_sums(grad_output), channel_sums(grad_output, times=z)
     count = z.size // z.shape[1]
     means = grad_bias / count, grad_weight / count
 
@@ -277,6 +279,8 @@ def instance_norm_backward(
         place = slice(first, first + len(part[0]))
         sums.append(batch_norm_backward(grad_output[place], part, grad_x[place])[1:])
         first = place.stop
+    if len(sums) == 1:
+        return grad_x, *sums[0]
     weight, bias = (xp.stack(pair).sum(axis=0) for pair in zip(*sums, strict=True))
     return grad_x, weight, bias
 
@@ -284,12 +288,14 @@ def instance_norm_backward(
 def _normalise(
     x: Array, z: Array, y: Array, weight: Array, bias: Array, statistics: Statistics | None
 ) -> tuple[Statistics, Array]:
-    """Fill z and y, one of which may be the other or x; the statistics, and 1 / sqrt(v + 1e-5)."""
+    """Fill z and y, one of which may be the other or x; the statistics, and what z is scaled by."""
     xp = array_module(x)
+    if _by_kernels(x, z, y):
+        return norm_cuda.normalise(x, z, y, weight, bias, statistics, EPSILON)
     count = x.size // x.shape[1]
     mean = channel_sums(x) / count if statistics is None else statistics[0]
     for_row_blocks(lambda x, z: xp.subtract(x, mean, out=z), x, z)
-    var = _dots(z, z) / count if statistics is None else statistics[1]
+    var = channel_sums(z, times=z) / count if statistics is None else statistics[1]
     scale = 1 / xp.sqrt(var + EPSILON)
 
     def finish(z: Array, y: Array) -> None:
@@ -298,26 +304,17 @@ def _normalise(
         y += bias
 
     for_row_blocks(finish, z, y)
-    return (mean, var), scale
+    return (mean, var), weight * scale
+
+
+def _by_kernels(*maps: Array) -> bool:
+    """Whether the maps are a GPU's and lie in memory as its kernels read and write them."""
+    return has_kernels(*maps) and all(m.transpose(0, 2, 3, 1).flags.c_contiguous for m in maps)
 
 
 def _follow(running: Array, now: Array) -> None:
     running *= 1 - MOMENTUM
     running += MOMENTUM * now
-
-
-def _dots(a: Array, b: Array) -> Array:
-    """Sum over all pixels of a b, for each channel; rows first, like `channel_sums`."""
-    xp = array_module(a, b)
-    shape = (-1, a.shape[3], a.shape[1])
-    a, b = as_channels_last(a).reshape(shape), as_channels_last(b).reshape(shape)
-    step = max(1, block_elements(xp) // (a.shape[1] * a.shape[2]))
-    ones = xp.ones(a.shape[1], a.dtype)
-
-    def call(row: int) -> Array:
-        return (ones @ (a[row : row + step] * b[row : row + step])).sum(axis=0)
-
-    return xp.stack(parallel_map(call, range(0, len(a), step), xp)).sum(axis=0)
 
 
 def _check(x: Array, numbers: dict[str, Array], whose: str = "") -> int:
