@@ -98,10 +98,25 @@ def _argument(value: Any) -> Any:
     if hasattr(value, "data") and hasattr(value.data, "ptr"):
         assert value.flags.c_contiguous or value.transpose(0, 2, 3, 1).flags.c_contiguous
         return ctypes.c_void_p(value.data.ptr)
+    if isinstance(value, np.ndarray):
+        return _by_value(value)
     if isinstance(value, float):
         return ctypes.c_double(value)
     assert isinstance(value, np.int32), type(value)
     return ctypes.c_int(int(value))
+
+
+def _by_value(value: np.ndarray) -> ctypes.Structure:
+    """A struct, for which CuPy takes an array of NumPy that holds one item, and nothing else.
+
+    What a launch takes along has 4096 bytes, of which other arguments need some.
+    """
+    assert value.size == 1
+    assert value.nbytes % 8 == 0
+    assert value.nbytes <= 4000
+    longs = ctypes.c_int64 * (value.nbytes // 8)
+    struct = type("struct", (ctypes.Structure,), {"_fields_": [("longs", longs)]})
+    return struct.from_buffer_copy(value)
 
 
 def strided_batched(kind: type[np.floating]) -> Callable[..., None]:

@@ -22,7 +22,8 @@ round_trips: Counter[str] = Counter()
 
 
 costs: Counter[str] = Counter()
-"""Numbers that CuPy copies before it computes, and those that a GPU reads one here, one there."""
+"""Numbers that CuPy copies before it computes, and those that a GPU reads one here, one there; and
+how often CuPy is called, be it for a view, without launches of kernels of our own."""
 
 products = SimpleNamespace(kind=None, mode=None)
 """What was said on the precision of products: of two matrices, and of many."""
@@ -40,6 +41,7 @@ class GuardArray(NDArrayOperatorsMixin):
         raise TypeError("Implicit conversion to a NumPy array is not allowed.")
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        costs["calls"] += 1
         _count(ufunc, inputs, kwargs.get("out", ()))
         return wrap(getattr(ufunc, method)(*unwrap(inputs), **unwrap(kwargs)))
 
@@ -47,6 +49,7 @@ class GuardArray(NDArrayOperatorsMixin):
         return _wrapped(np.matmul)(self, other)
 
     def __getitem__(self, index: Any) -> Any:
+        costs["calls"] += 1
         return wrap(self._array[unwrap(index)])
 
     def __setitem__(self, index: Any, value: Any) -> None:
@@ -130,6 +133,7 @@ def _scattered(array: np.ndarray) -> int:
 
 def _wrapped(function: Any) -> Any:
     def call(*args: Any, **kwargs: Any) -> Any:
+        costs["calls"] += 1
         if isinstance(function, np.ufunc):
             _count(function, args, kwargs.get("out", ()))
         return wrap(function(*unwrap(args), **unwrap(kwargs)))

@@ -1,16 +1,20 @@
 """Momentum against PyTorch and against arithmetic by hand; schedules; the watch."""
 
 import math
+import sys
 
+import guard
 import numpy as np
 import pytest
+from cuda_in_c import Module
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unet_np import backend
 from unet_np.errors import InputError, TrainingError
+from unet_np.network import UNet
 from unet_np.network.init import store_weight
-from unet_np.training.optim import SGD, Schedule, check_step, gradient_norm
+from unet_np.training.optim import SGD, Schedule, check_step, gradient_norm, squared_norm
 
 torch = pytest.importorskip("torch")
 
@@ -82,6 +86,108 @@ def test_a_device_leaves_out_what_check_step_refuses(xp, numbers):
         check_step(1, numbers[0], math.sqrt(numbers[1]), 2.0, 2.0)
     optimiser.step({"p": xp.ones(3)}, None, xp.asarray(np.array([2.0, 4.0])), 2.0, 2.0)
     assert backend.to_numpy(param).tolist() == pytest.approx([0.9] * 3)
+
+
+@st.composite
+def arrays(draw, dtypes=("f", "d")):
+    """Parameters and gradients, each in a memory order of its own."""
+    params, grads = {}, {}
+    rng = np.random.default_rng(draw(st.integers(0, 99)))
+    kinds = st.tuples(
+        st.lists(st.integers(0, 5), max_size=4).map(tuple), st.sampled_from(dtypes), st.booleans()
+    )
+    some = draw(st.lists(kinds, max_size=6)) * draw(st.sampled_from([1, 1, 40]))
+    for number, (shape, dtype, same) in enumerate(some):
+        order = draw(st.permutations(range(len(shape)))) if number < 6 else range(len(shape))
+        back, inner = np.argsort(order).astype(int), [shape[axis] for axis in order]
+        params[str(number)] = rng.normal(size=inner).astype(dtype).transpose(back)
+        grad = rng.normal(size=inner).astype(dtype).transpose(back)
+        grads[str(number)] = grad if same else grad.copy(order="C")
+    return params, grads
+
+
+@given(arrays(), st.sampled_from([0.0, 0.1]))
+def test_any_arrays_give_the_same_on_a_device(given, decay):
+    """None, empty ones, single numbers, more than a table has room for, two dtypes, all orders."""
+    params, grads = given
+    with pytest.MonkeyPatch.context() as patch:
+        for name, module in guard.modules().items():
+            patch.setitem(sys.modules, name, module)
+        there = {name: guard.GuardArray(param.copy(order="K")) for name, param in params.items()}
+        sent = {name: guard.GuardArray(grad) for name, grad in grads.items()}
+        here, theirs = SGD(params, 0.1, 0.9, decay), SGD(there, 0.1, 0.9, decay)
+        for _ in range(2):
+            here.step(grads)
+            theirs.step(sent)
+        assert gradient_norm(sent) == pytest.approx(gradient_norm(grads), rel=1e-12)
+    for name, param in params.items():
+        close = 1e-12 if param.dtype == float else 1e-6
+        for got, expected in ((there, param), (theirs.velocity, here.velocity[name])):
+            found = got[name]._array
+            assert found.dtype == expected.dtype
+            np.testing.assert_allclose(found, expected, rtol=close, atol=close)
+
+
+def test_norm_of_arrays_that_no_kernel_takes(xp):
+    """Views with gaps, and other dtypes."""
+    odd = {
+        "gaps": xp.asarray(np.arange(24.0).reshape(4, 6))[:, ::2],
+        "same": xp.broadcast_to(xp.asarray(np.full(2, 2.0)), (3, 2)),
+        "half": xp.asarray(np.full(3, 300, "float16")),
+        "whole": xp.asarray(np.array([[3, 4]])),
+        "large": xp.asarray(np.full(4, 1e30, "float32")),
+    }
+    exact = {name: backend.to_numpy(array).astype(float) for name, array in odd.items()}
+    for name, array in odd.items():
+        assert gradient_norm({name: array}) == pytest.approx(np.linalg.norm(exact[name]), rel=1e-7)
+    assert gradient_norm(odd) == pytest.approx(2e30)
+
+
+def test_large_arrays_give_the_same_on_a_device(xp):
+    """More numbers than the sum has threads, many times over, and a rest."""
+    rng = np.random.default_rng(0)
+    params, grads = ({"p": rng.normal(size=(997, 1201)).astype("float32")} for _ in range(2))
+    sent = {"p": backend.asarray(grads["p"], xp)}
+    assert gradient_norm(sent) == pytest.approx(gradient_norm(grads), rel=1e-12)
+    assert gradient_norm(sent) == gradient_norm(sent)
+    there = {"p": backend.asarray(params["p"], xp) + 0}
+    SGD(there, 0.1).step(sent)
+    SGD(params, 0.1).step(grads)
+    np.testing.assert_allclose(backend.to_numpy(there["p"]), params["p"], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("xp", ["guard"], indirect=True)
+def test_a_device_refuses_wrong_gradients(xp):
+    optimiser = SGD({"p": xp.ones((2, 3)), "q": xp.ones(1)}, 0.1)
+    with pytest.raises(InputError, match=r"grads: got none for q, expected shape \(1,\)"):
+        optimiser.step({"p": xp.ones((2, 3))})
+    with pytest.raises(InputError, match=r"grads: got \(3, 2\) for p, expected shape \(2, 3\)"):
+        optimiser.step({"p": xp.ones((3, 2))})
+    with pytest.raises(TypeError, match="got NumPy and CuPy arrays together"):
+        optimiser.step({"p": xp.ones((2, 3)), "q": np.ones(1)})
+    assert backend.to_numpy(optimiser.params["p"]).tolist() == [[1, 1, 1]] * 2
+
+
+@pytest.mark.parametrize("xp", ["guard"], indirect=True)
+@pytest.mark.parametrize("options", [{}, {"up": "bilinear", "norm": "batch"}], ids=str)
+def test_launches_of_a_whole_network(xp, options):
+    """One for the step, and one and a sum for the norm, with the gradients as they come."""
+    net = UNet(base_channels=8, depth=4, backend="cupy", **options)
+    side = net.architecture.min_input_size
+    logits = net.forward(xp.ones((1, 1, side, side), "float32"), train=True)
+    net.backward(xp.ones_like(logits), need_grad_x=False)
+    optimiser, numbers = SGD(net.params, 1e-3), xp.zeros(2)
+
+    def cost(call):
+        before = Module.launches
+        guard.costs.clear()
+        call()
+        return Module.launches - before, guard.costs["calls"]
+
+    assert len(net.params) >= 46
+    assert cost(lambda: squared_norm(net.grads)) == (math.ceil(len(net.params) / 64), 2)
+    launched = cost(lambda: optimiser.step(net.grads, None, numbers, 1e4, 1e3))
+    assert launched == (math.ceil(len(net.params) / 64), 0)
 
 
 def test_velocity_has_the_memory_order_of_the_parameter():

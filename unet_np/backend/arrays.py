@@ -400,23 +400,29 @@ def has_kernels(*arrays: Array) -> bool:
     return all(array.dtype.char in "fd" and array.size < BOUND for array in arrays)
 
 
-def run_kernel(source: str, name: str, count: int, *arguments: Any) -> None:
+def run_kernel(
+    source: str, name: str, count: int, *arguments: Any, like: Array | None = None
+) -> None:
     """Call a CUDA kernel once for each of `count` threads, on the GPU that has the arrays.
 
     Parameters
     ----------
     source : str
-        Of this and other kernels, in C; REAL stands for the dtype of the first array. It is
-        compiled when it is called for the first time.
+        Of this and other kernels, in C; REAL stands for the dtype of `like`. It is compiled when
+        it is called for the first time.
     name : str
         The kernel.
     count : int
         How many threads it needs; it must bear some more.
     arguments : array, int or float
-        In the kernel's order, where an int is an ``int`` and a float a ``double``.
+        In the kernel's order, where an int is an ``int``, a float a ``double``, and an array of
+        NumPy that has one item is passed by value.
+    like : array, optional
+        Of the GPU; else the first of the arguments that is an array.
     """
-    first = next(one for one in arguments if hasattr(one, "dtype"))
-    kernel = _compiled(array_module(first), source, name, first.dtype.char)
+    if like is None:
+        like = next(one for one in arguments if hasattr(one, "dtype"))
+    kernel = _compiled(array_module(like), source, name, like.dtype.char)
     ready = (np.int32(one) if isinstance(one, int) else one for one in arguments)
     kernel((-(-count // 128),), (128,), tuple(ready))
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -22,19 +23,75 @@ from unet_np.errors import InputError, TrainingError, one_of
 # second-level cache in float32, so that each is read from memory once.
 _BLOCK = 1 << 16
 
-SOURCE = """
-__global__ void update(REAL *param, const REAL *grad, REAL *velocity, int count, double momentum,
-                       double weight_decay, double rate, const double *numbers, double limit,
-                       double loss_limit) {
-    const int n = blockIdx.x * blockDim.x + threadIdx.x;
+_SLOTS = 64
+"""Arrays that a kernel's table has room for; its bytes go with the launch, 4096 at most."""
+
+_THREADS = 1 << 17
+"""Of the sum of squares: enough to keep every multiprocessor's memory busy."""
+
+_EACH = 4
+"""Numbers of each array that a thread reads before it needs the first."""
+
+SOURCE = (
+    f"""
+#define SLOTS {_SLOTS}
+#define EACH {_EACH}
+struct table {{
+    const REAL *grad[SLOTS];
+    REAL *param[SLOTS], *velocity[SLOTS];
+    long long count[SLOTS], first[SLOTS];
+}};
+"""
+    + """
+__global__ void update(const struct table table, double momentum, double weight_decay, double rate,
+                       const double *numbers, double limit, double loss_limit) {
     const double loss = numbers[0], square = numbers[1];
     // Not the other way round: a number that is none is within no limit.
-    if (n >= count || !(loss <= loss_limit && square <= limit * limit)) return;
-    velocity[n] = (REAL)momentum * velocity[n] + grad[n] + (REAL)weight_decay * param[n];
-    param[n] -= (REAL)rate * velocity[n];
+    if (!(loss <= loss_limit && square <= limit * limit)) return;
+    const long long thread = blockIdx.x * (long long)blockDim.x + threadIdx.x;
+    int slot = 0;
+    for (int step = SLOTS / 2; step > 0; step /= 2)
+        if (table.first[slot + step] <= thread) slot += step;
+    const long long count = table.count[slot], threads = (count + EACH - 1) / EACH;
+    const long long n = thread - table.first[slot];
+    if (n >= threads) return;
+    const REAL *grad = table.grad[slot];
+    REAL *param = table.param[slot], *velocity = table.velocity[slot];
+    REAL p[EACH], g[EACH], v[EACH];
+    // All is read before anything is written, so that nobody waits for one number after the other.
+    for (int i = 0; i < EACH; i++)
+        if (n + i * threads < count) {
+            p[i] = param[n + i * threads];
+            g[i] = grad[n + i * threads];
+            v[i] = velocity[n + i * threads];
+        }
+    for (int i = 0; i < EACH; i++)
+        if (n + i * threads < count) {
+            v[i] = (REAL)momentum * v[i] + g[i] + (REAL)weight_decay * p[i];
+            velocity[n + i * threads] = v[i];
+            param[n + i * threads] = p[i] - (REAL)rate * v[i];
+        }
+}
+
+__global__ void squares(const struct table table, double *sums, int width, int batch) {
+    const int thread = blockIdx.x * blockDim.x + threadIdx.x;
+    if (thread >= width) return;
+    double sum = 0;
+    for (int slot = 0; slot < SLOTS; slot++) {
+        const REAL *grad = table.grad[slot];
+        const long long count = table.count[slot];
+        for (long long n = thread; n < count; n += 2 * EACH * (long long)width) {
+            REAL g[2 * EACH];
+            for (int i = 0; i < 2 * EACH; i++)
+                g[i] = n + i * (long long)width < count ? grad[n + i * (long long)width] : 0;
+            for (int i = 0; i < 2 * EACH; i++) sum += (double)g[i] * g[i];
+        }
+    }
+    sums[batch * width + thread] = sum;
 }
 """
-"""The step on a GPU, one launch for each parameter; see `run_kernel`."""
+)
+"""The step on a GPU, and the norm, by one launch for up to `_SLOTS` arrays; see `run_kernel`."""
 
 
 class SGD:
@@ -126,45 +183,48 @@ class SGD:
             If a gradient is missing or has another shape.
         """
         rate = self.learning_rate if learning_rate is None else learning_rate
-        blocks: list[tuple[Array, ...]] = []
         for name, param in self.params.items():
             if name not in grads or grads[name].shape != param.shape:
                 got = grads[name].shape if name in grads else "none"
                 raise InputError(f"grads: got {got} for {name}, expected shape {param.shape}")
-            blocks += _blocks(param, grads[name], self.velocity[name])
+        if next((is_device(array_module(param)) for param in self.params.values()), False):
+            self._launch(grads, rate, numbers, limit, loss_limit)
+            return
 
         def update(block: tuple[Array, ...]) -> None:
             param, grad, velocity = block
-            xp = array_module(param)
-            spare = scratch(xp, "sgd", param.shape, param.dtype)
+            spare = scratch(np, "sgd", param.shape, param.dtype)
             velocity *= self.momentum
             velocity += grad
             if self.weight_decay:
-                xp.multiply(param, self.weight_decay, out=spare)
+                np.multiply(param, self.weight_decay, out=spare)
                 velocity += spare
-            xp.multiply(velocity, rate, out=spare)
+            np.multiply(velocity, rate, out=spare)
             param -= spare
 
-        if blocks and is_device(array_module(blocks[0][0])):
-            self._launch(blocks, rate, numbers, limit, loss_limit)
-        else:
-            parallel_map(update, blocks)
+        params = self.params.items()
+        parts = (_blocks(param, grads[name], self.velocity[name]) for name, param in params)
+        parallel_map(update, [block for part in parts for block in part])
 
     def _launch(
         self,
-        blocks: list[tuple[Array, ...]],
+        grads: Mapping[str, Array],
         rate: float,
         numbers: Array | None,
         limit: float,
         loss_limit: float,
     ) -> None:
-        """The same on a GPU, by a kernel for each parameter."""
-        numbers = array_module(blocks[0][0]).zeros(2) if numbers is None else numbers
-        how = [float(number) for number in (self.momentum, self.weight_decay, rate)]
-        for block in blocks:
-            size = block[0].size
+        """The same on a GPU, by a kernel for each `_SLOTS` parameters."""
+        for names in _batches(self.params):
+            params = [self.params[name] for name in names]
+            ordered = [
+                _ordered_as(param, grads[name]) for name, param in zip(names, params, strict=True)
+            ]
+            table, threads = _table(ordered, params, [self.velocity[name] for name in names])
+            numbers = array_module(params[0]).zeros(2) if numbers is None else numbers
+            how = [float(number) for number in (self.momentum, self.weight_decay, rate)]
             tail = numbers, float(limit), float(loss_limit)
-            run_kernel(SOURCE, "update", size, *block, size, *how, *tail)
+            run_kernel(SOURCE, "update", threads, table, *how, *tail, like=params[0])
 
 
 def gradient_norm(grads: Mapping[str, Array]) -> float:
@@ -186,19 +246,32 @@ def squared_norm(grads: Mapping[str, Array]) -> Any:
     >>> float(squared_norm({"weight": np.array([[3.0]]), "bias": np.array([4.0])}))
     25.0
     """
-    blocks = [block for grad in grads.values() for (block,) in _blocks(grad)]
-    if not blocks:
+    arrays = [grad for grad in grads.values() if grad.size]
+    if not arrays:
         return 0.0
-    xp = array_module(blocks[0])
+    if is_device(array_module(arrays[0])):
+        return _sum_of_squares(dict(enumerate(map(_whole, arrays))))
 
     def square(block: Array) -> Array:
         # In float64: the squares of float32 gradients overflow at 1e19 and vanish at 1e-23.
-        spare = scratch(xp, "norm", block.shape, np.float64)
-        xp.multiply(block, block, out=spare, dtype=np.float64)
+        spare = scratch(np, "norm", block.shape, np.float64)
+        np.multiply(block, block, out=spare, dtype=np.float64)
         return spare.sum()
 
     # Added in the order of the blocks, so that the number of threads changes nothing.
-    return sum(parallel_map(square, blocks, xp))
+    return sum(parallel_map(square, [block for grad in arrays for (block,) in _blocks(grad)]))
+
+
+def _sum_of_squares(arrays: dict[Any, Array]) -> Array:
+    """On a GPU. Each thread sums its share in one order, so that the same gives the same."""
+    batches = _batches(arrays)
+    width = min(_THREADS, max(array.size for array in arrays.values()))
+    sums = array_module(arrays[0]).empty(len(batches) * width)
+    for place, names in enumerate(batches):
+        batch = [arrays[name] for name in names]
+        table, _ = _table(batch)
+        run_kernel(SOURCE, "squares", width, table, sums, width, place, like=batch[0])
+    return sums.sum()
 
 
 def check_step(
@@ -328,9 +401,68 @@ def _memory_order(array: Array) -> list[int]:
 
 def _blocks(*arrays: Array) -> list[tuple[Array, ...]]:
     """The arrays as flat views in the memory order of the first, cut into blocks alike."""
-    xp, first = array_module(*arrays), arrays[0]
+    first = arrays[0]
     order = _memory_order(first)
     flat = [array.transpose(order).reshape(-1) for array in arrays]
-    size = max(first.size, 1) if is_device(xp) else _BLOCK
-    starts = range(0, first.size, size)
-    return [tuple(array[start : start + size] for array in flat) for start in starts]
+    starts = range(0, first.size, _BLOCK)
+    return [tuple(array[start : start + _BLOCK] for array in flat) for start in starts]
+
+
+def _batches(arrays: Mapping[Any, Array]) -> list[list[Any]]:
+    """The names of the arrays, those together for which one launch does."""
+    kinds: dict[str, list[Any]] = {}
+    for name, array in arrays.items():
+        kinds.setdefault(array.dtype.char, []).append(name)
+    starts = {kind: range(0, len(names), _SLOTS) for kind, names in kinds.items()}
+    return [kinds[kind][at : at + _SLOTS] for kind, where in starts.items() for at in where]
+
+
+def _table(grads: list[Array], *others: list[Array]) -> tuple[np.ndarray, int]:
+    """What `SOURCE` calls a table, of arrays on a GPU, and how many threads they are for.
+
+    CuPy passes an array of NumPy by value if it holds one item, of whatever size. Of a scalar of
+    that type it would copy more bytes than it has room for.
+    """
+    array_module(*grads, *(arrays[0] for arrays in others))  # or their addresses mean nothing
+    slots, threads = _slots(tuple(grad.size for grad in grads))
+    table = slots.copy()
+    for row, arrays in zip(table, (grads, *others), strict=False):
+        row[: len(arrays)] = [array.data.ptr for array in arrays]
+    return table.reshape(-1).view(f"V{table.nbytes}"), threads
+
+
+@lru_cache
+def _slots(sizes: tuple[int, ...]) -> tuple[np.ndarray, int]:
+    """The part of a table that stays: how many numbers, and for which threads, in whole warps."""
+    table = np.zeros((5, _SLOTS), np.int64)
+    threads = [-(-size // (_EACH * 32)) * 32 for size in sizes]
+    table[3, : len(sizes)] = sizes
+    table[4] = sum(threads)
+    table[4, : len(sizes)] = np.cumsum([0, *threads])[:-1]
+    return table, sum(threads)
+
+
+def _ordered_as(param: Array, grad: Array) -> Array:
+    """The gradient, copied if its numbers lie in memory in another order than the parameter's."""
+    if grad.strides == param.strides and grad.dtype == param.dtype:
+        return grad
+    copy = array_module(param, grad).empty_like(param)
+    copy[...] = grad
+    return copy
+
+
+def _whole(array: Array) -> Array:
+    """The array, copied if its memory has gaps or no kernel takes its dtype."""
+    if array.dtype.char in "fd" and _has_no_gaps(array.shape, array.strides, array.itemsize):
+        return array
+    xp = array_module(array)
+    return xp.ascontiguousarray(array, dtype=np.result_type(array.dtype, np.float32))
+
+
+@lru_cache
+def _has_no_gaps(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> bool:
+    for stride, size in sorted(zip(strides, shape, strict=True)):
+        if size > 1 and stride != itemsize:
+            return False
+        itemsize *= size
+    return True
