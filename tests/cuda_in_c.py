@@ -57,19 +57,8 @@ def compiled(code: str, options: tuple[str, ...]) -> ctypes.CDLL:
     with tempfile.TemporaryDirectory() as folder:
         source, library = Path(folder, "kernels.c"), Path(folder, "kernels.so")
         source.write_text(in_c(code), "utf-8")
-        command = [
-            compiler,
-            "-std=c11",
-            "-O2",
-            "-fPIC",
-            "-shared",
-            *options,
-            "-o",
-            library,
-            source,
-            "-lm",
-        ]
-        subprocess.run(command, check=True)
+        flags = ["-std=c11", "-O2", "-fPIC", "-shared", *options]
+        subprocess.run([compiler, *flags, "-o", library, source, "-lm"], check=True)
         return ctypes.CDLL(str(library))
 
 

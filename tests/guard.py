@@ -8,12 +8,16 @@ they cannot show is CuPy's own speed and gaps.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import cuda_in_c
 import numpy as np
+import pytest
 import scipy.ndimage
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
@@ -22,8 +26,10 @@ round_trips: Counter[str] = Counter()
 
 
 costs: Counter[str] = Counter()
-"""Numbers that CuPy copies before it computes, and those that a GPU reads one here, one there; and
-how often CuPy is called, be it for a view, without launches of kernels of our own."""
+"""Numbers that CuPy copies before it computes, and those that a GPU reads one here, one there."""
+
+calls: Counter[str] = Counter()
+"""How often each of CuPy's operations was called, be it for a view, without kernels of our own."""
 
 products = SimpleNamespace(kind=None, mode=None)
 """What was said on the precision of products: of two matrices, and of many."""
@@ -41,7 +47,7 @@ class GuardArray(NDArrayOperatorsMixin):
         raise TypeError("Implicit conversion to a NumPy array is not allowed.")
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        costs["calls"] += 1
+        calls[ufunc.__name__] += 1
         _count(ufunc, inputs, kwargs.get("out", ()))
         return wrap(getattr(ufunc, method)(*unwrap(inputs), **unwrap(kwargs)))
 
@@ -49,7 +55,7 @@ class GuardArray(NDArrayOperatorsMixin):
         return _wrapped(np.matmul)(self, other)
 
     def __getitem__(self, index: Any) -> Any:
-        costs["calls"] += 1
+        calls["getitem"] += 1
         return wrap(self._array[unwrap(index)])
 
     def __setitem__(self, index: Any, value: Any) -> None:
@@ -133,7 +139,7 @@ def _scattered(array: np.ndarray) -> int:
 
 def _wrapped(function: Any) -> Any:
     def call(*args: Any, **kwargs: Any) -> Any:
-        costs["calls"] += 1
+        calls[function.__name__] += 1
         if isinstance(function, np.ufunc):
             _count(function, args, kwargs.get("out", ()))
         return wrap(function(*unwrap(args), **unwrap(kwargs)))
@@ -198,6 +204,15 @@ def modules() -> dict[str, ModuleType]:
         "cupyx.scipy": scipy_module,
         "cupyx.scipy.ndimage": ndimage,
     }
+
+
+@contextmanager
+def device() -> Iterator[ModuleType]:
+    """The stand-in for the length of a block, as a test of many examples wants it."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, module in modules().items():
+            patch.setitem(sys.modules, name, module)
+        yield sys.modules["cupy"]
 
 
 _on_their_way: list[tuple[np.ndarray, np.ndarray]] = []

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import guard
 import numpy as np
 import pytest
 import torch
+from cuda_in_c import Module
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -62,6 +64,32 @@ def test_dropout_zeroes_or_scales(shape: tuple[int, ...], p: float, seed: int) -
     assert np.allclose(y[kept], x[kept] / (1 - p), rtol=1e-14)
     # Linear, with a diagonal matrix: the backward pass is the forward pass.
     assert np.array_equal(dropout_backward(x, cache), y)
+
+
+@given(SHAPES, st.floats(0, 0.95), st.integers(0, 5), st.sampled_from(["float32", "float64"]))
+def test_dropout_on_a_gpu_is_that_of_the_same_numbers(shape, p, seed, dtype) -> None:
+    """Also in the planes of an image; one launch for the numbers, one for each direction."""
+    rng, sequence = np.random.default_rng(seed), np.random.SeedSequence((seed,))
+    x, grad = (rng.normal(size=shape).astype(dtype) for _ in range(2))
+    y, cache = dropout(x, p, backend.HashGenerator(np, sequence))
+    with guard.device() as cupy:
+        launched = Module.launches
+        got, same = dropout(cupy.asarray(x), p, backend.HashGenerator(cupy, sequence))
+        back = dropout_backward(cupy.asarray(grad), same)
+        assert Module.launches - launched == 3
+        assert got.dtype == dtype
+        assert np.array_equal(backend.to_numpy(got), y)
+        assert np.array_equal(backend.to_numpy(back), dropout_backward(grad, cache))
+
+
+def test_dropout_on_a_gpu_is_three_launches() -> None:
+    with guard.device() as cupy:
+        x = backend.empty_channels_last(cupy, (1, 8, 5, 5), "float32")
+        guard.calls.clear()
+        rng = backend.default_rng(cupy, (0,))
+        dropout_backward(x, dropout(x, 0.5, rng)[1])
+        # That it is in order already is no copy; the rest is room and views.
+        assert set(guard.calls) == {"empty", "transpose", "ascontiguousarray"}
 
 
 def test_dropout_is_the_identity_at_p_0() -> None:

@@ -9,8 +9,10 @@ from types import SimpleNamespace
 import guard
 import numpy as np
 import pytest
+from cuda_in_c import Module
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from unet_np import InputError, MissingExtraError, backend
 
@@ -199,6 +201,37 @@ def test_numbers_of_a_gpu_depend_on_key_and_place_alone(monkeypatch: pytest.Monk
     rng = backend.default_rng(backend.get("cupy"), (1, 2, 3))
     drawn = [backend.to_numpy(rng.random(shape, dtype=np.float32)) for shape in ((2, 3), 4)]
     assert np.concatenate([drawn[0].ravel(), drawn[1]]).tolist() == [*map(reference, range(10))]
+
+
+@given(
+    st.lists(hnp.array_shapes(max_side=7), min_size=1, max_size=3),
+    st.sampled_from(["float32", "float64"]),
+    st.integers(0, 2**40),
+    st.sampled_from([0, 2**31 - 5]),
+)
+def test_a_gpu_draws_the_numbers_of_the_host_by_one_kernel(shapes, dtype, seed, drawn) -> None:
+    sequence = np.random.SeedSequence((seed, 1))
+    with guard.device() as cupy:
+        on_host, on_device = (backend.HashGenerator(xp, sequence) for xp in (np, cupy))
+        on_host.drawn = on_device.drawn = drawn
+        for shape in shapes:
+            launched = Module.launches
+            guard.calls.clear()
+            got, expected = (rng.random(shape, dtype) for rng in (on_device, on_host))
+            assert (Module.launches - launched, dict(guard.calls)) == (1, {"empty": 1})
+            assert got.dtype == expected.dtype == dtype
+            assert np.array_equal(backend.to_numpy(got), expected)
+
+
+@pytest.mark.parametrize(("shape", "dtype"), [((2, 0), "float32"), ((2, 3), "float16")], ids=str)
+def test_numbers_that_no_kernel_can_write_are_those_of_the_host(shape, dtype) -> None:
+    sequence = np.random.SeedSequence((0, 1))
+    with guard.device() as cupy:
+        got, expected = (
+            backend.HashGenerator(xp, sequence).random(shape, dtype) for xp in (cupy, np)
+        )
+        assert np.array_equal(backend.to_numpy(got), expected)
+        assert got.dtype == dtype
 
 
 def test_numbers_of_a_gpu_are_uniform_and_independent() -> None:

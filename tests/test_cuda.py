@@ -21,7 +21,16 @@ from oracles import relative_error
 
 from unet_np import backend, ops
 from unet_np.backend import arrays
-from unet_np.ops import conv, conv2d, conv2d_backward, fused_cuda, im2col, winograd_cuda
+from unet_np.ops import (
+    activation,
+    conv,
+    conv2d,
+    conv2d_backward,
+    fused_cuda,
+    im2col,
+    loss_cuda,
+    winograd_cuda,
+)
 from unet_np.ops.beyond import norm_cuda
 from unet_np.training import optim
 
@@ -31,6 +40,9 @@ SOURCES = {
     "sums": arrays.SUMS,
     "norm_cuda": norm_cuda.SOURCE,
     "optim": optim.SOURCE,
+    "loss_cuda": loss_cuda.SOURCE,
+    "dropout": activation.DROPOUT_SOURCE,
+    "uniform": backend.HashGenerator.SOURCE,
 }
 REGISTERS = 64
 """Of a thread, with which a multiprocessor has half of all the threads that it can have."""

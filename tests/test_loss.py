@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 
+import guard
 import numpy as np
 import pytest
 import torch
+from cuda_in_c import Module
 from hypothesis import given
 from hypothesis import strategies as st
 from oracles import directional_error, leaf, relative_error
@@ -75,6 +78,60 @@ def test_every_library(xp: object) -> None:
     assert np.allclose(backend.to_numpy(p).sum(axis=1), 1)
 
 
+@given(
+    st.tuples(st.integers(1, 3), st.integers(1, 6), st.integers(1, 6), st.integers(1, 6)),
+    st.integers(0, 99),
+    st.sampled_from([("i4", None), ("?", None), ("u1", 255), ("i2", -1), ("u4", 2**32 - 1)]),
+    st.sampled_from(["sum", "mean"]),
+    st.booleans(),
+    st.sampled_from([3.0, 1e4]),
+    st.booleans(),
+)
+def test_the_kernel_does_what_the_plain_way_does(
+    shape, seed, kind_and_ignored, reduction, weighted, scale, planes
+) -> None:
+    """Channels or pixels side by side, infinite weights where nothing counts, a class too high."""
+    logits, labels, weights = problem(shape, seed, scale)
+    kind, ignored = kind_and_ignored
+    labels = (labels % 2 if kind == "?" else labels).astype(kind)
+    if kind == "i4":
+        labels[0, 0, 0] = 9
+    if ignored is not None:
+        nowhere = np.random.default_rng(seed).random(labels.shape) < 0.3
+        labels[nowhere], weights[nowhere] = ignored, np.inf
+    arrays = [labels, weights if weighted else None]
+    how = reduction, ignored, False
+    expected = weighted_cross_entropy(logits, *arrays, *how)
+    with guard.device() as cupy:
+        on_device = backend.empty_channels_last(cupy, shape, float)
+        on_device[...] = cupy.asarray(logits)
+        on_device = cupy.ascontiguousarray(on_device) if planes else on_device
+        there = [None if array is None else cupy.asarray(array) for array in arrays]
+        loss, grad = weighted_cross_entropy(on_device, *there, *how)
+        assert loss.shape == ()
+        assert grad.transpose(0, 2, 3, 1).flags.c_contiguous
+        loss, grad = float(loss), backend.to_numpy(grad)
+    assert np.isclose(loss, float(expected[0]), rtol=1e-13, atol=1e-13)
+    assert np.allclose(grad, expected[1], rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize(("options", "most"), [({}, 3), ({"ignore_label": 255}, 5)], ids=str)
+def test_energy_on_a_gpu_is_few_launches(options: dict[str, int], most: int) -> None:
+    """And nobody waits for one of them, also where the GPU has to count."""
+    with guard.device() as cupy:
+        logits = backend.empty_channels_last(cupy, (1, 2, 9, 9), "float32", zero=True)
+        labels, weights = cupy.zeros((1, 9, 9), np.int64), cupy.ones((1, 9, 9))
+        launched = Module.launches
+        guard.calls.clear()
+        guard.round_trips.clear()
+        weighted_cross_entropy(logits, labels, weights, "mean", check=False, **options)
+        assert Module.launches - launched == 1
+        # Of three that see to the order, that of the logits has nothing to do.
+        made = guard.calls - Counter(empty=9, transpose=9, ascontiguousarray=1)
+        assert sum(made.values()) <= most
+        assert not guard.round_trips
+
+
 def test_without_weights_every_pixel_counts_one() -> None:
     logits, labels, _ = problem((1, 2, 5, 5), 0)
     ones = np.ones(labels.shape)
@@ -85,10 +142,10 @@ def test_without_weights_every_pixel_counts_one() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_huge_logits(dtype: str) -> None:
-    logits = np.array([1e4, -1e4], dtype).reshape(1, 2, 1, 1)
-    right, grad_right = weighted_cross_entropy(logits, np.array([[[0]]]))
-    wrong, grad_wrong = weighted_cross_entropy(logits, np.array([[[1]]]))
+def test_huge_logits(xp: object, dtype: str) -> None:
+    logits = xp.asarray(np.array([1e4, -1e4], dtype).reshape(1, 2, 1, 1))
+    right, grad_right = weighted_cross_entropy(logits, xp.asarray(np.array([[[0]]])))
+    wrong, grad_wrong = weighted_cross_entropy(logits, xp.asarray(np.array([[[1]]])))
     assert (float(right), float(wrong)) == (0.0, 2e4)
     assert grad_right.ravel().tolist() == [0, 0]
     assert grad_wrong.ravel().tolist() == [1, -1]

@@ -13,7 +13,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from types import ModuleType
 from typing import Any
 
@@ -311,17 +311,43 @@ class HashGenerator:
     array([0.157, 0.208, 0.363])
     """
 
+    SOURCE = """
+__global__ void uniform(REAL *numbers, int count, int first, int key, int second_key) {
+    const int n = blockIdx.x * blockDim.x + threadIdx.x;
+    if (n >= count) return;
+    unsigned int bits = (unsigned int)first + (unsigned int)n;
+    for (int half = 0; half < 2; half++) {
+        bits ^= (unsigned int)(half ? second_key : key);
+        bits = (bits ^ bits >> 16) * 0x7FEB352Du;
+        bits = (bits ^ bits >> 15) * 0x846CA68Bu;
+        bits ^= bits >> 16;
+    }
+    numbers[n] = (REAL)(bits >> 8) * ((REAL)1 / 16777216);
+}
+"""
+    """`random` on a GPU, where some twenty steps would be as many launches; see `run_kernel`."""
+
     def __init__(self, xp: ModuleType, sequence: np.random.SeedSequence) -> None:
-        self.xp, self.drawn = xp, 0
+        self.xp, self.drawn, self.sequence = xp, 0, sequence
         self.keys = sequence.generate_state(2, np.uint32)
-        self.host = np.random.default_rng(sequence)
+
+    @cached_property
+    def host(self) -> np.random.Generator:
+        """NumPy's generator for this key; dropout needs none."""
+        return np.random.default_rng(self.sequence)
 
     def random(self, shape: int | tuple[int, ...], dtype: Any = np.float64) -> Array:
         """Uniform numbers from 0 to below 1, of 24 bits."""
         shape = (shape,) if isinstance(shape, int) else tuple(shape)
-        count = math.prod(shape)
-        bits = self.xp.arange(self.drawn, self.drawn + count, dtype=np.uint32)
+        count, first = math.prod(shape), self.drawn
         self.drawn += count
+        numbers = self.xp.empty(shape, dtype)
+        if has_kernels(numbers):
+            # Kernels are given ints of 32 bits and a sign: the bits are those of the unsigned.
+            ints = np.array([first, *self.keys], np.int64).astype(np.int32).tolist()
+            run_kernel(self.SOURCE, "uniform", count, numbers, count, *ints)
+            return numbers
+        bits = self.xp.arange(first, self.drawn, dtype=np.uint32)
         for key in self.keys:
             bits ^= key
             # Each multiplication carries low bits up, each shift brings high ones down.
@@ -397,7 +423,7 @@ def has_kernels(*arrays: Array) -> bool:
     """
     if not is_device(array_module(arrays[0])):
         return False
-    return all(array.dtype.char in "fd" and array.size < BOUND for array in arrays)
+    return all(array.dtype.char in "fd" and 0 < array.size < BOUND for array in arrays)
 
 
 def run_kernel(

@@ -10,9 +10,11 @@ from unet_np.backend import (
     Array,
     array_module,
     as_channels_last,
+    empty_channels_last,
     for_row_blocks,
     has_kernels,
     is_device,
+    run_kernel,
 )
 from unet_np.errors import InputError
 from unet_np.ops import fused_cuda
@@ -116,6 +118,16 @@ def relu_backward(grad_output: Array, cache: Array, out: Array | None = None) ->
     return grad_x
 
 
+DROPOUT_SOURCE = """
+__global__ void drop(const REAL *x, const float *numbers, REAL *y, int count, double p,
+                     double scale) {
+    const int n = blockIdx.x * blockDim.x + threadIdx.x;
+    if (n < count) y[n] = x[n] * (numbers[n] >= (float)p) * (REAL)scale;
+}
+"""
+"""`dropout` on a GPU, forward and backward; see `run_kernel`."""
+
+
 def dropout(x: Array, p: float, rng: Any) -> tuple[Array, tuple[Array, float]]:
     """Set each number to 0 with probability p, divide the others by 1 - p.
 
@@ -136,7 +148,7 @@ def dropout(x: Array, p: float, rng: Any) -> tuple[Array, tuple[Array, float]]:
     y : array (B, C, H, W)
         Of the dtype of `x`.
     cache : tuple
-        Which numbers were kept, and the factor 1 / (1 - p).
+        Which numbers were kept, and the factor 1 / (1 - p); on a GPU the random numbers, and p.
 
     Raises
     ------
@@ -153,9 +165,10 @@ def dropout(x: Array, p: float, rng: Any) -> tuple[Array, tuple[Array, float]]:
     if not 0 <= p < 1:
         raise InputError(f"p: got {p}, expected 0 <= p < 1")
     xp = array_module(x)
-    pixels = as_channels_last(x)
-    keep = (rng.random(pixels.shape, dtype=xp.float32) >= p).transpose(0, 3, 1, 2)
-    cache = (keep, 1 / (1 - p))
+    numbers = rng.random((len(x), *x.shape[2:], x.shape[1]), dtype=xp.float32)
+    cache = numbers, float(p)
+    if not has_kernels(x):
+        cache = (numbers >= p).transpose(0, 3, 1, 2), 1 / (1 - p)
     return dropout_backward(x, cache), cache
 
 
@@ -181,7 +194,17 @@ def dropout_backward(grad_output: Array, cache: tuple[Array, float]) -> Array:
     >>> dropout_backward(np.full((1, 1, 1, 4), 3.0), cache)
     array([[[[6., 6., 6., 0.]]]])
     """
+    if has_kernels(grad_output):
+        return _drop(grad_output, *cache)
     keep, scale = cache
     grad_x = as_channels_last(grad_output) * keep.transpose(0, 2, 3, 1)
     grad_x *= scale
     return grad_x.transpose(0, 3, 1, 2)
+
+
+def _drop(x: Array, numbers: Array, p: float) -> Array:
+    """The zeros and the factor by one kernel, which compares the random numbers once more."""
+    y = empty_channels_last(array_module(x), x.shape, x.dtype)
+    how = x.size, p, 1 / (1 - p)
+    run_kernel(DROPOUT_SOURCE, "drop", x.size, as_channels_last(x), numbers, y, *how)
+    return y

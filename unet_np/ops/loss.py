@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from unet_np.backend import Array, array_module, empty
+from unet_np.backend import Array, array_module, empty, has_kernels
 from unet_np.errors import InputError, one_of
+from unet_np.ops import loss_cuda
 
 REDUCTIONS = ("sum", "mean")
 
@@ -124,6 +125,8 @@ def weighted_cross_entropy(
     _check_shapes(logits, labels, weights, reduction)
     if check:
         _check_values(labels, weights, logits.shape[1], ignore_label)
+    if has_kernels(logits):
+        return loss_cuda.weighted_cross_entropy(logits, labels, weights, reduction, ignore_label)
     counted = xp.ones(labels.shape, bool) if ignore_label is None else labels != ignore_label
     pixel_weights = counted.astype(logits.dtype)
     if weights is not None:
