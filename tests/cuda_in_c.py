@@ -74,6 +74,7 @@ class Module:
         """The kernel, called as one of CuPy's."""
 
         def launch(grid: tuple[int], block: tuple[int], arguments: tuple[Any, ...]) -> None:
+            assert min(*grid, *block) > 0, "CUDA refuses a kernel of no threads"
             Module.launches += 1
             call = getattr(self._library, f"run_{name}")
             call.restype = None
