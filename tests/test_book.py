@@ -141,6 +141,27 @@ def test_no_cell_that_is_seen_gives_an_answer_away(path: Path) -> None:
                     assert not isinstance(call.args[1], ast.Constant | ast.List), checker.id
 
 
+GUESS = re.compile(
+    r"^:::\{admonition\} Before you [^\n]+: your guess\?\n:class: tip\n(.*?)^:::$",
+    re.DOTALL | re.MULTILINE,
+)
+FOLDED_ANSWER = re.compile(
+    r"^```\{(?:dropdown\} .+|admonition\} .+\n:class: dropdown)$", re.MULTILINE
+)
+
+
+@every_notebook
+def test_a_chapter_asks_for_three_guesses_with_answers_one_fold_away(path: Path) -> None:
+    text = "\n".join(c.source for c in read(path).cells if c.cell_type == "markdown")
+    guesses = GUESS.findall(text)
+    assert len(guesses) == text.count("your guess?"), "a box of another form"
+    assert len(guesses) >= 3 or path.name in WITHOUT_EXERCISES
+    for guess in guesses:
+        question, answer = FOLDED_ANSWER.split(guess)
+        assert re.search(r"\?|Guess|Write|Draw", question), question
+        assert len(answer.split()) > 3
+
+
 @every_notebook
 def test_pages_stay_light(path: Path) -> None:
     assert path.stat().st_size < 3_000_000
