@@ -423,7 +423,7 @@ def has_kernels(*arrays: Array) -> bool:
     """
     if not is_device(array_module(arrays[0])):
         return False
-    return all(array.dtype.char in "fd" and 0 < array.size < BOUND for array in arrays)
+    return all(array.dtype.char in "fd" and array.size < BOUND for array in arrays)
 
 
 def run_kernel(
@@ -450,7 +450,8 @@ def run_kernel(
         like = next(one for one in arguments if hasattr(one, "dtype"))
     kernel = _compiled(array_module(like), source, name, like.dtype.char)
     ready = (np.int32(one) if isinstance(one, int) else one for one in arguments)
-    kernel((-(-count // 128),), (128,), tuple(ready))
+    if count:  # CUDA refuses a kernel of no threads
+        kernel((-(-count // 128),), (128,), tuple(ready))
 
 
 @lru_cache
