@@ -141,6 +141,14 @@ def test_no_cell_that_is_seen_gives_an_answer_away(path: Path) -> None:
                     assert not isinstance(call.args[1], ast.Constant | ast.List), checker.id
 
 
+@every_notebook
+def test_code_and_output_that_are_both_folded_are_told_apart(path: Path) -> None:
+    for cell in code_cells(path):
+        if {"hide-input", "hide-output"} <= set(tags(cell)):
+            words = cell.metadata.get("mystnb", {}).get("code_prompt_show", "{type}")
+            assert "{type}" in words, cell.id
+
+
 GUESS = re.compile(
     r"^:::\{admonition\} Before you [^\n]+: your guess\?\n:class: tip\n(.*?)^:::$",
     re.DOTALL | re.MULTILINE,
