@@ -80,6 +80,9 @@ CUBLAS_TF32_TENSOR_OP_MATH = 3
 BOUND = 2**31
 """Kernels of our own count in 32 bits: dividing longer numbers takes a GPU more than the rest."""
 
+FACTORS = {kind: np.array([1, 0], kind) for kind in "fd"}
+"""What cuBLAS multiplies a product and the sum before it by, at addresses that stay."""
+
 SUMS = """
 __global__ void sum_rows(const REAL *rows, const REAL *other, REAL *sums, int count, int columns,
                          int parts, int what, double divisor) {
@@ -472,13 +475,14 @@ def batched_product(a: Array, b: Array, out: Array, transposed: bool = False) ->
     columns = b.shape[2]
     blas = xp.cuda.cublas
     multiply = blas.sgemmStridedBatched if a.dtype.char == "f" else blas.dgemmStridedBatched
-    one, zero = np.ones(1, a.dtype), np.zeros(1, a.dtype)
+    one = FACTORS[a.dtype.char].ctypes.data
+    zero = one + a.itemsize
     # cuBLAS reads matrices column by column: it sees the transposes, and makes the product's.
     multiply(
         xp.cuda.device.get_cublas_handle(), 0, int(transposed), columns, rows, common,
-        one.ctypes.data, b.data.ptr, columns, common * columns,
+        one, b.data.ptr, columns, common * columns,
         a.data.ptr, a.shape[2], rows * common,
-        zero.ctypes.data, out.data.ptr, columns, rows * columns, len(a),
+        zero, out.data.ptr, columns, rows * columns, len(a),
     )  # fmt: skip
 
 

@@ -60,8 +60,8 @@ def _transposed(matrix: Sequence[Sequence[float]]) -> list[tuple[float, ...]]:
     return list(zip(*matrix, strict=True))
 
 
+_NUMBER = "const int n = blockIdx.x * blockDim.x + threadIdx.x;"
 _FIND = f"""
-    const int n = blockIdx.x * blockDim.x + threadIdx.x;
     if (n >= tiles * channels) return;
     const int channel = n % channels, tile = first + n / channels, place = tile % (down * across);
     const int top = {TILE} * (place / across) - padding, left = {TILE} * (place % across) - padding;
@@ -71,13 +71,15 @@ _FIND = f"""
 
 _INSIDE = "top + i >= 0 && top + i < height && left + j >= 0 && left + j < width && tile < last"
 _PIXEL = "[((line + i) * width + left + j) * channels + channel]"
+_PART = "down, across, first, tiles, last"
 _PLACE = "int height, int width, int channels, int padding, int down, int across, int first"
 
 
 def _cut_out(kernel: str, transform: str, size: int) -> str:
-    """A kernel that transforms the squares of `size` that begin every four pixels."""
+    """What transforms the squares of `size` that begin every four pixels, one for each thread."""
     return f"""
-__global__ void {kernel}(const REAL *image, REAL *out, {_PLACE}, int tiles, int last) {{
+static __device__ void {kernel}(const int n, const REAL *image, REAL *out, {_PLACE}, int tiles,
+                                int last) {{
     {_FIND}
     #pragma unroll
     for (int i = 0; i < {size}; i++)
@@ -97,12 +99,28 @@ SOURCE = (
     + _written_out("outputs", A_TRANSPOSED)
     + _written_out("kernels", G)
     + _written_out("gradients", _transposed(G))
-    + _cut_out("cut_inputs", "inputs", PATCH)
-    + _cut_out("cut_errors", "errors", TILE)
+    + _cut_out("patch", "inputs", PATCH)
+    + _cut_out("error", "errors", TILE)
     + f"""
+__global__ void cut_inputs(const REAL *image, REAL *out, {_PLACE}, int tiles, int last) {{
+    {_NUMBER}
+    patch(n, image, out, height, width, channels, padding, {_PART});
+}}
+
+__global__ void cut_both(const REAL *image, const REAL *grad, REAL *patches, REAL *errs, {_PLACE},
+                         int tiles, int last, int rows, int columns, int kernels) {{
+    {_NUMBER}
+    const int m = n - tiles * channels;
+    if (m < 0)
+        patch(n, image, patches, height, width, channels, padding, {_PART});
+    else
+        error(m, grad, errs, rows, columns, kernels, 0, {_PART});
+}}
+
 __global__ void put_outputs(const REAL *products, const REAL *bias, REAL *image, {_PLACE},
                             int tiles, int last, int biased, int relu, const REAL *kept,
                             int masked) {{
+    {_NUMBER}
     {_FIND}
     #pragma unroll
     for (int p = 0; p < {PLACES}; p++) a[p] = products[p * (size_t)(tiles * channels) + n];
@@ -183,9 +201,10 @@ def weight_gradient(grad: Array, x: Array, w_shape: tuple[int, ...], padding: in
     for first, tiles, last in _chunks(grad.shape, into + out):
         parts = max(1, min(BLOCKS // blocks, tiles // BLOCK))
         tiles = -(-tiles // parts) * parts  # those behind the last are zeros
-        where = _place(grad.shape), first, tiles, last
-        patches = _cut("cut_inputs", pixels, padding, *where)
-        errors = _cut("cut_errors", grads, 0, *where)
+        patches, errors = (empty(xp, (PLACES, tiles, n), grad.dtype) for n in (into, out))
+        arrays = pixels, grads, patches, errors
+        where = *pixels.shape[1:], padding, *_place(grad.shape), first, tiles, last
+        run_kernel(SOURCE, "cut_both", tiles * (into + out), *arrays, *where, *grads.shape[1:])
         sums = empty(xp, (PLACES * parts, into, out), grad.dtype)
         shape, count = (PLACES * parts, tiles // parts), into * out
         batches = patches.reshape(*shape, into), errors.reshape(*shape, out)
@@ -219,30 +238,14 @@ def _convolve(
     bias = y if b is None else xp.ascontiguousarray(b)
     tail = b is not None, relu, y if kept is None else as_channels_last(kept), kept is not None
     for first, tiles, last in _chunks(shape, into + out):
-        place = _place(shape)
-        patches = _cut("cut_inputs", pixels, padding, place, first, tiles, last)
-        products = empty(xp, (PLACES, tiles, out), x.dtype)
+        patches, products = (empty(xp, (PLACES, tiles, n), x.dtype) for n in (into, out))
+        where = *_place(shape), first, tiles, last
+        cut = height, width, into, padding, *where
+        run_kernel(SOURCE, "cut_inputs", tiles * into, pixels, patches, *cut)
         batched_product(patches, kernels, products)
-        where = *shape[2:], out, 0, *place, first, tiles, last
-        run_kernel(SOURCE, "put_outputs", tiles * out, products, bias, y, *where, *tail)
+        put = *shape[2:], out, 0, *where
+        run_kernel(SOURCE, "put_outputs", tiles * out, products, bias, y, *put, *tail)
     return y
-
-
-def _cut(
-    kernel: str,
-    pixels: Array,
-    padding: int,
-    place: tuple[int, int],
-    first: int,
-    tiles: int,
-    last: int,
-) -> Array:
-    """The transforms of some tiles: (B, H, W, C) -> (36, tiles, C)."""
-    height, width, channels = pixels.shape[1:]
-    out = empty(array_module(pixels), (PLACES, tiles, channels), pixels.dtype)
-    where = height, width, channels, padding, *place, first, tiles, last
-    run_kernel(SOURCE, kernel, tiles * channels, pixels, out, *where)
-    return out
 
 
 def _place(shape: tuple[int, ...]) -> tuple[int, int]:
