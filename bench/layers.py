@@ -60,9 +60,14 @@ def layer_cases(architecture: Architecture, size: int) -> list[LayerCase]:
 
 
 def bench_layers(
-    cases: list[LayerCase], repeats: int, xp: Any, algorithms: tuple[str, ...], tf32: bool = False
+    cases: list[LayerCase],
+    repeats: int,
+    xp: Any,
+    algorithms: tuple[str, ...],
+    tf32: bool = False,
+    layouts: tuple[str, ...] = LAYOUTS,
 ) -> list[dict[str, Any]]:
-    """Median seconds of each layer, by each algorithm and by PyTorch in both layouts.
+    """Median seconds of each layer, by each algorithm and by PyTorch in each layout.
 
     Parameters
     ----------
@@ -76,17 +81,24 @@ def bench_layers(
         Of `unet_np.ops.conv2d`.
     tf32 : bool
         For GPUs: whether PyTorch may round to TF32.
+    layouts : tuple of str
+        Of PyTorch's maps; it tries many algorithms for each layer first, seconds on a GPU.
 
     Returns
     -------
     list of dict
         One row a layer: its case, ``forward`` and ``backward`` with seconds by contender.
     """
-    return [_bench_layer(case, repeats, xp, algorithms, tf32) for case in cases]
+    return [_bench_layer(case, repeats, xp, algorithms, tf32, layouts) for case in cases]
 
 
 def _bench_layer(
-    case: LayerCase, repeats: int, xp: Any, algorithms: tuple[str, ...], tf32: bool
+    case: LayerCase,
+    repeats: int,
+    xp: Any,
+    algorithms: tuple[str, ...],
+    tf32: bool,
+    layouts: tuple[str, ...],
 ) -> dict[str, Any]:
     rng = backend.default_rng(xp, (0, case.into, case.out))
     x = backend.empty_channels_last(xp, (1, case.into, case.size, case.size), "float32")
@@ -99,7 +111,7 @@ def _bench_layer(
         y, cache = ops.conv2d(x, w, b, case.padding, name)
         forward[name] = partial(ops.conv2d, x, w, b, case.padding, name)
         backward[name] = partial(ops.conv2d_backward, y, cache)
-    for layout in LAYOUTS:
+    for layout in layouts:
         peer = TorchConv(x, w, b, case.padding, layout, tf32)
         forward[f"torch {layout}"] = peer.forward
         backward[f"torch {layout}"] = peer.backward

@@ -99,7 +99,8 @@ def bench_memory(base_channels: int, size: int, library: str, threads: int) -> d
 
     From the peak is taken what the process held once its libraries were loaded, so that
     the size of a library does not count, and parameters and feature maps do. On a GPU it
-    is what the memory pool of either library has taken.
+    is what the memory pool of either library has taken, PyTorch's without the algorithms that
+    it would only have tried.
 
     Returns
     -------
@@ -127,7 +128,8 @@ def peak_of(name: str, kind: str, library: str, base_channels: int, size: int, t
     network: Any = OwnNetwork(base_channels, size, 1, xp)
     if torch is not None:
         own = network
-        network = TorchNetwork(own.net, own.x, own.labels, name.removeprefix("torch "))
+        layout = name.removeprefix("torch ")
+        network = TorchNetwork(own.net, own.x, own.labels, layout, tried=False)
         del own
     for _ in range(2):
         getattr(network, kind)()

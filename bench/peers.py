@@ -15,14 +15,17 @@ from unet_np.export import to_torch
 LAYOUTS = ("nchw", "channels_last")
 
 
-def torch_module(threads: int | None = None, tf32: bool = False) -> Any:
-    """PyTorch at its best: as many threads as this package uses, algorithms tried before use."""
+def torch_module(threads: int | None = None, tf32: bool = False, tried: bool = True) -> Any:
+    """PyTorch at its best: as many threads as this package uses, algorithms tried before use.
+
+    Those that it has `tried` on a GPU need much memory to be tried.
+    """
     import torch
 
     torch.set_num_threads(threads or backend.thread_count())
     torch.backends.cuda.matmul.allow_tf32 = tf32
     torch.backends.cudnn.allow_tf32 = tf32
-    torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.benchmark = tried
     return torch
 
 
@@ -64,8 +67,10 @@ class TorchConv:
 class TorchNetwork:
     """The same network with the same weights: prediction, and a step of SGD with momentum."""
 
-    def __init__(self, net: Any, x: Any, labels: Any, layout: str, tf32: bool = False) -> None:
-        self.torch = torch = torch_module(tf32=tf32)
+    def __init__(
+        self, net: Any, x: Any, labels: Any, layout: str, tf32: bool = False, tried: bool = True
+    ) -> None:
+        self.torch = torch = torch_module(tf32=tf32, tried=tried)
         self.x = to_tensor(x, layout)
         self.labels = to_tensor(labels, layout)
         self.module = to_torch(net).to(self.x.device)

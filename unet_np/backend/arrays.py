@@ -447,12 +447,11 @@ def run_kernel(
         In the kernel's order, where an int is an ``int``, a float a ``double``, and an array of
         NumPy that has one item is passed by value.
     like : array, optional
-        Of the GPU; else the first of the arguments that is an array.
+        Of the GPU; else the first of the arguments.
     """
-    if like is None:
-        like = next(one for one in arguments if hasattr(one, "dtype"))
+    like = arguments[0] if like is None else like
     kernel = _compiled(array_module(like), source, name, like.dtype.char)
-    ready = (np.int32(one) if isinstance(one, int) else one for one in arguments)
+    ready = [np.int32(one) if isinstance(one, int) else one for one in arguments]
     if count:  # CUDA refuses a kernel of no threads
         kernel((-(-count // 128),), (128,), tuple(ready))
 
