@@ -11,6 +11,7 @@ from browser import STATIC, new_page, serve
 
 LINE = "    total += weights[k, c, m, l] * image[n, c, i + m, j + l]  # by 1e-15 --min-area"
 EQUATION = "x" * 24
+PICTURE = "data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' width='800' height='90'/>"
 CODE = (
     f'<span class="k -Color -Color-Red">for</span> k in places<span class="p">[</span>1:]\n{LINE}\n'
 )
@@ -30,6 +31,12 @@ pre {{{{ overflow: auto }}}}</style>
 <td>{"x" * 80}</td></tr></table></div>
 <div class="table-wrapper" id="shapes" style="overflow-x: auto"><table><tr>
 {"<td style='white-space: nowrap'>1 x 1024 x 28 x 28</td>" * 4}</tr></table></div>
+<p id="whole">See Fig. 1 of 512 x 512, 92 % of 1 x 64 x 570 x 570 and <code>--mask-values</code></p>
+<div class="cell tag_hide-input tag_hide-output">
+<details><summary><p class="admonition-title">Show the source</p></summary></details>
+<details><summary><p class="admonition-title">Show the output</p></summary>
+<div class="cell_output"><table></table></div></details></div>
+<figure style="margin: 0 8px; padding: 0 8px"><img alt="A wide picture" src="{PICTURE}"></figure>
 </main></body></html>"""
 
 
@@ -94,6 +101,24 @@ def test_punctuation_stays_with_its_formula(open_page: Any) -> None:
     assert page.inner_text("p") == "smaller than (-E). Then"
 
 
+def test_what_belongs_together_stays_on_a_line(open_page: Any) -> None:
+    whole = open_page(390).locator("#whole .unet-together").all_inner_texts()
+    assert whole == ["Fig. 1", "512 x 512", "92 %", "1 x 64 x", "570 x 570", "--mask-values"]
+
+
+def test_folds_say_what_they_hide(open_page: Any) -> None:
+    titles = open_page(390).locator(".admonition-title").all_inner_texts()
+    assert titles == ["Show the code of the table", "Show the table"]
+
+
+def test_a_picture_takes_the_width_of_a_phone(open_page: Any) -> None:
+    page = open_page(390)
+    box = page.query_selector("figure img").bounding_box()
+    assert (box["x"], box["width"]) == (0, 390)
+    page.set_viewport_size({"width": 700, "height": 900})
+    assert page.query_selector("figure img").bounding_box()["width"] < 700 - 32
+
+
 def test_an_equation_shrinks_until_it_fits_and_grows_back(open_page: Any) -> None:
     page = open_page(390)
     for width, under in ((280, False), (220, True)):
@@ -113,6 +138,13 @@ def test_short_cells_of_a_wide_table_break_on_a_phone_only(open_page: Any) -> No
     assert not overflows(page, "#shapes")
     page.set_viewport_size({"width": 800, "height": 900})
     page.wait_for_selector("#shapes:not(.unet-small, .unet-tight)")
+
+
+def test_a_wide_table_is_smaller_on_any_screen(open_page: Any) -> None:
+    page = open_page(600)
+    page.eval_on_selector("#shapes", "e => { e.style.width = '560px' }")
+    page.set_viewport_size({"width": 620, "height": 900})
+    page.wait_for_selector("#shapes.unet-small:not(.unet-tight)")
 
 
 def test_a_table_shows_that_more_follows(open_page: Any) -> None:

@@ -58,10 +58,15 @@ def read_chapter(name: str, notebook: dict[str, Any]) -> Chapter:
                 waiting = (*exercise.groups(), text[exercise.end() :].strip())
         elif waiting and "hide-cell" in cell["metadata"].get("tags", []):
             reason = REASON.match(text)
-            why = re.sub(r"\n# ", " ", reason[1]) if reason else ""
+            why = _begun(re.sub(r"\n# ", " ", reason[1])) if reason else ""
             found.append((*waiting, why, REASON.sub("", text)))
             waiting = None
     return Chapter(name, title, tuple(found))
+
+
+def _begun(sentence: str) -> str:
+    """With a capital letter, unless it begins with a symbol or a name of the code."""
+    return re.sub(r"\A[a-z]{2,}(?=,? [\w$`(])", lambda word: word[0].capitalize(), sentence)
 
 
 def _files(node: Any) -> Iterator[str]:

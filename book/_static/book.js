@@ -36,6 +36,40 @@
     });
   }
 
+  // What belongs together and has a blank or a hyphen: "Fig. 1", "512 x 512", "92 %", "3e-16", "--min-area".
+  // A long shape breaks after two of its sizes.
+  const WHOLE =
+    /\b(?:Figs?\.|Figures?|Eqs?\.|eqs?\.|Secs?\.|Sections?|Tables?|Chapters?) \d[\d.]*|\b(?:\d+|[A-Z]) x (?:\d+|[A-Z])\b(?: x(?= [\dA-Z]))?|\b[\d.,]*\d (?:%|[kMGT]i?B(?:\/s)?|[GT]FLOPs?(?:\/s)?|[mµn]?[sm]|px)(?![\w%])|\b\d+(?:\.\d+)?e-\d+\b|(?<![\w-])--[a-z][a-z-]*/g;
+  function keepWhole() {
+    const texts = document.createTreeWalker(document.querySelector(".bd-content") || document.body, NodeFilter.SHOW_TEXT);
+    const found = [];
+    for (let text = texts.nextNode(); text; text = texts.nextNode())
+      if (text.data.search(WHOLE) >= 0 && !text.parentElement.closest("pre, script, style, svg, .math, [data-widget], .unet-together"))
+        found.push(text);
+    for (const text of found) {
+      const parts = [];
+      let end = 0;
+      for (const { 0: whole, index } of text.data.matchAll(WHOLE)) {
+        const together = document.createElement("span");
+        together.className = "unet-together";
+        together.textContent = whole;
+        parts.push(text.data.slice(end, index), together);
+        end = index + whole.length;
+      }
+      text.replaceWith(...parts, text.data.slice(end));
+    }
+  }
+
+  // Where code and output are both folded, the folds say what is in them.
+  function nameFolds() {
+    document.querySelectorAll(".cell.tag_hide-input.tag_hide-output").forEach((cell) => {
+      const kind = cell.querySelector(".cell_output img") ? "figure" : cell.querySelector(".cell_output table") ? "table" : "result";
+      cell.querySelectorAll("summary .admonition-title").forEach((title) => {
+        title.textContent = title.textContent.replace("the source", `the code of the ${kind}`).replace("the output", `the ${kind}`);
+      });
+    });
+  }
+
   // A long name may break after a dot, an underscore or a bracket.
   function breakNames() {
     const names = [...document.querySelectorAll(".bd-content :is(td, p, li) code .pre")];
@@ -66,8 +100,8 @@
     });
   }
 
-  // An equation or a table wider than a phone shrinks; a table's short cells break, too. What would
-  // be too small scrolls: the keyboard must reach it, and the eye see that more follows.
+  // An equation or a table that is too wide shrinks; on a phone a table's short cells break, too. What
+  // would be too small scrolls: the keyboard must reach it, and the eye see that more follows.
   const WIDE = 'mjx-container[display="true"], .table-wrapper, .pst-scrollable-table-container';
   const SMALLEST = 75; // per cent of the text beside it
   const narrow = matchMedia("(max-width: 576px)");
@@ -85,7 +119,7 @@
   function fitTable(table) {
     const ways = ["unet-small", "unet-tight"];
     table.classList.remove(...ways);
-    for (const way of narrow.matches ? ways : [])
+    for (const way of narrow.matches ? ways : ways.slice(0, 1))
       if (table.scrollWidth > table.clientWidth) table.classList.add(way);
     if (table.scrollWidth > table.clientWidth) table.classList.remove("unet-tight");
   }
@@ -123,8 +157,10 @@
   document.addEventListener("toggle", reachWide, true);
   document.addEventListener("DOMContentLoaded", () => {
     mend();
+    nameFolds();
     keepPunctuation();
     breakNames();
+    keepWhole();
     breakCode();
   });
   window.addEventListener("load", () => {

@@ -133,11 +133,11 @@
       const memory = `The feature maps of one tile take ${(geometry.forwardBytes(network, tile) / 2 ** 20).toFixed(0)} MiB at their peak.`;
       if (!count) return `Such tiles cannot be joined: they would have to begin a multiple of ${2 ** network.depth} pixels apart. ${memory}`;
       const read = ((count * tile) / pixels) ** 2;
-      const apart = count > 1 ? `, which begin ${geometry.stride(network, tile)} pixels apart,` : "";
+      const apart = count > 1 ? `, which begin ${geometry.stride(network, tile)} pixels apart` : "";
       const number = count > 1 ? `${count} x ${count} = ${count ** 2} tiles` : "1 tile";
       return (
-        `An image of ${pixels} x ${pixels} pixels takes ${number}${apart} and has ${read.toFixed(1)} pixels ` +
-        `read for each of its own: the rest is overlap and mirrored border. ${memory}`
+        `An image of ${pixels} x ${pixels} pixels takes ${number}${apart}. For each pixel of the image ` +
+        `${read.toFixed(1)} are read: the rest is overlap and mirrored border. ${memory}`
       );
     }
 
