@@ -31,7 +31,8 @@ pre {{{{ overflow: auto }}}}</style>
 <td>{"x" * 80}</td></tr></table></div>
 <div class="table-wrapper" id="shapes" style="overflow-x: auto"><table><tr>
 {"<td style='white-space: nowrap'>1 x 1024 x 28 x 28</td>" * 4}</tr></table></div>
-<p id="whole">See Fig. 1 of 512 x 512, 92 % of 1 x 64 x 570 x 570 and <code>--mask-values</code></p>
+<p id="whole">See Fig. 1 of 512 x 512, 92 % of 1 x 64 x 570 x 570 in fold-0 of a U-Net and
+<code>--mask-values</code></p>
 <div class="cell tag_hide-input tag_hide-output">
 <details><summary><p class="admonition-title">Show the source</p></summary></details>
 <details><summary><p class="admonition-title">Show the output</p></summary>
@@ -103,7 +104,8 @@ def test_punctuation_stays_with_its_formula(open_page: Any) -> None:
 
 def test_what_belongs_together_stays_on_a_line(open_page: Any) -> None:
     whole = open_page(390).locator("#whole .unet-together").all_inner_texts()
-    assert whole == ["Fig. 1", "512 x 512", "92 %", "1 x 64 x", "570 x 570", "--mask-values"]
+    assert whole[:5] == ["Fig. 1", "512 x 512", "92 %", "1 x 64 x", "570 x 570"]
+    assert whole[5:] == ["fold-0", "U-Net", "--mask-values"]
 
 
 def test_folds_say_what_they_hide(open_page: Any) -> None:

@@ -149,8 +149,8 @@ def test_tile_calculator_counts_the_tiles_of_an_image(open_widget: Open) -> None
     page = open_widget("tile-calculator")
     tiles = page.locator(".unet-tiles")
     assert tiles.inner_text() == (
-        "An image of 512 x 512 pixels takes 2 x 2 = 4 tiles, which begin 384 pixels apart. For each "
-        "pixel of the image 5.0 are read: the rest is overlap and mirrored border. The feature "
+        "An image of 512 x 512 pixels takes 2 x 2 = 4 tiles, which begin 384 pixels apart. For "
+        "each pixel of the image 5.0 are read: the rest is overlap and mirrored border. The feature "
         "maps of one tile take 191 MiB at their peak."
     )
     page.get_by_label("Image height and width").fill("388")
