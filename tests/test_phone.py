@@ -36,7 +36,7 @@ pre {{{{ overflow: auto }}}}</style>
 <div class="cell tag_hide-input tag_hide-output">
 <details><summary><p class="admonition-title">Show the source</p></summary></details>
 <details><summary><p class="admonition-title">Show the output</p></summary>
-<div class="cell_output"><table></table></div></details></div>
+<div class="cell_output"><table><tr><td>0e+00</td></tr></table></div></details></div>
 <figure style="margin: 0 8px; padding: 0 8px"><img alt="A wide picture" src="{PICTURE}"></figure>
 </main></body></html>"""
 
@@ -111,6 +111,10 @@ def test_what_belongs_together_stays_on_a_line(open_page: Any) -> None:
 def test_folds_say_what_they_hide(open_page: Any) -> None:
     titles = open_page(390).locator(".admonition-title").all_inner_texts()
     assert titles == ["Show the code of the table", "Show the table"]
+
+
+def test_an_error_of_nothing_is_nothing(open_page: Any) -> None:
+    assert open_page(390).text_content(".cell_output table").strip() == "0"
 
 
 def test_a_picture_takes_the_width_of_a_phone(open_page: Any) -> None:

@@ -150,8 +150,8 @@ def test_tile_calculator_counts_the_tiles_of_an_image(open_widget: Open) -> None
     tiles = page.locator(".unet-tiles")
     assert tiles.inner_text() == (
         "An image of 512 x 512 pixels takes 2 x 2 = 4 tiles, which begin 384 pixels apart. For "
-        "each pixel of the image 5.0 are read: the rest is overlap and mirrored border. The feature "
-        "maps of one tile take 191 MiB at their peak."
+        "each pixel of the image 5.0 are read: the rest is overlap and mirrored border. The "
+        "feature maps of one tile take 191 MiB at their peak."
     )
     page.get_by_label("Image height and width").fill("388")
     assert "takes 1 tile. For each pixel of the image 2.2 are read" in tiles.inner_text()

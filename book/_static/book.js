@@ -60,6 +60,15 @@
     }
   }
 
+  // An error of exactly 0 is printed in the format of those that are not.
+  function plainZeros() {
+    for (const place of document.querySelectorAll(".bd-content .cell_output :is(pre, td)")) {
+      const texts = document.createTreeWalker(place, NodeFilter.SHOW_TEXT);
+      for (let text = texts.nextNode(); text; text = texts.nextNode())
+        if (text.data.includes("0e+00")) text.data = text.data.replace(/\b0e\+00\b/g, "0");
+    }
+  }
+
   // Where code and output are both folded, the folds say what is in them.
   function nameFolds() {
     document.querySelectorAll(".cell.tag_hide-input.tag_hide-output").forEach((cell) => {
@@ -157,6 +166,7 @@
   document.addEventListener("toggle", reachWide, true);
   document.addEventListener("DOMContentLoaded", () => {
     mend();
+    plainZeros();
     nameFolds();
     keepPunctuation();
     breakNames();
