@@ -86,7 +86,7 @@
     for (const name of [...names, ...modules].map((element) => element.firstChild)) {
       if (!(name instanceof Text)) continue;
       const parts = name.data.split(/(?<=[._/(,=])/);
-      name.replaceWith(...parts.flatMap((part) => [part, document.createElement("wbr")]));
+      name.replaceWith(...parts.flatMap((part, i) => (i ? [document.createElement("wbr"), part] : [part])));
     }
   }
 
