@@ -171,6 +171,14 @@ def test_a_chapter_asks_for_three_guesses_with_answers_one_fold_away(path: Path)
 
 
 @every_notebook
+def test_what_answers_a_guess_is_folded_under_it(path: Path) -> None:
+    for text, cell in itertools.pairwise(read(path).cells):
+        asks = text.cell_type == "markdown" and "your guess?" in text.source
+        if asks and text.source.rstrip().endswith(":::") and cell.get("outputs"):
+            assert {"hide-output", "hide-cell"} & set(tags(cell)), cell.id
+
+
+@every_notebook
 def test_pages_stay_light(path: Path) -> None:
     assert path.stat().st_size < 3_000_000
 
