@@ -122,6 +122,7 @@ def test_exercises_have_a_check_and_an_executed_hidden_solution(path: Path) -> N
     for check, solution in zip(checks, solutions, strict=True):
         assert "No answer yet" in check.outputs[0].text
         assert "assert " in solution.source, f"{solution.id}: a solution asserts that it is right"
+        assert solution.source.startswith("# Why: "), f"{solution.id}: a line of reasoning"
         assert cells.index(solution) == cells.index(check) + 1
 
 
