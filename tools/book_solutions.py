@@ -66,7 +66,7 @@ def read_chapter(name: str, notebook: dict[str, Any]) -> Chapter:
 
 def _begun(sentence: str) -> str:
     """With a capital letter, unless it begins with a symbol or a name of the code."""
-    return re.sub(r"\A[a-z]{2,}(?=,? [\w$`(])", lambda word: word[0].capitalize(), sentence)
+    return re.sub(r"\A(?:a|[a-z]{2,})(?=,? [\w$`(])", lambda word: word[0].capitalize(), sentence)
 
 
 def _files(node: Any) -> Iterator[str]:

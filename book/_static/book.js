@@ -39,7 +39,7 @@
   // What belongs together and has a blank or a hyphen: "Fig. 1", "512 x 512", "92 %", "3e-16", "fold-0", "U-Net", "--min-area".
   // A long shape breaks after two of its sizes.
   const WHOLE =
-    /\b(?:Figs?\.|Figures?|Eqs?\.|eqs?\.|Secs?\.|Sections?|Tables?|Chapters?) \d[\d.]*|\b(?:\d+|[A-Z]) x (?:\d+|[A-Z])\b(?: x(?= [\dA-Z]))?|\b[\d.,]*\d (?:%|[kMGT]i?B(?:\/s)?|[GT]FLOPs?(?:\/s)?|[mµn]?[sm]|px)(?![\w%])|\b\d+(?:\.\d+)?e-\d+\b|\b[a-z]{2,}-\d\b|\b[Uu]-[Nn]ets?\b|(?<![\w-])--[a-z][a-z-]*/g;
+    /\b(?:Figs?\.|Figures?|[Ee]qs?\.|[Ee]quations?|Secs?\.|[Ss]ections?|Tables?|[Cc]hapters?|[Ll]evels?) \d[\d.]*|\b(?:\d+|[A-Z]) x (?:\d+|[A-Z])\b(?: x(?= [\dA-Z]))?|\b[\d.,]*\d (?:%|[kMGT]i?B(?:\/s)?|[GT]FLOPs?(?:\/s)?|[mµn]?[sm]|px)(?![\w%])|\b\d+(?:\.\d+)?e-\d+\b|\b[a-z]{2,}-\d\b|\b[Uu]-[Nn]ets?\b|(?<![\w-])--[a-z][a-z-]*/g;
   function keepWhole() {
     const texts = document.createTreeWalker(document.querySelector(".bd-content") || document.body, NodeFilter.SHOW_TEXT);
     const found = [];
