@@ -37,6 +37,7 @@ pre {{{{ overflow: auto }}}}</style>
 <details><summary><p class="admonition-title">Show the source</p></summary></details>
 <details><summary><p class="admonition-title">Show the output</p></summary>
 <div class="cell_output"><table><tr><td>0e+00</td></tr></table></div></details></div>
+<div class="cell_output"><div class="text_html" style="background: #ced6dd">Best</div></div>
 <figure style="margin: 0 8px; padding: 0 8px"><img alt="A wide picture" src="{PICTURE}"></figure>
 </main></body></html>"""
 
@@ -113,6 +114,13 @@ def test_folds_say_what_they_hide(open_page: Any) -> None:
     assert titles == ["Show the code of the table", "Show the table"]
 
 
+def test_the_html_of_a_cell_is_dark_in_the_dark(open_page: Any) -> None:
+    page = open_page(1200)
+    page.evaluate("document.documentElement.dataset.theme = 'dark'")
+    ground = page.eval_on_selector(".text_html", "e => getComputedStyle(e).backgroundColor")
+    assert ground == "rgba(0, 0, 0, 0)"
+
+
 def test_an_error_of_nothing_is_nothing(open_page: Any) -> None:
     assert open_page(390).text_content(".cell_output table").strip() == "0"
 
@@ -151,6 +159,9 @@ def test_a_wide_table_is_smaller_on_any_screen(open_page: Any) -> None:
     page.eval_on_selector("#shapes", "e => { e.style.width = '560px' }")
     page.set_viewport_size({"width": 620, "height": 900})
     page.wait_for_selector("#shapes.unet-small:not(.unet-tight)")
+    page.eval_on_selector("#shapes", "e => { e.style.width = '460px' }")
+    page.set_viewport_size({"width": 630, "height": 900})
+    page.wait_for_selector("#shapes.unet-tiny:not(.unet-tight)")
 
 
 def test_a_table_shows_that_more_follows(open_page: Any) -> None:

@@ -69,9 +69,9 @@
     }
   }
 
-  // Where code and output are both folded, the folds say what is in them.
+  // Where an output is folded, and its code perhaps too, the folds say what is in them.
   function nameFolds() {
-    document.querySelectorAll(".cell.tag_hide-input.tag_hide-output").forEach((cell) => {
+    document.querySelectorAll(".cell.tag_hide-output").forEach((cell) => {
       const kind = cell.querySelector(".cell_output img") ? "figure" : cell.querySelector(".cell_output table") ? "table" : "result";
       cell.querySelectorAll("summary .admonition-title").forEach((title) => {
         title.textContent = title.textContent.replace("the source", `the code of the ${kind}`).replace("the output", `the ${kind}`);
@@ -126,9 +126,9 @@
     if (share() < 1) setSize(Math.max(SMALLEST, 0.99 * size * share()));
   }
   function fitTable(table) {
-    const ways = ["unet-small", "unet-tight"];
+    const ways = ["unet-small", "unet-tiny", "unet-tight"];
     table.classList.remove(...ways);
-    for (const way of narrow.matches ? ways : ways.slice(0, 1))
+    for (const way of narrow.matches ? ways : ways.slice(0, 2))
       if (table.scrollWidth > table.clientWidth) table.classList.add(way);
     if (table.scrollWidth > table.clientWidth) table.classList.remove("unet-tight");
   }

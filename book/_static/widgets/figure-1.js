@@ -63,7 +63,7 @@
     const { width, height } = layOut(all);
     const scale = WIDTH / width;
     const svg = element("svg", {
-      viewBox: `0 0 ${WIDTH} ${(height * scale).toFixed(0)}`, style: `min-width: ${WIDTH - 100}px`,
+      viewBox: `0 0 ${WIDTH} ${(height * scale).toFixed(0)}`, class: "unet-u", style: `min-width: ${WIDTH - 100}px`,
       role: "group", "aria-label": "Fig. 1 of the paper as boxes",
     });
     const lines = element("g", { "aria-hidden": "true" });
