@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import itertools
 import re
+import textwrap
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 import nbformat
 import pytest
 import yaml
+
+from unet_np import notebook as notebook_tools
 
 ROOT = Path(__file__).resolve().parent.parent
 BOOK = ROOT / "book"
@@ -177,6 +180,34 @@ def test_what_answers_a_guess_is_folded_under_it(path: Path) -> None:
         asks = text.cell_type == "markdown" and "your guess?" in text.source
         if asks and text.source.rstrip().endswith(":::") and cell.get("outputs"):
             assert {"hide-output", "hide-cell"} & set(tags(cell)), cell.id
+
+
+def sources(file: str, name: str) -> set[str]:
+    """What `source` lists of the functions and classes of that name in a file."""
+    text = (ROOT / file).read_text(encoding="utf-8")
+    lines, found = text.splitlines(), set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
+            first = min([node.lineno, *(one.lineno for one in node.decorator_list)])
+            own = textwrap.dedent("\n".join(lines[first - 1 : node.end_lineno])).rstrip()
+            found |= {own, notebook_tools._without_docstrings(own)}
+    return found
+
+
+@every_notebook
+def test_listings_of_the_package_are_what_it_is_now(path: Path) -> None:
+    for cell in code_cells(path):
+        for output in cell.outputs:
+            listing = re.match(r"# (unet_np/\S+\.py)\n(.*)", text_of(output), re.DOTALL)
+            if listing:
+                again = f"{cell.id}: run make notebooks NOTEBOOKS=book/{path.name}"
+                name = re.search(r"^(?:def|class) (\w+)", listing[2], re.MULTILINE)
+                assert name
+                assert listing[2] in sources(listing[1], name[1]), again
+
+
+def text_of(output: Any) -> str:
+    return output.get("data", {}).get("text/plain", "")
 
 
 @every_notebook
