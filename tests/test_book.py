@@ -153,6 +153,13 @@ def test_code_and_output_that_are_both_folded_are_told_apart(path: Path) -> None
             assert "{type}" in words, cell.id
 
 
+@every_notebook
+def test_a_fold_says_what_is_in_it(path: Path) -> None:
+    for cell in code_cells(path):
+        if {"hide-input", "hide-cell"} & set(tags(cell)):
+            assert cell.metadata.get("mystnb", {}).get("code_prompt_show"), cell.id
+
+
 GUESS = re.compile(
     r"^:::\{admonition\} Before you [^\n]+: your guess\?\n:class: tip\n(.*?)^:::$",
     re.DOTALL | re.MULTILINE,
