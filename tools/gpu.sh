@@ -5,6 +5,7 @@
 folder=$1
 seconds=${2:-480}
 mkdir -p "$folder"
+python3 -c "import imagecodecs" || echo "gpu.sh: no imagecodecs, without which U373 and HeLa cannot be read"
 export PYTHONPATH=. MPLBACKEND=Agg
 # What a bare machine lacks takes its own tests along and no others.
 timeout $((seconds / 4)) python3 -m pytest -q -n auto -p no:cacheprovider -o addopts= \

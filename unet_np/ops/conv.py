@@ -26,7 +26,7 @@ IN_BLOCKS = ("im2col", "winograd", "winograd_rows")
 """Those that work block by block, and can do a ReLU while a block is in the cache."""
 
 ON_GPU = "winograd_cuda"
-"""What ``auto`` is on a GPU for 3x3 kernels, but for very few channels."""
+"""What ``auto`` is on a GPU for 3x3 kernels."""
 
 
 def conv2d(
@@ -181,7 +181,7 @@ def choose(
     if (kh, kw) != (3, 3):
         return "im2col"
     if is_device(xp):
-        return ON_GPU if min(into, out) >= winograd_cuda.FEW_CHANNELS else "im2col"
+        return ON_GPU
     few = winograd_rows.FEW_KERNELS_OF_GRADIENT if of_kernels else winograd_rows.FEW_KERNELS
     if into * out <= few:
         return "winograd_rows"

@@ -22,7 +22,6 @@ from unet_np.backend import (
 from unet_np.ops.winograd_tiles import A_TRANSPOSED, B_TRANSPOSED, PATCH, TILE, G
 
 ELEMENTS = 3 * 2**25  # transformed numbers at a time, which memory bounds: 384 MiB in float32
-FEW_CHANNELS = 8  # with fewer, the columns of `im2col` are smaller than the transformed tiles
 BLOCK = 64  # rows and columns of a product that one multiprocessor makes
 BLOCKS = 1024  # of them at a time; some for each multiprocessor
 PLACES = PATCH * PATCH
