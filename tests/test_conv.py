@@ -173,6 +173,15 @@ def test_without_the_input_gradient() -> None:
     assert relative_error(grad_w, conv2d_backward(grad, cache)[1]) == 0
 
 
+def test_without_the_bias_s_gradient() -> None:
+    x, w, b, grad = problem((1, 2, 3, 6, 6, 3, 3, 0))
+    _, cache = conv2d(x, w, b)
+    *some, grad_b = conv2d_backward(grad, cache, need_grad_b=False)
+    assert grad_b is None
+    for one, other in zip(some, conv2d_backward(grad, cache)[:2], strict=True):
+        assert np.array_equal(one, other)
+
+
 def test_im2col_holds_every_window() -> None:
     pixels = np.random.default_rng(0).normal(size=(6, 7, 2))
     cols = im2col(pixels, 1, 3, (3, 2)).reshape(2, 6, 3, 2, 2)

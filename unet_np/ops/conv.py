@@ -98,7 +98,11 @@ def conv2d(
 
 
 def conv2d_backward(
-    grad_output: Array, cache: Cache, need_grad_x: bool = True, rectified: bool = False
+    grad_output: Array,
+    cache: Cache,
+    need_grad_x: bool = True,
+    rectified: bool = False,
+    need_grad_b: bool = True,
 ) -> tuple[Array, Array, Array]:
     """Gradients of the convolution.
 
@@ -116,6 +120,8 @@ def conv2d_backward(
         False leaves dE/dx out and returns None in its place: nobody asks the first layer.
     rectified : bool
         Whether x came out of a ReLU: dE/dx is that of the ReLU's input then, 0 where x is 0.
+    need_grad_b : bool
+        False leaves dE/db out likewise, for a convolution without a bias.
 
     Returns
     -------
@@ -143,7 +149,7 @@ def conv2d_backward(
     rows, columns = grad_output.shape[2:]
     name = choose(w.shape, rows, columns, algorithm, xp, of_kernels=True)
     grad_w = ALGORITHMS[name].weight_gradient(grad_output, x, w.shape, padding)
-    grad_b = channel_sums(grad_output)
+    grad_b = channel_sums(grad_output) if need_grad_b else None
     if not need_grad_x:
         return None, grad_w, grad_b
     name = choose(w.shape, x.shape[2], x.shape[3], algorithm, xp)

@@ -45,9 +45,9 @@ class Conv(Kind):
         return ops.conv2d(x, weight, bias[0], padding=layer.padding, rectify=rectify)
 
     def backward(self, layer: Layer, grad: Array, cache: Any, run: Pass) -> Any:
-        grad_x, *grads = ops.conv2d_backward(
-            grad, cache, run.need_grad_x, rectified=layer.name in run.after_relu
-        )
+        rectified = layer.name in run.after_relu
+        how = run.need_grad_x, rectified, layer.bias
+        grad_x, *grads = ops.conv2d_backward(grad, cache, *how)
         run.set_grads(layer, *grads[: 1 + layer.bias])
         return grad_x
 
