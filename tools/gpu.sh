@@ -8,8 +8,8 @@ mkdir -p "$folder"
 python3 -c "import imagecodecs" || echo "gpu.sh: no imagecodecs, without which U373 and HeLa cannot be read"
 export PYTHONPATH=. MPLBACKEND=Agg
 # What a bare machine lacks takes its own tests along and no others.
-timeout $((seconds / 4)) python3 -m pytest -q -n auto -p no:cacheprovider -o addopts= \
+timeout $((seconds / 8)) python3 -m pytest -q -n auto -p no:cacheprovider -o addopts= \
     -o filterwarnings=default --continue-on-collection-errors -k 'cupy or cuda' -rfE --tb=short tests \
     > "$folder/tests.txt" 2>&1
 tail -n 20 "$folder/tests.txt"
-python3 -m bench gpu --folder "$folder" --seconds $((seconds * 3 / 4)) --out "$folder/all.json"
+python3 -m bench gpu --folder "$folder" --seconds $((seconds * 7 / 8)) --out "$folder/all.json"
