@@ -200,6 +200,24 @@ def test_sums_of_many_rows_are_taken_in_rounds(xp) -> None:
 
 
 @on_a_gpu
+def test_gradients_of_another_shape_or_dtype_are_not_read_past_their_end(xp) -> None:
+    x = xp.ones((1, 2, 4, 4), "float32")
+    w, b = xp.ones((2, 3, 2, 2), "float32"), xp.zeros(3, "float32")
+    pooled, larger = ops.max_pool2d(x)[1], ops.conv_transpose2d(x, w, b)[1]
+    for backward, cache, shape in (
+        (ops.relu_backward, x, (1, 2, 4, 4)),
+        (ops.max_pool2d_backward, pooled, (1, 2, 2, 2)),
+        (ops.conv_transpose2d_backward, larger, (1, 3, 8, 8)),
+    ):
+        with pytest.raises(ValueError, match=r"shape|broadcast"):
+            backward(xp.ones((*shape[:3], shape[3] + 1), "float32"), cache)
+        plain = backward(xp.ones(shape, "float32"), cache)
+        other = backward(xp.ones(shape, "float64"), cache)
+        one, two = (r[0] if isinstance(r, tuple) else r for r in (plain, other))
+        assert np.array_equal(backend.to_numpy(one), backend.to_numpy(two))
+
+
+@on_a_gpu
 def test_what_is_no_number_stays_none(xp) -> None:
     x = np.full((1, 1, 2, 6), -1.0)
     x[0, 0, 0, 1] = x[0, 0, 1, 2] = x[0, 0, 0, 4] = np.nan

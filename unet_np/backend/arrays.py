@@ -419,14 +419,17 @@ def allow_tf32(allowed: bool, xp: ModuleType) -> None:
 def has_kernels(*arrays: Array) -> bool:
     """Whether kernels of our own, by `run_kernel`, can work on the arrays, all of one library.
 
+    They must have one dtype, float32 or float64: a kernel converts nothing.
+
     Examples
     --------
     >>> has_kernels(np.ones(3))
     False
     """
-    if not is_device(array_module(arrays[0])):
+    first = arrays[0].dtype
+    if not is_device(array_module(arrays[0])) or first.char not in "fd":
         return False
-    return all(array.dtype.char in "fd" and array.size < BOUND for array in arrays)
+    return all(array.dtype == first and array.size < BOUND for array in arrays)
 
 
 def run_kernel(

@@ -111,7 +111,7 @@ def relu_backward(grad_output: Array, cache: Array, out: Array | None = None) ->
     array([[[[0., 5.]]]])
     """
     xp = array_module(grad_output, cache)
-    if has_kernels(grad_output):
+    if has_kernels(grad_output, cache) and grad_output.shape == cache.shape:
         return fused_cuda.relu_backward(grad_output, cache, out)
     grad_x = xp.empty_like(grad_output) if out is None else out
     for_row_blocks(lambda g, y, o: xp.multiply(g, y > 0, out=o), grad_output, cache, grad_x)

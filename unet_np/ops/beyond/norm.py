@@ -229,7 +229,7 @@ def batch_norm_backward(
     z, scale, train = cache
     xp = array_module(grad_output, z)
     grad_x = xp.empty_like(grad_output) if out is None else out
-    if _by_kernels(z, grad_x):
+    if _by_kernels(z, grad_x) and has_kernels(z, grad_output):
         return grad_x, *norm_cuda.backward(grad_output, z, scale, train, grad_x)
     grad_bias, grad_weight = channel_sums(grad_output), channel_sums(grad_output, times=z)
     count = z.size // z.shape[1]
