@@ -15,6 +15,7 @@ import guard
 import numpy as np
 import pytest
 import torch
+from cuda_in_c import Module
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import directional_error, leaf, relative_error
@@ -761,3 +762,20 @@ def test_a_whole_pass_is_its_layers_one_by_one(norm: str, up: str) -> None:
     assert np.array_equal(grad_x, grad)
     for name, one in net.grads.items():
         assert np.array_equal(one, run.grads[name]), name
+
+
+def test_a_step_on_the_device_is_few_launches() -> None:
+    """A host needs some ten microseconds for each, and the whole step takes as many milliseconds."""
+    with guard.device() as xp:
+        net = UNet(base_channels=8, depth=4, backend="cupy")
+        x = xp.ones((1, 1, 188, 188), "float32")
+        size = net.architecture.output_size(188)
+        labels, optimiser = xp.zeros((1, size, size), "int32"), SGD(net.params, 1e-3)
+        before = Module.launches
+        logits = net.forward(x, train=True)
+        _, grad = ops.weighted_cross_entropy(logits, labels, reduction="mean", check=False)
+        net.backward(grad, need_grad_x=False)
+        optimiser.step(net.grads)
+        launches = Module.launches - before
+    convolutions, others = 18, 4 * 8  # of 3x3; for each level pooling, joining, up-convolution
+    assert launches <= 11 * convolutions + 2 * others
