@@ -765,7 +765,7 @@ def test_a_whole_pass_is_its_layers_one_by_one(norm: str, up: str) -> None:
 
 
 def test_a_step_on_the_device_is_few_launches() -> None:
-    """A host needs some ten microseconds for each, and the whole step takes as many milliseconds."""
+    """A host needs some ten microseconds for each, and the whole step takes ten milliseconds."""
     with guard.device() as xp:
         net = UNet(base_channels=8, depth=4, backend="cupy")
         x = xp.ones((1, 1, 188, 188), "float32")
