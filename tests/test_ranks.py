@@ -160,7 +160,7 @@ def test_ranks_on_the_stand_in_for_cupy(together, tmp_path, what, monkeypatch):
     assert run(*SCRIPT, what, str(tmp_path), count=count) == (0, [])
     config = on_ranks.settings(tmp_path / "alone", "paper")
     config = config.replace(batch_size=count, dropout=0.0, threads=1)
-    # What a GPU takes, whatever the shape.
+    # As there.
     monkeypatch.setattr("unet_np.ops.conv.choose", lambda *_, **__: "im2col")
     train(config, progress=False, dataset=on_ranks.dataset())
     folders = tmp_path / "paper", tmp_path / "alone" / "paper"
