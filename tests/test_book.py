@@ -126,6 +126,8 @@ def test_exercises_have_a_check_and_an_executed_hidden_solution(path: Path) -> N
         assert "No answer yet" in check.outputs[0].text
         assert "assert " in solution.source, f"{solution.id}: a solution asserts that it is right"
         assert solution.source.startswith("# Why: "), f"{solution.id}: a line of reasoning"
+        reason = re.sub(r"`[^`]*`", "", re.match(r"(#.*\n)+", solution.source)[0])
+        assert "**" not in reason, f"{solution.id}: Markdown would take a power for bold type"
         assert cells.index(solution) == cells.index(check) + 1
 
 
