@@ -197,6 +197,9 @@ def test_sums_of_many_rows_are_taken_in_rounds(xp) -> None:
     pixels = np.random.default_rng(0).random((2, 3, 150, 141), np.float32)
     found = backend.to_numpy(backend.channel_sums(backend.asarray(pixels, xp)))
     np.testing.assert_allclose(found, pixels.sum(axis=(0, 2, 3), dtype=np.float64), rtol=1e-6)
+    twice = backend.asarray(2.0 + 0 * pixels, xp, "float64")  # another dtype than the sums'
+    doubled = backend.to_numpy(backend.channel_sums(backend.asarray(pixels, xp), times=twice))
+    np.testing.assert_allclose(doubled, 2 * found, rtol=1e-6)
 
 
 @on_a_gpu
@@ -211,6 +214,9 @@ def test_gradients_of_another_shape_or_dtype_are_not_read_past_their_end(xp) -> 
     ):
         with pytest.raises(ValueError, match=r"shape|broadcast"):
             backward(xp.ones((*shape[:3], shape[3] + 1), "float32"), cache)
+        if backward is ops.conv_transpose2d_backward:  # as many numbers, in another shape
+            with pytest.raises(ValueError, match=r"shape|broadcast"):
+                backward(xp.ones((*shape[:2], 4 * shape[2], shape[3] // 4), "float32"), cache)
         plain = backward(xp.ones(shape, "float32"), cache)
         other = backward(xp.ones(shape, "float64"), cache)
         one, two = (r[0] if isinstance(r, tuple) else r for r in (plain, other))

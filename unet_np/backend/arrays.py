@@ -628,7 +628,8 @@ def channel_sums(
     """
     xp = array_module(x)
     pixels = as_channels_last(x)
-    if has_kernels(x):
+    given = [array for array in (times, about) if array is not None]
+    if has_kernels(x, *given):
         return _sums_by_kernels(pixels.reshape(-1, pixels.shape[3]), times, about, divisor)
     ones = xp.ones(pixels.shape[2], x.dtype)
     rows = pixels.reshape(-1, *pixels.shape[2:])

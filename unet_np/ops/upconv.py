@@ -115,7 +115,8 @@ def conv_transpose2d_backward(grad_output: Array, cache: Cache) -> tuple[Array, 
     x, w = cache
     xp = array_module(grad_output, x)
     width, into, out = x.shape[3], x.shape[1], w.shape[1]
-    if has_kernels(x, grad_output) and grad_output.size == 4 * out * x.size // into:
+    expected = x.shape[0], out, 2 * x.shape[2], 2 * width
+    if has_kernels(x, grad_output) and grad_output.shape == expected:
         grad_x, total = fused_cuda.conv_transpose2d_backward(grad_output, x, _matrix(w))
         return grad_x, _gradient(total, out), channel_sums(grad_output)
     grad_x = empty_channels_last(xp, x.shape, x.dtype)
