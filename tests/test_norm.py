@@ -379,3 +379,15 @@ def test_bad_input_of_instance_norm(change: dict[str, Any], message: str) -> Non
     good = {"x": np.ones((1, 3, 4, 4)), "weight": np.ones(3), "bias": np.ones(3)}
     with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
         instance_norm(**(good | change))
+
+
+def test_statistics_of_another_dtype_are_not_misread(xp: ModuleType) -> None:
+    pixels = np.random.default_rng(0).random((1, 5, 4, 3))
+    x = backend.asarray(pixels, xp, "float32").transpose(0, 3, 1, 2)  # as a network's maps lie
+    weight, bias = xp.full(3, 2, "float32"), xp.ones(3, "float32")
+    same = channel_statistics(x)
+    other = tuple(one.astype("float64") for one in same)
+    expected, found = (
+        backend.to_numpy(instance_norm(x, weight, bias, pair)[0]) for pair in (same, other)
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-5)

@@ -290,7 +290,7 @@ def _normalise(
 ) -> tuple[Statistics, Array]:
     """Fill z and y, one of which may be the other or x; the statistics, and what z is scaled by."""
     xp = array_module(x)
-    if _by_kernels(x, z, y):
+    if _by_kernels(x, z, y) and has_kernels(x, weight, bias, *(statistics or ())):
         return norm_cuda.normalise(x, z, y, weight, bias, statistics, EPSILON)
     count = x.size // x.shape[1]
     mean = channel_sums(x) / count if statistics is None else statistics[0]
