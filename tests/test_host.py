@@ -21,6 +21,7 @@ from contextlib import suppress
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -285,7 +286,41 @@ def test_a_limit_that_an_interrupt_left_is_undone_by_the_next(
     assert set(blas_threads()) == {2}
 
 
+def test_an_interrupt_between_two_libraries_of_blas_leaves_no_limit_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    libraries = ThreadpoolController().select(user_api="blas").lib_controllers
+    before, kind = blas_threads(), type(libraries[0])
+    calls: list[int] = []
+    limit = kind.set_num_threads
+
+    def once(library: Any, number: int) -> None:
+        calls.append(number)
+        limit(library, number)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kind, "set_num_threads", once)
+        with pytest.raises(KeyboardInterrupt), backend.single_threaded_blas():
+            pass
+        with backend.single_threaded_blas():
+            assert set(blas_threads()) == {1}
+    assert calls[0] == 1
+    assert blas_threads() == before == [2] * len(before)
+
+
 # Interrupts
+
+
+def test_each_item_is_taken_by_one_thread() -> None:
+    """An interpreter without a lock hands out some of an `enumerate` twice, and an end too far."""
+    taken: list[int] = []
+    with backend.using_threads(4):
+        for _ in range(20):
+            taken.clear()
+            assert backend.parallel_map(taken.append, range(2000)) == [None] * 2000
+            assert sorted(taken) == list(range(2000))
 
 
 def test_nothing_runs_on_after_an_error() -> None:

@@ -20,6 +20,7 @@ import mmap
 import os
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar, copy_context
@@ -38,6 +39,9 @@ POOLED_BYTES = 2**20
 
 ALIGNMENT = 64
 """Arrays begin at multiples of so many bytes: a line of the cache."""
+
+HALF = 0
+"""Threads of BLAS for which nobody asks: an interrupt may have come between two libraries."""
 
 _local = threading.local()
 _threads: int | None = None
@@ -250,8 +254,8 @@ class _Blas:
         self.lock = threading.RLock()
         self.asked: dict[object, int] = {}
         self.applied: int | None = None
-        self.controller: Any = None
-        self.limiter: Any = None
+        self.libraries: Any = None
+        self.before: list[tuple[Any, int]] = []
 
     @contextmanager
     def limit(self, threads: int) -> Iterator[None]:
@@ -271,23 +275,25 @@ class _Blas:
             wanted = min(list(self.asked.values()), default=None)
             if wanted == self.applied or not self._load():
                 return
-            if self.limiter is not None:
-                self.limiter.restore_original_limits()
-                self.limiter = self.applied = None
-            if wanted is not None:
-                self.limiter = self.controller.limit(limits=wanted, user_api="blas")
-                self.applied = wanted
+            if not self.before:
+                self.before = [(blas, blas.num_threads) for blas in self.libraries]
+            self.applied = HALF
+            for blas, number in self.before:
+                blas.set_num_threads(number if wanted is None else wanted)
+            if wanted is None:
+                self.before = []
+            self.applied = wanted
 
     def _load(self) -> bool:
         """Whether threadpoolctl is there."""
-        if self.controller is None:
+        if self.libraries is None:
             try:
                 from threadpoolctl import ThreadpoolController
 
-                self.controller = ThreadpoolController()
+                self.libraries = ThreadpoolController().select(user_api="blas").lib_controllers
             except ImportError:
-                self.controller = False
-        return self.controller is not False
+                self.libraries = []
+        return bool(self.libraries)
 
     def after_fork(self) -> None:
         """The threads that asked are not in the child."""
@@ -325,7 +331,8 @@ class _Batch(Generic[Item, Result]):
 
     def __init__(self, function: Callable[[Item], Result], items: list[Item]) -> None:
         self.function = function
-        self.todo = enumerate(items)
+        # Several threads may take from a deque at once, also where Python has no lock.
+        self.todo = deque(enumerate(items))
         self.results: list[Any] = [None] * len(items)
         self.errors: dict[int, BaseException] = {}
         self.helpers: list[Any] = []
@@ -341,7 +348,11 @@ class _Batch(Generic[Item, Result]):
             self.work()
 
     def work(self) -> None:
-        for number, item in self.todo:
+        while self.todo:
+            try:
+                number, item = self.todo.popleft()
+            except IndexError:  # another thread was faster
+                return
             try:
                 self.results[number] = self.function(item)
             except BaseException as error:
@@ -350,8 +361,7 @@ class _Batch(Generic[Item, Result]):
 
     def stop(self) -> None:
         """Leave nothing to do, and wait for nobody."""
-        for _ in self.todo:
-            pass
+        self.todo.clear()
 
     def wait(self) -> None:
         """Until no helper is at an item; those that come later find none."""
