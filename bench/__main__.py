@@ -3,6 +3,7 @@
     python -m bench network --out results/bench-cpu.json --picture results/roofline-cpu.png
     python -m bench speed > results/speed.md     # from that file
     python -m bench passes --base-channels 16    # layer by layer: where a step's time goes
+    python -m bench threads --out results/bench-threads.json
     python -m bench augment --out augment.json
     python -m bench weight_map
     python -m bench tiling
@@ -30,6 +31,7 @@ COMMANDS = {
     "network": "bench.parts",
     "speed": "bench.speed",
     "passes": "bench.passes",
+    "threads": "bench.threads",
     "augment": "bench.augment",
     "weight_map": "bench.weight_map",
     "tiling": "bench.tiling",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from functools import partial
 from types import ModuleType
@@ -48,8 +49,16 @@ class OwnNetwork:
         return loss
 
 
+SETTLE = 1.0  # seconds of a call, below which it is preceded by one that is not measured
+
+
 def bench_network(
-    base_channels: int, size: int, repeats: int, xp: ModuleType, tf32: bool = False
+    base_channels: int,
+    size: int,
+    repeats: int,
+    xp: ModuleType,
+    tf32: bool = False,
+    batch: int = 1,
 ) -> dict[str, Any]:
     """Prediction and training step against PyTorch in both layouts, interleaved.
 
@@ -59,14 +68,15 @@ def bench_network(
         For ``forward`` and ``step``: ``seconds`` (medians by contender), ``ratio`` (median,
         round by round, to PyTorch's better layout) and ``ratio_range``.
     """
-    own = OwnNetwork(base_channels, size, 1, xp)
+    own = OwnNetwork(base_channels, size, batch, xp)
     contenders: dict[str, Any] = {"unet_np": own}
     for layout in LAYOUTS:
         contenders[f"torch {layout}"] = TorchNetwork(own.net, own.x, own.labels, layout, tf32)
-    result: dict[str, Any] = {"base_channels": base_channels, "size": size, "repeats": repeats}
+    result: dict[str, Any] = {"base_channels": base_channels, "size": size, "batch": batch}
+    result["repeats"] = repeats
     for kind in ("forward", "step"):
         calls = {name: getattr(network, kind) for name, network in contenders.items()}
-        times = interleaved(calls, repeats, partial(backend.synchronize, xp))
+        times = interleaved(calls, repeats, partial(backend.synchronize, xp), SETTLE)
         rounds = ratios(times, "unet_np", PEERS)
         result[kind] = {
             "seconds": {name: statistics.median(t) for name, t in times.items()},
@@ -77,9 +87,20 @@ def bench_network(
 
 
 def bench_widths(
-    widths: list[int], size: int, repeats: int, xp: ModuleType
+    widths: list[int], tiles: list[tuple[int, int]], repeats: int, xp: ModuleType
 ) -> list[dict[str, Any]]:
-    """`bench_network` for each width of level 1, on one thread and on all cores.
+    """`bench_network` for each width of level 1 and each tile, on one thread and on all cores.
+
+    Parameters
+    ----------
+    widths : list of int
+        Channels of level 1.
+    tiles : list of (int, int)
+        Side of a tile in pixels, and how many of them make a batch.
+    repeats : int
+        Measured rounds of each.
+    xp : module
+        ``numpy`` or ``cupy``.
 
     Returns
     -------
@@ -87,10 +108,11 @@ def bench_widths(
         With ``threads`` beside what `bench_network` gives.
     """
     rows = []
-    for width in widths:
-        for threads in sorted({1, backend.thread_count(xp)}):
-            with backend.using_threads(threads), backend.limited_blas(threads):
-                rows.append({"threads": threads} | bench_network(width, size, repeats, xp))
+    counts = sorted({1, backend.thread_count(xp)})
+    for (size, batch), width, threads in itertools.product(tiles, widths, counts):
+        with backend.using_threads(threads), backend.limited_blas(threads):
+            row = bench_network(width, size, repeats, xp, batch=batch)
+        rows.append({"threads": threads} | row)
     return rows
 
 

@@ -23,7 +23,7 @@ from unet_np.network.architecture import Architecture
 
 FULL = {"base_channels": 64, "size": 572, "repeats": 5}
 QUICK = {"base_channels": 16, "size": 252, "repeats": 2}
-PARTS = ("layers", "network", "widths", "memory", "scaling", "account")
+PARTS = ("layers", "network", "widths", "tiles", "memory", "scaling", "account")
 
 text = report
 
@@ -57,6 +57,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     backend.allow_tf32(args.tf32, xp)
     torch_module(tf32=args.tf32)
     sizes = [188, 380, size] if args.quick else [188, 316, 572, 828, 1084]
+    widths = [8, 16] if args.quick else [8, 16, 32, 64]
+    tiles = [(188, 1), (188, 4), *([] if args.quick else [(380, 1)])]
+    large = [] if args.quick else [(1084, 1)]  # minutes a round with 64 channels
     parts = {
         "layers": lambda: bench_layers(
             layer_cases(architecture, size),
@@ -66,7 +69,11 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             args.tf32,
         ),
         "network": lambda: bench_network(width, size, args.repeats, xp, args.tf32),
-        "widths": lambda: bench_widths([8, 16] if args.quick else [8, 16, 32, 64], size, some, xp),
+        "widths": lambda: bench_widths(widths, [(size, 1)], args.repeats, xp),
+        "tiles": lambda: [
+            *bench_widths(widths, tiles, some + 1, xp),
+            *bench_widths(widths[:-1], large, some + 1, xp),
+        ],
         "memory": lambda: bench_memory(width, size, args.backend, backend.thread_count()),
         "scaling": lambda: bench_scaling(width, sizes, [1, 4], some, xp),
         "account": lambda: bench_account(width, size, some, xp),

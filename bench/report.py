@@ -27,8 +27,9 @@ def report(result: dict[str, Any]) -> str:
         lines += _layer_lines(result.get("layers", []), direction)
     if "network" in result:
         lines += _network_lines(result["network"])
-    for row in result.get("widths", []):
-        lines.append(f"\n{row['base_channels']} channels, threads: {row['threads']}")
+    for row in result.get("widths", []) + result.get("tiles", []):
+        tile = f"{row['batch']} x {row['size']} px"
+        lines.append(f"\n{row['base_channels']} channels, {tile}, threads: {row['threads']}")
         lines += _network_lines(row)[1:]
     for kind, peak in result.get("memory", {}).items():
         sizes = ", ".join(f"{name} {size / 2**20:.0f} MiB" for name, size in peak["bytes"].items())

@@ -60,6 +60,24 @@ def table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join(lines)
 
 
+def width_table(rows: list[dict[str, Any]], first: list[str]) -> str:
+    """Widths of level 1, one line each; `first` are columns before those of the times."""
+    header = [*first, "forward", "ratio", "step", "ratio"]
+    return table(header, [[*(f"{row[key]}" for key in first), *_times(row)] for row in rows])
+
+
+def _times(row: dict[str, Any]) -> list[str]:
+    """Seconds, and the ratio from the lowest to the highest round, of both kinds."""
+    return [
+        cell
+        for kind in ("forward", "step")
+        for cell in (
+            f"{row[kind]['seconds']['unet_np']:.3f}",
+            "{:.2f} ({:.2f} to {:.2f})".format(row[kind]["ratio"], *row[kind]["ratio_range"]),
+        )
+    ]
+
+
 def text(result: dict[str, Any]) -> str:
     """All of it."""
     rate = result["gemm_rate"]
@@ -89,23 +107,6 @@ def text(result: dict[str, Any]) -> str:
         ]
         for kind in ("forward", "step")
     ]
-    widths = [
-        [
-            f"{row['base_channels']}",
-            f"{row['threads']}",
-            *(
-                cell
-                for kind in ("forward", "step")
-                for cell in (
-                    f"{row[kind]['seconds']['unet_np']:.3f}",
-                    "{:.2f} ({:.2f} to {:.2f})".format(
-                        row[kind]["ratio"], *row[kind]["ratio_range"]
-                    ),
-                )
-            ),
-        ]
-        for row in result.get("widths", [])
-    ]
     layers = [
         statistics.median(layer_ratio(row, direction) for row in result["layers"])
         for direction in ("forward", "backward")
@@ -130,16 +131,13 @@ def text(result: dict[str, Any]) -> str:
             table(["", "time", "from round to round", "peak memory"], ratios),
             f"Layer by layer, the median ratio is {layers[0]:.2f} forward and {layers[1]:.2f} "
             "backward.",
-            *(
-                [
-                    "## Narrow networks",
-                    "Seconds on the same tile, and the ratio to PyTorch's better layout, from the "
-                    "lowest to the highest round. `python -m bench passes` tells where it goes.",
-                    table(["channels", "threads", "forward", "ratio", "step", "ratio"], widths),
-                ]
-                if widths
-                else []
-            ),
+            "## Narrow networks",
+            "Seconds on the same tile, and the ratio to PyTorch's better layout, from the lowest "
+            "to the highest round. `python -m bench passes` tells where it goes.",
+            width_table(result["widths"], ["base_channels", "threads"]),
+            "## Other tiles and batches",
+            "The same for other sides of the tile, in pixels, and for batches.",
+            width_table(result["tiles"], ["size", "batch", "base_channels", "threads"]),
             "![Roofline of the network's convolutions: GFLOP/s over operations per byte, for this "
             "package, im2col and PyTorch](roofline-cpu.png)",
             "## What failed",

@@ -17,6 +17,7 @@ def interleaved(
     contenders: Mapping[str, Callable[[], object]],
     repeats: int,
     wait: Callable[[], object] = lambda: None,
+    settle: float = 0.0,
 ) -> dict[str, list[float]]:
     """Seconds of each call of each contender; one call of each, in turn, `repeats` times.
 
@@ -28,6 +29,11 @@ def interleaved(
         Measured calls of each.
     wait : function
         Called before each look at the clock: on a GPU, waits until it is done.
+    settle : float, in seconds
+        A contender whose calls take less is called once more, unmeasured, before each measured
+        call. Threads that have slept through the others' turns may begin on one core, and the
+        system takes some hundredths of a second to part them: much of a short call, nothing of
+        a training that goes on.
 
     Examples
     --------
@@ -35,17 +41,22 @@ def interleaved(
     >>> {name: len(seconds) for name, seconds in times.items()}
     {'a': 3, 'b': 3}
     """
-    for function in contenders.values():
+
+    def once(function: Callable[[], object]) -> float:
+        wait()
+        start = time.perf_counter()
         function()
+        wait()
+        return time.perf_counter() - start
+
     times: dict[str, list[float]] = {name: [] for name in contenders}
+    short = {name: once(call) < settle for name, call in contenders.items()}
     for _ in range(repeats):
         for name, function in contenders.items():
             gc.collect()
-            wait()
-            start = time.perf_counter()
-            function()
-            wait()
-            times[name].append(time.perf_counter() - start)
+            if short[name]:
+                function()
+            times[name].append(once(function))
     return times
 
 

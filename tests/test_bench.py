@@ -36,6 +36,17 @@ def test_contenders_run_in_turn() -> None:
     assert all(len(seconds) == 2 and min(seconds) >= 0 for seconds in times.values())
 
 
+def test_a_short_call_has_one_before_it_that_is_not_measured() -> None:
+    order: list[str] = []
+    calls = {n: lambda n=n: order.append(n) for n in "ab"}
+    times = timing.interleaved(calls, repeats=2, settle=60)
+    assert order == ["a", "b", *"aabb", *"aabb"]
+    assert [len(seconds) for seconds in times.values()] == [2, 2]
+    order.clear()
+    timing.interleaved(calls, repeats=1, settle=1e-12)
+    assert order == ["a", "b", "a", "b"]
+
+
 def test_layer_cases_are_those_of_the_network() -> None:
     cases = layer_cases(Architecture(), 572)
     assert [(case.size, case.into, case.out) for case in cases[1:4]] == [
