@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
 LAYER_COLUMNS = ("auto", "im2col", "winograd", "winograd_rows", "torch nchw", "torch channels_last")
 
 
@@ -115,6 +113,8 @@ def roofline(result: dict[str, Any], path: Path) -> None:
     path : pathlib.Path
         PNG or SVG, by its suffix.
     """
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     styles = {
