@@ -1,7 +1,7 @@
 """What a second thread is worth, and what it could be worth at most.
 
-For each width of level 1: one thread; all threads on one tile; and as many processes of one thread
-each, every one with a tile of its own. Processes share nothing but the machine's memory and caches,
+For each width of level 1: one thread; all threads on one tile; as many threads, every one with a
+network and a tile of its own; and as many processes of one thread each. Processes share nothing but the machine's memory and caches,
 so what they lack to the number of cores, no sharing out of work can give. The rest is what threads
 wait: for one another, for the parts that one of them does alone, and for the interpreter's lock,
 which an interpreter without one tells apart.
@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from threading import Barrier
 from typing import Any
@@ -44,11 +44,13 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     for width in args.base_channels:
         one = seconds(1, width, args.size, args.repeats)
         together = seconds(threads, width, args.size, args.repeats)
+        own = of_threads(threads, width, args.size, args.repeats)
         apart = of_processes(threads, width, args.size, args.repeats)
         for kind in one:
             row = {"base_channels": width, "kind": kind, "one": one[kind]}
-            row |= {"threads": together[kind], "processes": apart[kind]}
+            row |= {"threads": together[kind], "apart": own[kind], "processes": apart[kind]}
             row["gain of threads"] = one[kind] / together[kind]
+            row["gain apart"] = threads * one[kind] / own[kind]
             row["gain of processes"] = threads * one[kind] / apart[kind]
             rows.append(row)
     return {"count": threads, "interpreter_lock": locked, "rows": rows}
@@ -80,6 +82,15 @@ def seconds(
             together.wait()
         result[kind] = statistics.median(interleaved({"": call}, repeats, settle=SETTLE)[""])
     return result
+
+
+def of_threads(count: int, width: int, size: int, repeats: int) -> dict[str, float]:
+    """The same of several threads of this process at once, each with a network of its own."""
+    barrier = Barrier(count)
+    with ThreadPoolExecutor(count) as pool:
+        waiting = [pool.submit(seconds, 1, width, size, repeats, barrier) for _ in range(count)]
+        found = [one.result() for one in waiting]
+    return {kind: statistics.mean(one[kind] for one in found) for kind in found[0]}
 
 
 def of_processes(count: int, width: int, size: int, repeats: int) -> dict[str, float]:

@@ -286,6 +286,23 @@ def test_a_limit_that_an_interrupt_left_is_undone_by_the_next(
     assert set(blas_threads()) == {2}
 
 
+def test_blas_heeds_every_thread() -> None:
+    """Else two that predict beside each other share a core with four of BLAS."""
+    with backend.single_threaded_blas():
+        pass  # from now on threadpoolctl heeds this thread alone
+    found: list[list[int]] = []
+
+    def ask() -> None:
+        with backend.single_threaded_blas():
+            found.append(blas_threads())
+        found.append(blas_threads())
+
+    other = threading.Thread(target=ask)
+    other.start()
+    other.join()
+    assert [set(counts) for counts in found] == [{1}, {2}]
+
+
 def test_an_interrupt_between_two_libraries_of_blas_leaves_no_limit_behind(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -279,7 +279,7 @@ class _Blas:
                 self.before = [(blas, blas.num_threads) for blas in self.libraries]
             self.applied = HALF
             for blas, number in self.before:
-                blas.set_num_threads(number if wanted is None else wanted)
+                _set_threads(blas, number if wanted is None else wanted)
             if wanted is None:
                 self.before = []
             self.applied = wanted
@@ -300,6 +300,17 @@ class _Blas:
         self.lock = threading.RLock()
         self.asked.clear()
         self.apply()
+
+
+def _set_threads(blas: Any, number: int) -> None:
+    """Set a library's number of threads, from whichever thread.
+
+    For OpenBLAS, threadpoolctl (as of 3.8) listens only to the thread that asked first, as long as
+    that lives, and drops what others ask without a word. Here `_Blas` settles between them.
+    """
+    if hasattr(blas, "clear_controlling_thread"):
+        blas.clear_controlling_thread(force=True)
+    blas.set_num_threads(number)
 
 
 _blas = _Blas()
