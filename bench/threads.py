@@ -1,10 +1,10 @@
 """What a second thread is worth, and what it could be worth at most.
 
 For each width of level 1: one thread; all threads on one tile; as many threads, every one with a
-network and a tile of its own; and as many processes of one thread each. Processes share nothing but the machine's memory and caches,
-so what they lack to the number of cores, no sharing out of work can give. The rest is what threads
-wait: for one another, for the parts that one of them does alone, and for the interpreter's lock,
-which an interpreter without one tells apart.
+network and a tile of its own; and as many processes of one thread each. Processes share nothing but
+the machine's memory and caches, so what they lack to the number of cores, no sharing out of work
+can give. Threads apart also share the interpreter's lock, and threads on one tile wait for each
+other, and for the parts that one of them does alone. An interpreter without a lock tells its part.
 """
 
 from __future__ import annotations
