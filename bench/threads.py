@@ -12,17 +12,15 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from threading import Barrier
 from typing import Any
 
-from bench.network import OwnNetwork
+from bench.network import SETTLE, OwnNetwork
 from bench.timing import interleaved
 from unet_np import backend
 from unet_np.errors import InputError
-
-SETTLE = 1.0  # see `interleaved`
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,6 +51,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             row["gain apart"] = threads * one[kind] / own[kind]
             row["gain of processes"] = threads * one[kind] / apart[kind]
             rows.append(row)
+    backend.set_thread_count(threads)  # for the provenance
     return {"count": threads, "interpreter_lock": locked, "rows": rows}
 
 
@@ -86,18 +85,23 @@ def seconds(
 
 def of_threads(count: int, width: int, size: int, repeats: int) -> dict[str, float]:
     """The same of several threads of this process at once, each with a network of its own."""
-    barrier = Barrier(count)
     with ThreadPoolExecutor(count) as pool:
-        waiting = [pool.submit(seconds, 1, width, size, repeats, barrier) for _ in range(count)]
-        found = [one.result() for one in waiting]
-    return {kind: statistics.mean(one[kind] for one in found) for kind in found[0]}
+        return _at_once(pool, Barrier(count), width, size, repeats)
 
 
 def of_processes(count: int, width: int, size: int, repeats: int) -> dict[str, float]:
-    """The same of several processes at once, the mean of them; each kind begins together."""
+    """The same of several processes at once."""
     context = get_context("spawn")
     with context.Manager() as manager, ProcessPoolExecutor(count, context) as pool:
-        barrier = manager.Barrier(count)
-        waiting = [pool.submit(seconds, 1, width, size, repeats, barrier) for _ in range(count)]
-        found = [one.result() for one in waiting]
+        return _at_once(pool, manager.Barrier(count), width, size, repeats)
+
+
+def _at_once(
+    pool: Executor, barrier: Barrier, width: int, size: int, repeats: int
+) -> dict[str, float]:
+    """Means over as many workers as the barrier waits for; each kind begins together."""
+    waiting = [
+        pool.submit(seconds, 1, width, size, repeats, barrier) for _ in range(barrier.parties)
+    ]
+    found = [one.result() for one in waiting]
     return {kind: statistics.mean(one[kind] for one in found) for kind in found[0]}
