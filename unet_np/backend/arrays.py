@@ -72,6 +72,9 @@ __all__ = [
 
 Array = Any  # numpy.ndarray or cupy.ndarray
 
+HOST = (np.ndarray, np.generic)
+"""What an array or a number of NumPy is."""
+
 NAMES = ("numpy", "cupy", "auto")
 
 CUBLAS_TF32_TENSOR_OP_MATH = 3
@@ -192,21 +195,20 @@ def array_module(*arrays: Array) -> ModuleType:
     ...
     TypeError: array: got list, expected numpy.ndarray or cupy.ndarray
     """
+    device = [array for array in arrays if not isinstance(array, HOST)]
+    if not device:
+        return np
     # A program that never imported CuPy has no CuPy arrays, so it is not imported here.
     cupy = sys.modules.get("cupy")
-    modules = set()
-    for array in arrays:
-        if cupy is not None and isinstance(array, cupy.ndarray):
-            modules.add("cupy")
-        elif isinstance(array, np.ndarray | np.generic):
-            modules.add("numpy")
-        else:
+    for array in device:
+        if cupy is None or not isinstance(array, cupy.ndarray):
             raise TypeError(
                 f"array: got {type(array).__name__}, expected numpy.ndarray or cupy.ndarray"
             )
-    if len(modules) > 1:
+    if len(device) < len(arrays):
         raise TypeError("arrays: got NumPy and CuPy arrays together, expected all on one device")
-    return cupy if modules == {"cupy"} and cupy is not None else np
+    assert cupy is not None
+    return cupy
 
 
 def is_device(xp: ModuleType) -> bool:

@@ -24,8 +24,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar, copy_context
+from operator import itemgetter
 from queue import SimpleQueue
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -51,15 +52,6 @@ _helpers: list[None] = []
 _starting = threading.Lock()
 
 
-class Gap(NamedTuple):
-    """Free bytes of a region, from `start`, before its slice of that number."""
-
-    size: int
-    start: int
-    number: int
-    region: Region
-
-
 class Region:
     """Memory from the system, of which arrays have slices.
 
@@ -77,14 +69,24 @@ class Region:
         """How many there are to each slice."""
         return [sys.getrefcount(part) for part in self.slices]
 
-    def gaps(self, alone: int) -> list[Gap]:
-        """What lies between the slices that are in use; the others go."""
-        used = [number for number, count in enumerate(self.references()) if count != alone]
-        self.starts = [self.starts[number] for number in used]
-        self.slices = [self.slices[number] for number in used]
-        ends = [0, *(s + part.size for s, part in zip(self.starts, self.slices, strict=True))]
-        edges = enumerate(zip(ends, [*self.starts, self.size], strict=True))
-        return [Gap(end - start, start, n, self) for n, (start, end) in edges if end > start]
+    def gaps(self, alone: int) -> list[tuple[int, int, int]]:
+        """What lies between the slices that are in use; the others go.
+
+        Each as its size, its start, and the number of the slice behind it.
+        """
+        counts = self.references()
+        if alone in counts:
+            used = [number for number, count in enumerate(counts) if count != alone]
+            self.starts = [self.starts[number] for number in used]
+            self.slices = [self.slices[number] for number in used]
+        gaps, end = [], 0
+        for number, start in enumerate(self.starts):
+            if start > end:
+                gaps.append((start - end, end, number))
+            end = start + self.slices[number].size
+        if self.size > end:
+            gaps.append((self.size - end, end, len(self.starts)))
+        return gaps
 
     def cut(self, number: int, start: int, size: int) -> np.ndarray:
         """A new slice."""
@@ -114,14 +116,18 @@ class Pool:
         """At least so many bytes; in use until the last array on them goes."""
         size = -(-size // ALIGNMENT) * ALIGNMENT
         with self.lock:
-            gaps = [gap for region in self.regions for gap in region.gaps(self.alone)]
-            held = sum(region.size for region in self.regions)
-            self.most = max(self.most, held - sum(gap.size for gap in gaps) + size)
-            fitting = [gap for gap in gaps if gap.size >= size]
+            fitting, in_use, held = [], size, 0
+            for region in self.regions:
+                held += region.size
+                in_use += region.size
+                for gap in region.gaps(self.alone):
+                    in_use -= gap[0]
+                    if gap[0] >= size:
+                        fitting.append((*gap, region))
+            self.most = max(self.most, in_use)
             if fitting:
-                _, start, number, region = min(fitting, key=lambda gap: gap.size)
+                _, start, number, region = min(fitting, key=itemgetter(0))
                 return region.cut(number, start, size)
-            del gaps, fitting  # which refer to regions that go
             for region in [region for region in self.regions if not region.slices]:
                 if held + size > self.most:
                     held -= region.size

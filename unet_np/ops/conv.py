@@ -9,7 +9,15 @@ import numpy as np
 
 from unet_np.backend import Array, array_module, as_channels_last, channel_sums, is_device
 from unet_np.errors import InputError, integer
-from unet_np.ops import im2col, naive, winograd, winograd_cuda, winograd_rows, winograd_tiles
+from unet_np.ops import (
+    few_pixels,
+    im2col,
+    naive,
+    winograd,
+    winograd_cuda,
+    winograd_rows,
+    winograd_tiles,
+)
 from unet_np.ops.activation import kept_where_positive, rectifier, relu, relu_backward
 
 Cache = tuple[Array, Array, int, str]
@@ -17,12 +25,13 @@ Cache = tuple[Array, Array, int, str]
 ALGORITHMS: dict[str, ModuleType] = {
     "naive": naive,
     "im2col": im2col,
+    "few_pixels": few_pixels,
     "winograd": winograd,
     "winograd_rows": winograd_rows,
     "winograd_cuda": winograd_cuda,
 }
 
-IN_BLOCKS = ("im2col", "winograd", "winograd_rows")
+IN_BLOCKS = ("im2col", "few_pixels", "winograd", "winograd_rows")
 """Those that work block by block, and can do a ReLU while a block is in the cache."""
 
 ON_GPU = "winograd_cuda"
@@ -85,7 +94,7 @@ def conv2d(
     _check(x, w, b, padding, algorithm)
     rows = x.shape[2] + 2 * padding - w.shape[2] + 1
     columns = x.shape[3] + 2 * padding - w.shape[3] + 1
-    name = choose(w.shape, rows, columns, algorithm, xp)
+    name = choose(w.shape, len(x) * rows, columns, algorithm, xp)
     finish: list[Any] = []
     if rectify and name in IN_BLOCKS:
         finish = [rectifier(w.shape[0], columns, x.dtype, xp)]
@@ -147,12 +156,12 @@ def conv2d_backward(
     xp = array_module(grad_output, x)
     grad_output = as_channels_last(grad_output).transpose(0, 3, 1, 2)  # once for all three
     rows, columns = grad_output.shape[2:]
-    name = choose(w.shape, rows, columns, algorithm, xp, of_kernels=True)
+    name = choose(w.shape, len(x) * rows, columns, algorithm, xp, of_kernels=True)
     grad_w = ALGORITHMS[name].weight_gradient(grad_output, x, w.shape, padding)
     grad_b = channel_sums(grad_output) if need_grad_b else None
     if not need_grad_x:
         return None, grad_w, grad_b
-    name = choose(w.shape, x.shape[2], x.shape[3], algorithm, xp)
+    name = choose(w.shape, len(x) * x.shape[2], x.shape[3], algorithm, xp)
     finish: list[Any] = []
     if rectified and name in IN_BLOCKS:
         finish = [kept_where_positive(x)]
@@ -192,7 +201,7 @@ def choose(
     if into * out <= few:
         return "winograd_rows"
     tiles = -(-rows // winograd_tiles.TILE) * -(-columns // winograd_tiles.TILE)
-    return "winograd" if tiles >= winograd.MIN_TILES else "im2col"
+    return "winograd" if tiles >= winograd.MIN_TILES else "few_pixels"
 
 
 def _check(x: Array, w: Array, b: Array, padding: int, algorithm: str) -> None:

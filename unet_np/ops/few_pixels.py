@@ -1,0 +1,111 @@
+"""The convolution of few pixels and many kernels, as at the bottom of the U on a small tile.
+
+There it is the kernels that take time to fetch. So all pixels of the batch make one column matrix
+(see `im2col`), the kernels are read as they lie in memory, and threads share out channels.
+"""
+
+from __future__ import annotations
+
+from unet_np.backend import (
+    Array,
+    array_module,
+    as_channels_last,
+    empty,
+    empty_channels_last,
+    parallel_map,
+    scratch,
+    strided,
+    thread_count,
+)
+from unet_np.ops.im2col import Finish, kernel_matrix
+
+MIN_SHARE = 2**22  # multiplications of a thread, which take longer than to wake one
+
+
+def forward(
+    x: Array, w: Array, b: Array | None, padding: int, finish: Finish | None = None
+) -> Array:
+    """(B, C, H, W) and (K, C, kh, kw) -> (B, K, H', W')."""
+    xp = array_module(x)
+    out, _, kh, kw = w.shape
+    rows, columns = x.shape[2] + 2 * padding - kh + 1, x.shape[3] + 2 * padding - kw + 1
+    y = empty_channels_last(xp, (len(x), out, rows, columns), x.dtype)
+    cols, weights = _columns(x, (kh, kw), padding), kernel_matrix(w)
+    results = y.transpose(0, 2, 3, 1)
+    flat = results.reshape(-1, out)
+
+    def call(part: slice) -> None:
+        xp.matmul(cols, weights[:, part], out=flat[:, part])
+        if b is not None:
+            flat[:, part] += b[part]
+        _finish(finish, results, part)
+
+    parallel_map(call, _parts(out, cols.size * out), xp)
+    return y
+
+
+def input_gradient(
+    grad: Array, w: Array, x_shape: tuple[int, ...], padding: int, finish: Finish | None = None
+) -> Array:
+    """The columns' gradient, each number of it added where `im2col` had copied it from (col2im)."""
+    xp = array_module(grad, w)
+    out, into, kh, kw = w.shape
+    batch, _, height, width = x_shape
+    rows, columns = grad.shape[2:]
+    grads = as_channels_last(grad).reshape(-1, out)
+    taps = kernel_matrix(w).reshape(kh * kw, into, out).transpose(0, 2, 1)
+    padded = batch, into, height + 2 * padding, width + 2 * padding
+    sums = empty_channels_last(xp, padded, grad.dtype, zero=True).transpose(0, 2, 3, 1)
+    inner = sums[:, padding : padding + height, padding : padding + width]
+
+    def call(part: slice) -> None:
+        shares = taps[:, :, part]
+        product = scratch(xp, "product", (kh * kw, len(grads), shares.shape[2]), grad.dtype)
+        xp.matmul(grads, shares, out=product)
+        for (m, n), tap in zip(xp.ndindex(kh, kw), product, strict=True):
+            sums[:, m : m + rows, n : n + columns, part] += tap.reshape(batch, rows, columns, -1)
+        _finish(finish, inner, part)
+
+    parallel_map(call, _parts(into, grads.size * kh * kw * into), xp)
+    return inner.transpose(0, 3, 1, 2)
+
+
+def weight_gradient(grad: Array, x: Array, w_shape: tuple[int, ...], padding: int) -> Array:
+    """The columns' transpose times the output's gradient."""
+    xp = array_module(grad, x)
+    out, into, kh, kw = w_shape
+    cols, grads = _columns(x, (kh, kw), padding), as_channels_last(grad).reshape(-1, out)
+    grad_w = empty(xp, (kh * kw * into, out), grad.dtype)
+
+    def call(part: slice) -> None:
+        xp.matmul(cols[:, part].T, grads, out=grad_w[part])
+
+    parallel_map(call, _parts(len(grad_w), cols.size * out), xp)
+    return grad_w.reshape(kh, kw, into, out).transpose(3, 2, 0, 1)
+
+
+def _columns(x: Array, kernel: tuple[int, int], padding: int) -> Array:
+    """The windows of all images, each as a row: (B, C, H, W) -> (B H' W', kh x kw x C)."""
+    xp, pixels = array_module(x), as_channels_last(x)
+    if padding:
+        pixels = xp.pad(pixels, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    (batch, height, width, channels), (kh, kw) = pixels.shape, kernel
+    image, row, column, number = pixels.strides
+    shape = (batch, height - kh + 1, width - kw + 1, kh, kw, channels)
+    windows = strided(pixels, shape, (image, row, column, row, column, number))
+    cols = scratch(xp, "columns", shape, x.dtype)
+    cols[...] = windows
+    return cols.reshape(-1, kh * kw * channels)
+
+
+def _finish(finish: Finish | None, results: Array, part: slice) -> None:
+    if finish is not None:
+        for image, result in enumerate(results):
+            place = image, slice(None), slice(None), part
+            finish(result[:, :, part], place)
+
+
+def _parts(channels: int, work: int) -> list[slice]:
+    """A share of the channels for each thread, if there are enough multiplications in all."""
+    step = -(-channels // max(1, min(thread_count(), work // MIN_SHARE)))
+    return [slice(first, min(first + step, channels)) for first in range(0, channels, step)]
