@@ -21,16 +21,17 @@ from bench.timing import interleaved
 from unet_np import backend
 from unet_np.backend import host
 from unet_np.network.architecture import Architecture
-from unet_np.ops import winograd, winograd_rows, winograd_tiles
+from unet_np.ops import conv, im2col, winograd, winograd_rows, winograd_tiles
 
 NEVER = 10**12
-ONLY_SQUARES = {
+ONLY_SQUARES: dict[tuple[ModuleType, str], Any] = {
+    (conv, "ALGORITHMS"): conv.ALGORITHMS | {"few_pixels": im2col},
     (winograd_rows, "FEW_KERNELS"): 0,
     (winograd_rows, "FEW_KERNELS_OF_GRADIENT"): 0,
 }
 
 # Name, what it changes against the one before, constants of the modules that make it so.
-VARIANTS: list[tuple[str, str, dict[tuple[ModuleType, str], int]]] = [
+VARIANTS: list[tuple[str, str, dict[tuple[ModuleType, str], Any]]] = [
     (
         "im2col",
         "one matrix product for each convolution",

@@ -1,4 +1,4 @@
-"""The convolution: four algorithms, PyTorch, finite differences, adjoints."""
+"""The convolution: five algorithms, PyTorch, finite differences, adjoints."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from oracles import directional_error, leaf, relative_error
 
 from unet_np import InputError, backend
-from unet_np.ops import conv2d, conv2d_backward
+from unet_np.ops import conv, conv2d, conv2d_backward, few_pixels
 from unet_np.ops.im2col import im2col
 
 CASES = [
@@ -43,8 +43,11 @@ def problem(shape: tuple[int, ...], seed: int = 0) -> list[np.ndarray]:
     return [rng.normal(size=size) for size in sizes]
 
 
+ALL = ["naive", "im2col", "few_pixels", "winograd", "winograd_rows"]
+
+
 def algorithms(kh: int, kw: int, numbers: int, xp: object = np) -> list[str]:
-    names = ["im2col", "auto"]
+    names = ["im2col", "few_pixels", "auto"]
     if (kh, kw) == (3, 3):
         names += ["winograd", "winograd_rows"]
         names += [] if xp is np else ["winograd_cuda"]
@@ -95,7 +98,9 @@ def test_agrees_with_torch_for_any_shape(
         check_against_torch(shape, algorithm, np)
 
 
-@pytest.mark.parametrize("algorithm", ["naive", "im2col", "winograd", "winograd_rows"])
+@pytest.mark.parametrize(
+    "algorithm", ["naive", "im2col", "few_pixels", "winograd", "winograd_rows"]
+)
 def test_agrees_with_finite_differences(algorithm: str) -> None:
     x, w, b, grad = problem((2, 3, 2, 6, 9, 3, 3, 1))
 
@@ -108,7 +113,9 @@ def test_agrees_with_finite_differences(algorithm: str) -> None:
         assert directional_error(energy, [x, w, b], list(grads), seed) <= 1e-7
 
 
-@pytest.mark.parametrize("algorithm", ["naive", "im2col", "winograd", "winograd_rows"])
+@pytest.mark.parametrize(
+    "algorithm", ["naive", "im2col", "few_pixels", "winograd", "winograd_rows"]
+)
 def test_input_gradient_is_the_adjoint(algorithm: str) -> None:
     x, w, _, grad = problem((2, 4, 3, 8, 7, 3, 3, 0), seed=3)
     y, cache = conv2d(x, w, np.zeros(3), 0, algorithm)
@@ -117,7 +124,8 @@ def test_input_gradient_is_the_adjoint(algorithm: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "limit"), [("im2col", 2e-6), ("winograd", 2e-5), ("winograd_rows", 1e-5)]
+    ("algorithm", "limit"),
+    [("im2col", 2e-6), ("few_pixels", 2e-6), ("winograd", 2e-5), ("winograd_rows", 1e-5)],
 )
 def test_float32_rounds_little(algorithm: str, limit: float) -> None:
     """A layer of the network's kind; errors relative to the largest output."""
@@ -132,7 +140,7 @@ def test_float32_rounds_little(algorithm: str, limit: float) -> None:
         assert relative_error(got.astype(np.float64), exact) <= limit
 
 
-@pytest.mark.parametrize("algorithm", ["im2col", "winograd", "winograd_rows"])
+@pytest.mark.parametrize("algorithm", ["im2col", "few_pixels", "winograd", "winograd_rows"])
 @pytest.mark.parametrize("threads", [1, 3])
 def test_thread_count_changes_only_rounding(algorithm: str, threads: int) -> None:
     x, w, b, grad = problem((2, 16, 24, 61, 40, 3, 3, 0))
@@ -147,13 +155,30 @@ def test_thread_count_changes_only_rounding(algorithm: str, threads: int) -> Non
         backend.set_thread_count(None)
 
 
-@pytest.mark.parametrize("algorithm", ["im2col", "winograd", "winograd_rows"])
+@pytest.mark.parametrize("algorithm", ["im2col", "few_pixels", "winograd", "winograd_rows"])
 def test_same_call_gives_the_same_bits(algorithm: str) -> None:
     x, w, b, grad = (a.astype("float32") for a in problem((1, 32, 48, 90, 70, 3, 3, 0)))
     first = [conv2d_backward(grad, conv2d(x, w, b, 0, algorithm)[1]) for _ in range(4)]
     for grads in first[1:]:
         for one, other in zip(first[0], grads, strict=True):
             assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize(("threads", "parts"), [(1, 1), (2, 2), (3, 3), (64, 10)])
+def test_channels_are_shared_out_where_there_is_enough_to_multiply(
+    threads: int, parts: int
+) -> None:
+    with backend.using_threads(threads):
+        shares = few_pixels.channel_parts(512, 10 * few_pixels.MIN_SHARE, np)
+        assert len(few_pixels.channel_parts(512, few_pixels.MIN_SHARE - 1, np)) == 1
+    assert len(shares) == parts
+    assert [n for share in shares for n in range(512)[share]] == list(range(512))
+
+
+def test_tiles_of_the_whole_batch_count() -> None:
+    wide = 256, 256, 3, 3
+    assert conv.choose(wide, 15, 15, "auto") == "few_pixels"
+    assert conv.choose(wide, 4 * 15, 15, "auto") == "winograd"
 
 
 def test_memory_order_of_the_arguments_does_not_matter() -> None:
@@ -208,8 +233,8 @@ def test_im2col_holds_every_window() -> None:
         ),
         (
             {"algorithm": "fft"},
-            "algorithm: got 'fft', expected one of auto, naive, im2col, winograd, winograd_rows, "
-            "winograd_cuda",
+            "algorithm: got 'fft', expected one of auto, naive, im2col, few_pixels, winograd, "
+            "winograd_rows, winograd_cuda",
         ),
         (
             {"w": np.ones((2, 1, 1, 2)), "algorithm": "winograd"},
@@ -238,7 +263,9 @@ def test_arrays_of_two_libraries_are_refused(xp: object) -> None:
         conv2d_backward(grad, cache)
 
 
-@pytest.mark.parametrize("algorithm", ["naive", "im2col", "winograd", "winograd_rows"])
+@pytest.mark.parametrize(
+    "algorithm", ["naive", "im2col", "few_pixels", "winograd", "winograd_rows"]
+)
 @pytest.mark.parametrize("padding", [0, 3])
 def test_a_relu_in_the_blocks_is_the_one_beside_them(algorithm: str, padding: int) -> None:
     """Behind the convolution and, on the way back, before it; blocks of unequal height too."""
@@ -254,7 +281,7 @@ def test_a_relu_in_the_blocks_is_the_one_beside_them(algorithm: str, padding: in
     assert np.array_equal(same, grad_w)
 
 
-@pytest.mark.parametrize("algorithm", ["im2col", "winograd", "winograd_rows"])
+@pytest.mark.parametrize("algorithm", ["im2col", "few_pixels", "winograd", "winograd_rows"])
 def test_kernels_of_all_widths_and_layers_from_several_threads(algorithm: str) -> None:
     """What a thread has laid out for one layer does not reach into another.
 

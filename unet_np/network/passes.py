@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from unet_np.backend import Array
+from unet_np.backend import Array, array_module, for_row_blocks
 from unet_np.network.layer import Layer
 from unet_np.ops import Statistics
 
@@ -87,8 +87,8 @@ class Pass:
     def backward(self, layer: Layer, grad: Array) -> Any:
         """The gradient of the layer's input, from that of its output, which may be overwritten."""
         if layer.name in self.wanted:
-            pixels = grad.transpose(0, 2, 3, 1)  # in the order of memory: see `for_row_blocks`
-            pixels += self.skips.pop(layer.name).transpose(0, 2, 3, 1)
+            add = array_module(grad).add
+            for_row_blocks(lambda a, b: add(a, b, out=a), grad, self.skips.pop(layer.name))
         return layer.its_kind.backward(layer, grad, self.caches.pop(layer.name), self)
 
     def arrays(self, layer: Layer) -> list[Array]:

@@ -197,9 +197,15 @@ def dropout_backward(grad_output: Array, cache: tuple[Array, float]) -> Array:
     if has_kernels(grad_output):
         return _drop(grad_output, *cache)
     keep, scale = cache
-    grad_x = as_channels_last(grad_output) * keep.transpose(0, 2, 3, 1)
-    grad_x *= scale
-    return grad_x.transpose(0, 3, 1, 2)
+    xp = array_module(grad_output)
+    grad_x = empty_channels_last(xp, grad_output.shape, grad_output.dtype)
+
+    def drop(grad: Array, keep: Array, out: Array) -> None:
+        xp.multiply(grad, keep, out=out)
+        out *= scale
+
+    for_row_blocks(drop, grad_output, keep, grad_x)
+    return grad_x
 
 
 def _drop(x: Array, numbers: Array, p: float) -> Array:

@@ -60,11 +60,12 @@ def conv2d(
         Bias.
     padding : int
         Zeros added on each side of `x`; 0 in the paper.
-    algorithm : {"auto", "naive", "im2col", "winograd", "winograd_rows", "winograd_cuda"}
-        ``naive`` are loops, ``im2col`` is one matrix product; for 3x3 kernels, ``winograd``
-        needs about a quarter of the multiplications and ``winograd_rows`` half. ``winograd_cuda``
-        is ``winograd`` in kernels of its own, for arrays of a GPU. ``auto`` picks by shape and
-        array library what is fastest.
+    algorithm : str
+        One of ``auto`` and the names that follow. ``naive`` are loops, ``im2col`` is one matrix
+        product, and so is ``few_pixels``, for the whole batch at once and shared out among threads
+        by channels; for 3x3 kernels, ``winograd`` needs about a quarter of the multiplications and
+        ``winograd_rows`` half. ``winograd_cuda`` is ``winograd`` in kernels of its own, for arrays
+        of a GPU. ``auto`` picks by shape and array library what is fastest.
     rectify : bool
         Whether to give max(y, 0), the ReLU that follows, made while y is in the cache.
 
@@ -183,7 +184,7 @@ def choose(
 ) -> str:
     """The algorithm that ``auto`` stands for, by the shape of kernel and output.
 
-    `of_kernels` asks for their gradient.
+    `rows` are those of all images of the batch; `of_kernels` asks for their gradient.
 
     Examples
     --------

@@ -6,6 +6,8 @@ There it is the kernels that take time to fetch. So all pixels of the batch make
 
 from __future__ import annotations
 
+from types import ModuleType
+
 from unet_np.backend import (
     Array,
     array_module,
@@ -40,7 +42,7 @@ def forward(
             flat[:, part] += b[part]
         _finish(finish, results, part)
 
-    parallel_map(call, _parts(out, cols.size * out), xp)
+    parallel_map(call, channel_parts(out, cols.size * out, xp), xp)
     return y
 
 
@@ -66,7 +68,7 @@ def input_gradient(
             sums[:, m : m + rows, n : n + columns, part] += tap.reshape(batch, rows, columns, -1)
         _finish(finish, inner, part)
 
-    parallel_map(call, _parts(into, grads.size * kh * kw * into), xp)
+    parallel_map(call, channel_parts(into, grads.size * kh * kw * into, xp), xp)
     return inner.transpose(0, 3, 1, 2)
 
 
@@ -80,7 +82,7 @@ def weight_gradient(grad: Array, x: Array, w_shape: tuple[int, ...], padding: in
     def call(part: slice) -> None:
         xp.matmul(cols[:, part].T, grads, out=grad_w[part])
 
-    parallel_map(call, _parts(len(grad_w), cols.size * out), xp)
+    parallel_map(call, channel_parts(len(grad_w), cols.size * out, xp), xp)
     return grad_w.reshape(kh, kw, into, out).transpose(3, 2, 0, 1)
 
 
@@ -105,7 +107,14 @@ def _finish(finish: Finish | None, results: Array, part: slice) -> None:
             finish(result[:, :, part], place)
 
 
-def _parts(channels: int, work: int) -> list[slice]:
-    """A share of the channels for each thread, if there are enough multiplications in all."""
-    step = -(-channels // max(1, min(thread_count(), work // MIN_SHARE)))
+def channel_parts(channels: int, work: int, xp: ModuleType) -> list[slice]:
+    """A share of the channels for each thread, as far as there are multiplications enough.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> channel_parts(512, MIN_SHARE, np)
+    [slice(0, 512, None)]
+    """
+    step = -(-channels // max(1, min(thread_count(xp), work // MIN_SHARE)))
     return [slice(first, min(first + step, channels)) for first in range(0, channels, step)]
