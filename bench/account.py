@@ -72,7 +72,7 @@ VARIANTS: list[tuple[str, str, dict[tuple[ModuleType, str], Any]]] = [
 
 
 @contextmanager
-def variant(constants: dict[tuple[ModuleType, str], int]) -> Iterator[None]:
+def variant(constants: dict[tuple[ModuleType, str], Any]) -> Iterator[None]:
     """The package with other constants, for a while.
 
     Examples
@@ -98,7 +98,7 @@ def bench_account(base_channels: int, size: int, repeats: int, xp: ModuleType) -
     """
     own = OwnNetwork(base_channels, size, 1, xp)
 
-    def run(kind: str, constants: dict[tuple[ModuleType, str], int]) -> None:
+    def run(kind: str, constants: dict[tuple[ModuleType, str], Any]) -> None:
         with variant(constants):
             getattr(own, kind)()
 
