@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -93,3 +94,11 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"UNET_NP_REQUIRE_DATA=1, and {item.nodeid} skipped: {reason}"
     return report
+
+
+@pytest.fixture(autouse=True)
+def _heard_loggers() -> None:
+    """Libraries that read a configuration of logging turn off all loggers that they do not name."""
+    for name, logger in logging.root.manager.loggerDict.items():
+        if name.startswith("unet_np") and isinstance(logger, logging.Logger):
+            logger.disabled = False
