@@ -27,7 +27,7 @@ NEVER = 10**12
 ONLY_SQUARES: dict[tuple[ModuleType, str], Any] = {
     (conv, "ALGORITHMS"): conv.ALGORITHMS | {"few_pixels": im2col},
     (winograd_rows, "FEW_KERNELS"): 0,
-    (winograd_rows, "FEW_KERNELS_OF_GRADIENT"): 0,
+    (winograd_rows, "FEW_KERNELS_ELSE"): 0,
 }
 
 # Name, what it changes against the one before, constants of the modules that make it so.

@@ -2,6 +2,7 @@
 
 from unet_np.backend.arrays import (
     NAMES,
+    PASS,
     STREAMS,
     Array,
     Arriving,
@@ -31,6 +32,7 @@ from unet_np.backend.arrays import (
     run_serially,
     scratch,
     set_thread_count,
+    sharing,
     single_threaded_blas,
     start_thread,
     strided,
@@ -42,6 +44,7 @@ from unet_np.backend.arrays import (
 
 __all__ = [
     "NAMES",
+    "PASS",
     "STREAMS",
     "Array",
     "Arriving",
@@ -71,6 +74,7 @@ __all__ = [
     "run_serially",
     "scratch",
     "set_thread_count",
+    "sharing",
     "single_threaded_blas",
     "start_thread",
     "strided",

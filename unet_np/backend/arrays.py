@@ -26,6 +26,7 @@ from unet_np.backend.host import (
     limited_blas,
     run_serially,
     set_thread_count,
+    sharing,
     single_threaded_blas,
     start_thread,
     using_threads,
@@ -33,6 +34,7 @@ from unet_np.backend.host import (
 from unet_np.errors import InputError, MissingExtraError, one_of
 
 __all__ = [
+    "PASS",
     "STREAMS",
     "Array",
     "Arriving",
@@ -62,6 +64,7 @@ __all__ = [
     "run_serially",
     "scratch",
     "set_thread_count",
+    "sharing",
     "single_threaded_blas",
     "start_thread",
     "synchronize",
@@ -79,6 +82,9 @@ NAMES = ("numpy", "cupy", "auto")
 
 CUBLAS_TF32_TENSOR_OP_MATH = 3
 """Of cuBLAS's ``cublasMath_t``; CuPy names the others."""
+
+PASS = 5
+"""What `sharing` is told for each number that an operation reads and writes once."""
 
 BOUND = 2**31
 """Kernels of our own count in 32 bits: dividing longer numbers takes a GPU more than the rest."""
@@ -195,6 +201,14 @@ def array_module(*arrays: Array) -> ModuleType:
     ...
     TypeError: array: got list, expected numpy.ndarray or cupy.ndarray
     """
+    for array in arrays:
+        if type(array) is not np.ndarray:
+            return _array_module(arrays)
+    return np
+
+
+def _array_module(arrays: tuple[Array, ...]) -> ModuleType:
+    """The same where some are no plain arrays of NumPy."""
     device = [array for array in arrays if not isinstance(array, HOST)]
     if not device:
         return np
@@ -646,7 +660,9 @@ def channel_sums(
             block = block * others[row : row + step]
         return (ones @ block).sum(axis=0)
 
-    return xp.stack(parallel_map(call, range(0, len(rows), step), xp)).sum(axis=0) / divisor
+    with sharing(PASS * x.size):
+        sums = parallel_map(call, range(0, len(rows), step), xp)
+    return (sums[0] if len(sums) == 1 else xp.stack(sums).sum(axis=0)) / divisor
 
 
 def _sums_by_kernels(
@@ -729,9 +745,7 @@ def for_row_blocks(function: Callable[..., Any], *arrays: Array) -> None:
     height = min(array.shape[2] for array in arrays)
     row_size = max(math.prod(array.shape[1:]) for array in arrays) // height
     rows = max(1, 4 * block_elements(xp) // max(1, row_size))
-    if rows < height:
-        threads = thread_count(xp)
-        rows = -(-height // (-(-height // (rows * threads)) * threads))
+    images = range(arrays[0].shape[0])
 
     def call(block: tuple[int, int]) -> None:
         image, first = block
@@ -743,8 +757,11 @@ def for_row_blocks(function: Callable[..., Any], *arrays: Array) -> None:
             views.append(next((old for old in views if _same(old, view)), view))
         function(*views)
 
-    images = range(arrays[0].shape[0])
-    parallel_map(call, [(image, row) for image in images for row in range(0, height, rows)], xp)
+    with sharing(PASS * len(images) * row_size * height):
+        threads = thread_count(xp)
+        if threads > 1:
+            rows = -(-height // (-(-height // (rows * threads)) * threads))
+        parallel_map(call, [(image, row) for image in images for row in range(0, height, rows)], xp)
 
 
 def _same(a: Array, b: Array) -> bool:

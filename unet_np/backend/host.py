@@ -22,7 +22,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar, copy_context
 from operator import itemgetter
 from queue import SimpleQueue
@@ -35,11 +35,16 @@ from unet_np.errors import InputError, integer
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-POOLED_BYTES = 2**20
+POOLED_BYTES = 2**17
 """Smaller arrays are left to NumPy."""
 
 ALIGNMENT = 64
 """Arrays begin at multiples of so many bytes: a line of the cache."""
+
+MIN_SHARE = 2_800_000
+"""Work of one thread, in the unit of `sharing`, which takes ten times as long as to wake it."""
+
+NOTHING = nullcontext()
 
 HALF = 0
 """Threads of BLAS for which nobody asks: an interrupt may have come between two libraries."""
@@ -227,6 +232,22 @@ def using_threads(threads: int | None) -> Iterator[None]:
         yield
     finally:
         _threads_here.reset(before)
+
+
+def sharing(work: float) -> AbstractContextManager[None]:
+    """A context in which operations use as many threads as their `work` is worth.
+
+    Its unit is a multiplication of a fast convolution; to read or write a number costs five to
+    ten of them.
+
+    Examples
+    --------
+    >>> with sharing(10_000):
+    ...     thread_count()
+    1
+    """
+    worth, threads = int(work // MIN_SHARE), thread_count()
+    return NOTHING if max(1, worth) >= threads else using_threads(max(1, worth))
 
 
 def _check(threads: int | None) -> None:

@@ -164,14 +164,20 @@ class Architecture:
         """The layers whose output the expanding path copies and crops."""
         return frozenset(layer.skip for layer in self.layers if layer.skip)
 
-    def neighbours(self, *kinds: str) -> frozenset[str]:
-        """The layers of these two kinds that follow one another, and nobody else looks between.
+    @cached_property
+    def convs_beside_relus(self) -> tuple[frozenset[str], frozenset[str]]:
+        """Convolutions and the ReLUs right behind them, and ReLUs with the convolutions behind.
+
+        Those of which nobody else sees what lies between.
 
         Examples
         --------
-        >>> sorted(Architecture(depth=1).neighbours("relu", "conv"))[-3:]
+        >>> sorted(Architecture(depth=1).convs_beside_relus[1])[-3:]
         ['expand1.relu1', 'expand1.relu2', 'output']
         """
+        return self._neighbours("conv", "relu"), self._neighbours("relu", "conv")
+
+    def _neighbours(self, *kinds: str) -> frozenset[str]:
         pairs = (pair for pair in pairwise(self.layers) if pair[0].name not in self.skips)
         return frozenset(
             layer.name

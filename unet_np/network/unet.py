@@ -124,8 +124,7 @@ class UNet(Network):
         x = self._checked(x, copy=keep)  # the caller may fill the same array again
         self._waiting.run = None  # before the memory for another is taken
         run = self.begin_pass(train, keep, rng, statistics)
-        run.before_relu = self.architecture.neighbours("conv", "relu")
-        run.after_relu = self.architecture.neighbours("relu", "conv")
+        run.before_relu, run.after_relu = self.architecture.convs_beside_relus
         with backend.single_threaded_blas():
             for layer in self.architecture.layers:
                 x = run.forward(layer, x)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from contextlib import AbstractContextManager
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from unet_np.backend import Array, array_module, as_channels_last, channel_sums, is_device
+from unet_np.backend import Array, array_module, as_channels_last, channel_sums, is_device, sharing
 from unet_np.errors import InputError, integer
 from unet_np.ops import (
     few_pixels,
@@ -95,13 +97,15 @@ def conv2d(
     _check(x, w, b, padding, algorithm)
     rows = x.shape[2] + 2 * padding - w.shape[2] + 1
     columns = x.shape[3] + 2 * padding - w.shape[3] + 1
-    name = choose(w.shape, len(x) * rows, columns, algorithm, xp)
+    y_shape = len(x), w.shape[0], rows, columns
+    name = choose(w.shape, y_shape, algorithm, xp)
     finish: list[Any] = []
     if rectify and name in IN_BLOCKS:
         finish = [rectifier(w.shape[0], columns, x.dtype, xp)]
     elif name == "winograd_cuda":
         finish = [rectify]
-    y = ALGORITHMS[name].forward(x, w, b, padding, *finish)
+    with _sharing(w.shape, y_shape):
+        y = ALGORITHMS[name].forward(x, w, b, padding, *finish)
     if rectify and not finish:
         relu(y, out=y)
     return y, (x, w, padding, algorithm)
@@ -156,19 +160,20 @@ def conv2d_backward(
     x, w, padding, algorithm = cache
     xp = array_module(grad_output, x)
     grad_output = as_channels_last(grad_output).transpose(0, 3, 1, 2)  # once for all three
-    rows, columns = grad_output.shape[2:]
-    name = choose(w.shape, len(x) * rows, columns, algorithm, xp, of_kernels=True)
-    grad_w = ALGORITHMS[name].weight_gradient(grad_output, x, w.shape, padding)
+    name = choose(w.shape, grad_output.shape, algorithm, xp, "w")
+    with _sharing(w.shape, grad_output.shape):
+        grad_w = ALGORITHMS[name].weight_gradient(grad_output, x, w.shape, padding)
     grad_b = channel_sums(grad_output) if need_grad_b else None
     if not need_grad_x:
         return None, grad_w, grad_b
-    name = choose(w.shape, len(x) * x.shape[2], x.shape[3], algorithm, xp)
+    name = choose(w.shape, x.shape, algorithm, xp, "x")
     finish: list[Any] = []
     if rectified and name in IN_BLOCKS:
         finish = [kept_where_positive(x)]
     elif rectified and name == "winograd_cuda":
         finish = [x]
-    grad_x = ALGORITHMS[name].input_gradient(grad_output, w, x.shape, padding, *finish)
+    with _sharing(w.shape, x.shape):
+        grad_x = ALGORITHMS[name].input_gradient(grad_output, w, x.shape, padding, *finish)
     if rectified and not finish:
         relu_backward(grad_x, x, out=grad_x)
     return grad_x, grad_w, grad_b
@@ -176,19 +181,20 @@ def conv2d_backward(
 
 def choose(
     w_shape: tuple[int, ...],
-    rows: int,
-    columns: int,
+    shape: tuple[int, ...],
     algorithm: str,
     xp: ModuleType = np,
-    of_kernels: bool = False,
+    of: str = "y",
 ) -> str:
-    """The algorithm that ``auto`` stands for, by the shape of kernel and output.
+    """The algorithm that ``auto`` stands for, by the shapes of kernels and maps (B, C, H, W).
 
-    `rows` are those of all images of the batch; `of_kernels` asks for their gradient.
+    The maps are the output's `of` "y", the output itself, and of "w", the gradient of the kernels;
+    of "x", that of the input, they are the input's.
 
     Examples
     --------
-    >>> choose((64, 64, 3, 3), 568, 568, "auto"), choose((16, 1, 3, 3), 570, 570, "auto")
+    >>> wide, narrow = (64, 64, 3, 3), (16, 1, 3, 3)
+    >>> choose(wide, (1, 64, 568, 568), "auto"), choose(narrow, (1, 16, 570, 570), "auto")
     ('winograd', 'winograd_rows')
     """
     if algorithm != "auto":
@@ -198,11 +204,23 @@ def choose(
         return "im2col"
     if is_device(xp):
         return ON_GPU
-    few = winograd_rows.FEW_KERNELS_OF_GRADIENT if of_kernels else winograd_rows.FEW_KERNELS
+    batch, _, rows, columns = shape
+    if batch * rows * columns <= few_pixels.MAX_PIXELS[of]:
+        return "few_pixels"
+    tiles = -(-rows // winograd_tiles.TILE) * -(-columns // winograd_tiles.TILE)
+    few = winograd_rows.FEW_KERNELS
+    if of == "w" or tiles < winograd.MIN_TILES:
+        few = winograd_rows.FEW_KERNELS_ELSE
     if into * out <= few:
         return "winograd_rows"
-    tiles = -(-rows // winograd_tiles.TILE) * -(-columns // winograd_tiles.TILE)
-    return "winograd" if tiles >= winograd.MIN_TILES else "few_pixels"
+    return "winograd" if batch * tiles >= winograd.MIN_TILES else "few_pixels"
+
+
+def _sharing(w_shape: tuple[int, ...], shape: tuple[int, ...]) -> AbstractContextManager[None]:
+    """As many threads as these kernels on these maps are worth."""
+    out, into, kh, kw = w_shape
+    pixels = math.prod(shape) // shape[1]
+    return sharing(pixels * (out * into * kh * kw / 9 + 9 * (out + into)))
 
 
 def _check(x: Array, w: Array, b: Array, padding: int, algorithm: str) -> None:

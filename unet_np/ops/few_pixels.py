@@ -21,7 +21,9 @@ from unet_np.backend import (
 )
 from unet_np.ops.im2col import Finish, kernel_matrix
 
-MIN_SHARE = 2**22  # multiplications of a thread, which take longer than to wake one
+MAX_PIXELS = {"y": 512, "w": 512, "x": 200}
+"""Outputs of the batch up to which it is the fastest at any width: for the convolution itself, the
+gradient of its kernels, and that of its input, which has more passes."""
 
 
 def forward(
@@ -42,7 +44,7 @@ def forward(
             flat[:, part] += b[part]
         _finish(finish, results, part)
 
-    parallel_map(call, channel_parts(out, cols.size * out, xp), xp)
+    parallel_map(call, channel_parts(out, xp), xp)
     return y
 
 
@@ -68,7 +70,7 @@ def input_gradient(
             sums[:, m : m + rows, n : n + columns, part] += tap.reshape(batch, rows, columns, -1)
         _finish(finish, inner, part)
 
-    parallel_map(call, channel_parts(into, grads.size * kh * kw * into, xp), xp)
+    parallel_map(call, channel_parts(into, xp), xp)
     return inner.transpose(0, 3, 1, 2)
 
 
@@ -82,7 +84,7 @@ def weight_gradient(grad: Array, x: Array, w_shape: tuple[int, ...], padding: in
     def call(part: slice) -> None:
         xp.matmul(cols[:, part].T, grads, out=grad_w[part])
 
-    parallel_map(call, channel_parts(len(grad_w), cols.size * out, xp), xp)
+    parallel_map(call, channel_parts(len(grad_w), xp), xp)
     return grad_w.reshape(kh, kw, into, out).transpose(3, 2, 0, 1)
 
 
@@ -107,14 +109,7 @@ def _finish(finish: Finish | None, results: Array, part: slice) -> None:
             finish(result[:, :, part], place)
 
 
-def channel_parts(channels: int, work: int, xp: ModuleType) -> list[slice]:
-    """A share of the channels for each thread, as far as there are multiplications enough.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> channel_parts(512, MIN_SHARE, np)
-    [slice(0, 512, None)]
-    """
-    step = -(-channels // max(1, min(thread_count(xp), work // MIN_SHARE)))
+def channel_parts(channels: int, xp: ModuleType) -> list[slice]:
+    """A share of the channels for each thread."""
+    step = -(-channels // thread_count(xp))
     return [slice(first, min(first + step, channels)) for first in range(0, channels, step)]

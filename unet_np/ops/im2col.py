@@ -203,8 +203,7 @@ def _blocks(
 
 def cut(batch: int, rows: int, count: int, xp: ModuleType) -> list[tuple[int, int, int]]:
     """(image, first row, last row): each image in `count` parts, or some more for all threads."""
-    # What fits one block takes less time than another thread takes to wake.
-    threads = thread_count(xp) if count > 1 else 1
+    threads = thread_count(xp)
     count = min(rows, -(-count // threads) * threads)
     # All of one height but the last, so that memory laid out for one block does for the next.
     edges = [*range(0, rows, -(-rows // count)), rows]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+
 from unet_np.backend import (
+    PASS,
     Array,
     array_module,
     as_channels_last,
@@ -13,6 +16,7 @@ from unet_np.backend import (
     has_kernels,
     parallel_map,
     scratch,
+    sharing,
     thread_count,
 )
 from unet_np.errors import InputError
@@ -79,7 +83,8 @@ def conv_transpose2d(x: Array, w: Array, b: Array) -> tuple[Array, Cache]:
         lines += bias
         copy_runs(_runs(squares[image, rows]), product.swapaxes(1, 2))
 
-    parallel_map(call, _blocks(x, 4 * channels), xp)
+    with _sharing(x, channels):
+        parallel_map(call, _blocks(x, 4 * channels), xp)
     return y, (x, w)
 
 
@@ -122,10 +127,6 @@ def conv_transpose2d_backward(grad_output: Array, cache: Cache) -> tuple[Array, 
     grad_x = empty_channels_last(xp, x.shape, x.dtype)
     pixels, grad_pixels = as_channels_last(x), grad_x.transpose(0, 2, 3, 1)
     squares, weights = _squares(grad_output), _matrix(w)
-    blocks = _blocks(x, 4 * out)
-    # Each share of the blocks has a sum of its own, so that the order of all additions is fixed.
-    shares = min(len(blocks), thread_count(xp))
-    sums = xp.zeros((shares, into, 4 * out), x.dtype)
 
     def call(share: int) -> None:
         total = sums[share]
@@ -139,7 +140,12 @@ def conv_transpose2d_backward(grad_output: Array, cache: Cache) -> tuple[Array, 
             xp.matmul(_flat(gathered), weights.T, out=target)
             total += xp.matmul(source.T, _flat(gathered), out=product)
 
-    parallel_map(call, range(shares), xp)
+    with _sharing(x, out):
+        blocks = _blocks(x, 4 * out)
+        # Each share of the blocks has a sum of its own: the order of all additions is fixed.
+        shares = min(len(blocks), thread_count(xp))
+        sums = xp.zeros((shares, into, 4 * out), x.dtype)
+        parallel_map(call, range(shares), xp)
     return grad_x, _gradient(sums.sum(axis=0), out), channel_sums(grad_output)
 
 
@@ -178,6 +184,12 @@ def _blocks(x: Array, channels: int) -> list[tuple[int, slice]]:
     rows = max(1, min(rows, -(-height // thread_count(xp))), -(-256 // width))
     starts = range(0, height, rows)
     return [(image, slice(first, first + rows)) for image in range(batch) for first in starts]
+
+
+def _sharing(x: Array, out: int) -> AbstractContextManager[None]:
+    """As many threads as the up-convolution of x to so many channels is worth."""
+    into = x.shape[1]
+    return sharing(x.size // into * (4 * into * out / 9 + PASS * (into + 4 * out)))
 
 
 def _check(x: Array, w: Array, b: Array) -> None:

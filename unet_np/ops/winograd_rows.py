@@ -21,6 +21,7 @@ from unet_np.backend import (
     as_channels_last,
     asarray,
     block_elements,
+    copy_runs,
     empty,
     empty_channels_last,
     parallel_map,
@@ -31,8 +32,8 @@ from unet_np.backend import (
 from unet_np.ops import im2col
 from unet_np.ops.winograd_tiles import PATCH, TILE, G, matrices
 
-FEW_KERNELS = 32 * 32  # input x output channels, above which `winograd` is faster
-FEW_KERNELS_OF_GRADIENT = 64 * 128  # the same for the gradient of the kernels
+FEW_KERNELS = 32 * 64  # input x output channels, above which `winograd` is faster
+FEW_KERNELS_ELSE = 64 * 128  # the same for the gradient of kernels, and for images of few tiles
 SPARE = 6  # pixels behind the last row, which the last runs may reach
 FEW = 16  # below, a product has so few columns that two neighbouring outputs are made at once
 
@@ -64,7 +65,7 @@ def forward(
         size = count * together_ * together * out
         products = scratch(xp, "products", (back.shape[1], size), x.dtype)
         if b is not None:
-            products[PATCH, : tall * line] = xp.tile(b, tall * (columns + 2))
+            copy_runs(products[PATCH, : tall * line].reshape(-1, out), b[None])
         straight = products[:PATCH].reshape(PATCH, count, together_, -1).transpose(0, 2, 1, 3)
         flat = products[:, : tall * line].reshape(-1, tall, line)
         return target, windows, straight, flat[:, :, : columns * out].transpose(1, 0, 2)

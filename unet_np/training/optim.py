@@ -16,7 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from unet_np.backend import Array, array_module, is_device, parallel_map, run_kernel, scratch
+from unet_np.backend import (
+    PASS,
+    Array,
+    array_module,
+    is_device,
+    parallel_map,
+    run_kernel,
+    scratch,
+    sharing,
+)
 from unet_np.errors import InputError, TrainingError, one_of
 
 # Elements in a block: of parameter, gradient, velocity and scratch together it fits the
@@ -204,7 +213,9 @@ class SGD:
 
         params = self.params.items()
         parts = (_blocks(param, grads[name], self.velocity[name]) for name, param in params)
-        parallel_map(update, [block for part in parts for block in part])
+        blocks = [block for part in parts for block in part]
+        with sharing(3 * PASS * sum(block[0].size for block in blocks)):
+            parallel_map(update, blocks)
 
     def _launch(
         self,
@@ -259,7 +270,8 @@ def squared_norm(grads: Mapping[str, Array]) -> Any:
         return spare.sum()
 
     # Added in the order of the blocks, so that the number of threads changes nothing.
-    return sum(parallel_map(square, [block for grad in arrays for (block,) in _blocks(grad)]))
+    with sharing(PASS * sum(grad.size for grad in arrays)):
+        return sum(parallel_map(square, [block for grad in arrays for (block,) in _blocks(grad)]))
 
 
 def _sum_of_squares(arrays: dict[Any, Array]) -> Array:

@@ -7,6 +7,7 @@ Odena, Dumoulin and Olah (2016) proposed against checkerboard patterns.
 from __future__ import annotations
 
 from unet_np.backend import (
+    PASS,
     Array,
     array_module,
     as_channels_last,
@@ -15,6 +16,7 @@ from unet_np.backend import (
     for_row_blocks,
     parallel_map,
     scratch,
+    sharing,
 )
 from unet_np.errors import InputError
 
@@ -155,7 +157,8 @@ def _interpolate(x: Array, y: Array, padding: int) -> None:
                 pair = _near_and_far(tall.transpose(1, 0, 2), other, padding)
                 _mix(*pair, target[other::2])
 
-    parallel_map(call, _blocks(y, y.shape[2] // 2), xp)
+    with sharing(2 * PASS * y.size):
+        parallel_map(call, _blocks(y, y.shape[2] // 2), xp)
 
 
 def _gather(grad: Array, grad_x: Array, padding: int) -> None:
@@ -171,7 +174,8 @@ def _gather(grad: Array, grad_x: Array, padding: int) -> None:
         columns = _squeeze(rows).transpose(1, 0, 2)
         results[image, first:last] = _squeeze(columns).transpose(1, 0, 2)
 
-    parallel_map(call, _blocks(grad, grad_x.shape[2]), xp)
+    with sharing(2 * PASS * grad.size):
+        parallel_map(call, _blocks(grad, grad_x.shape[2]), xp)
 
 
 def _near_and_far(old: Array, parity: int, padding: int) -> tuple[Array, Array]:
