@@ -722,7 +722,7 @@ def block_elements(xp: ModuleType) -> int:
     return 2**25 if is_device(xp) else 2**17
 
 
-def for_row_blocks(function: Callable[..., Any], *arrays: Array) -> None:
+def for_row_blocks(function: Callable[..., Any], *arrays: Array, passes: int = 1) -> None:
     """Call `function` on blocks of rows of (B, C, H, W) arrays, on all cores.
 
     A pass is short for its bytes, so blocks are larger than elsewhere: threads that call NumPy too
@@ -732,7 +732,7 @@ def for_row_blocks(function: Callable[..., Any], *arrays: Array) -> None:
     is cut at the same share of its rows. `function` gets one (h, W, C) view of each: the order
     in which they lie in memory, in which alone neighbouring threads of a GPU read neighbouring
     numbers. An array that is given twice comes as one view, since CuPy copies what another
-    array's memory overlaps before it writes there.
+    array's memory overlaps before it writes there. `passes` over the largest say what it takes.
 
     Examples
     --------
@@ -757,7 +757,7 @@ def for_row_blocks(function: Callable[..., Any], *arrays: Array) -> None:
             views.append(next((old for old in views if _same(old, view)), view))
         function(*views)
 
-    with sharing(PASS * len(images) * row_size * height):
+    with sharing(passes * PASS * len(images) * row_size * height):
         threads = thread_count(xp)
         if threads > 1:
             rows = -(-height // (-(-height // (rows * threads)) * threads))

@@ -9,7 +9,7 @@ from typing import Any
 
 from unet_np.backend import Array, array_module, for_row_blocks
 from unet_np.network.layer import Layer
-from unet_np.ops import Statistics
+from unet_np.ops import Statistics, center_crop
 
 
 @dataclass
@@ -42,7 +42,7 @@ class Pass:
         Whether the gradient of the layer's input is of use: nobody may ask for the image's.
     skips : dict
         The maps that wait for the expanding path, by the name of the layer that gave them; in
-        the backward pass their gradients, which wait for the contracting path.
+        the backward pass their gradients, cropped, which wait for the contracting path.
     caches : dict
         What each layer's backward needs, by the layer's name; empty without `keep`.
     grads : dict
@@ -87,8 +87,9 @@ class Pass:
     def backward(self, layer: Layer, grad: Array) -> Any:
         """The gradient of the layer's input, from that of its output, which may be overwritten."""
         if layer.name in self.wanted:
-            add = array_module(grad).add
-            for_row_blocks(lambda a, b: add(a, b, out=a), grad, self.skips.pop(layer.name))
+            add, across = array_module(grad).add, self.skips.pop(layer.name)
+            middle = center_crop(grad, *across.shape[2:])
+            for_row_blocks(lambda a, b: add(a, b, out=a), middle, across)
         return layer.its_kind.backward(layer, grad, self.caches.pop(layer.name), self)
 
     def arrays(self, layer: Layer) -> list[Array]:

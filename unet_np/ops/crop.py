@@ -139,8 +139,9 @@ def crop_concat_backward(grad_output: Array, cache: tuple[Shape, int]) -> tuple[
     if has_kernels(grad_output):
         return fused_cuda.crop_concat_backward(grad_output, shape, first)
     grad_skip = empty_channels_last(xp, shape, grad_output.dtype)
-    for_row_blocks(lambda rows: rows.fill(0), grad_skip)
     batch, channels, height, width = grad_output.shape
+    if shape[2:] != (height, width):
+        for_row_blocks(lambda rows: rows.fill(0), grad_skip)
     # A copy, so that the memory of `grad_output` is free once the skip's gradient is too.
     grad_up = empty_channels_last(xp, (batch, channels - first, height, width), grad_output.dtype)
 

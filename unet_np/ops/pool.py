@@ -64,7 +64,7 @@ def max_pool2d(x: Array) -> tuple[Array, tuple[Array, Array]]:
         xp.maximum(x[::2], x[1::2], out=rows)
         xp.maximum(rows[:, ::2], rows[:, 1::2], out=y)
 
-    for_row_blocks(pool, _even(x), y)
+    for_row_blocks(pool, _even(x), y, passes=2)
     return y, (x, y)
 
 
@@ -106,7 +106,7 @@ def max_pool2d_backward(grad_output: Array, cache: tuple[Array, Array]) -> Array
             free ^= largest
             xp.multiply(grad, largest, out=grad_pixel)
 
-    for_row_blocks(route, _even(x), y, grad_output, _even(grad_x))
+    for_row_blocks(route, _even(x), y, grad_output, _even(grad_x), passes=4)
     return grad_x
 
 

@@ -23,6 +23,7 @@ from unet_np.backend import (
     as_channels_last,
     empty,
     empty_channels_last,
+    is_device,
     parallel_map,
     scratch,
     thread_count,
@@ -30,6 +31,7 @@ from unet_np.backend import (
 from unet_np.ops.im2col import Finish
 from unet_np.ops.winograd_tiles import (
     ALL,
+    FEW_ELEMENTS,
     PATCH,
     Block,
     cut_blocks,
@@ -201,7 +203,10 @@ def weight_gradient(grad: Array, x: Array, w_shape: tuple[int, ...], padding: in
     grad_w = empty(xp, (9, into, out), grad.dtype)
     grad_w[...] = 0
     transform = partial(transform_inputs, padding=padding)
-    for group in group_blocks(cut_blocks(grads.shape, max(into, out), 1, xp), into + out, xp):
+    blocks, most = cut_blocks(grads.shape, max(into, out), 1, xp), group_elements(xp)
+    if not is_device(xp):
+        most = min(most, max(FEW_ELEMENTS, 4 * PATCH**2 * into * out))
+    for group in group_blocks(blocks, into + out, xp, most):
         patches, errors = group_scratch(group, [into, out], pixels)
         transform_group(transform, pixels, group, patches)
         transform_group(transform_errors, grads, group, errors)

@@ -30,6 +30,7 @@ TILE = 4  # outputs of a tile, in each direction
 PATCH = 6  # inputs of a tile
 BLOCK_ELEMENTS = 18432  # tiles x channels: fewer cost Python too much, more leave the cache
 GROUP_ELEMENTS = 2**23  # transformed numbers that the processor's last cache holds
+FEW_ELEMENTS = 2**20  # so many are nearer, and do where the sums of a group are fewer still
 ALL = slice(None)
 
 B_TRANSPOSED = (
@@ -122,8 +123,10 @@ def group_elements(xp: ModuleType) -> int:
     return 2**27 if is_device(xp) else GROUP_ELEMENTS
 
 
-def group_blocks(blocks: list[Block], channels: int, xp: ModuleType = np) -> Iterator[list[Block]]:
-    """Blocks whose transforms together stay in the processor's last cache.
+def group_blocks(
+    blocks: list[Block], channels: int, xp: ModuleType = np, most: int | None = None
+) -> Iterator[list[Block]]:
+    """Blocks whose transforms together stay in the processor's last cache, or hold `most` numbers.
 
     Examples
     --------
@@ -132,11 +135,12 @@ def group_blocks(blocks: list[Block], channels: int, xp: ModuleType = np) -> Ite
     >>> sum(groups, []) == blocks, len(groups)
     (True, 12)
     """
+    most = group_elements(xp) if most is None else most
     group: list[Block] = []
     elements = 0
     for block in blocks:
         size = PATCH * PATCH * channels * block.tiles
-        if group and elements + size > group_elements(xp):
+        if group and elements + size > most:
             yield group
             group, elements = [], 0
         group.append(block)

@@ -23,7 +23,9 @@ class CropConcat(Kind):
     details = "crop and concatenate {skip}"
 
     def forward(self, layer: Layer, x: Array, run: Pass) -> tuple[Array, Any]:
-        return ops.crop_concat(run.skips.pop(layer.skip), x)
+        y, (skip_shape, channels) = ops.crop_concat(run.skips.pop(layer.skip), x)
+        # The skip's gradient is made without the zeros around; `Pass.backward` adds to the middle.
+        return y, ((*skip_shape[:2], *x.shape[2:]), channels)
 
     def backward(self, layer: Layer, grad: Array, cache: Any, run: Pass) -> Any:
         run.skips[layer.skip], grad_up = ops.crop_concat_backward(grad, cache)
