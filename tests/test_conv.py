@@ -172,6 +172,49 @@ def test_channels_are_shared_out(threads: int) -> None:
     assert [n for share in shares for n in range(512)[share]] == list(range(512))
 
 
+@pytest.mark.parametrize(
+    ("shares", "threads", "apart"),
+    [(0.9, 2, False), (1, 1, False), (1, 2, True), (15, 2, True), (16, 2, False), (1, 8, True)]
+    + [(2, 8, False)],
+)
+def test_which_gradients_are_made_side_by_side(shares: float, threads: int, apart: bool) -> None:
+    assert conv._are_apart(shares, threads) is apart
+
+
+@pytest.mark.parametrize("need_grad_b", [True, False])
+def test_gradients_made_side_by_side_are_the_same(need_grad_b: bool) -> None:
+    x, w, b, grad = problem((1, 16, 24, 66, 70, 3, 3, 0))
+    assert conv._are_apart(conv._work(w.shape, x.shape) / backend.MIN_SHARE, 2)
+    cache = conv2d(np.maximum(x, 0), w, b)[1]
+    how = {"rectified": True, "need_grad_b": need_grad_b}
+    with backend.using_threads(1):
+        alone = conv2d_backward(grad, cache, **how)
+    with backend.using_threads(2):
+        apart = conv2d_backward(grad, cache, **how)
+    assert (apart[2] is None) is not need_grad_b
+    for one, other in zip(alone, apart, strict=True):
+        assert one is other is None or np.array_equal(one, other)
+
+
+def test_a_failure_beside_the_other_gradient_is_told() -> None:
+    x, w, b, grad = problem((1, 16, 24, 66, 70, 3, 3, 0))
+    cache = conv2d(x, w, b)[1]
+    with backend.using_threads(2), pytest.raises(ValueError):
+        conv2d_backward(grad[:, :-1], cache)
+    with backend.using_threads(2):
+        assert conv2d_backward(grad, cache)[0].shape == x.shape
+
+
+@pytest.mark.parametrize(
+    ("pixels", "of", "name"),
+    [(22, "y", "few_pixels"), (23, "y", "winograd_rows"), (22, "w", "few_pixels")]
+    + [(23, "w", "winograd_rows"), (14, "x", "few_pixels"), (15, "x", "winograd_rows")],
+)
+def test_few_pixels_take_one_product_at_any_width(pixels: int, of: str, name: str) -> None:
+    shape = 1, 8, pixels, pixels
+    assert conv.choose((8, 8, 3, 3), shape, "auto", np, of) == name
+
+
 def test_tiles_of_the_whole_batch_count() -> None:
     wide = 256, 256, 3, 3
     assert conv.choose(wide, (1, 256, 15, 15), "auto") == "few_pixels"

@@ -209,6 +209,16 @@ def test_threads_never_share_memory_of_the_pool() -> None:
 # How many threads
 
 
+@pytest.mark.parametrize(
+    ("shares", "threads", "worth"), [(0, 1, 1), (0, 4, 1), (1.9, 4, 1), (2, 4, 2), (9, 4, 4)]
+)
+def test_as_many_threads_as_the_work_is_worth(shares: float, threads: int, worth: int) -> None:
+    with backend.using_threads(threads):
+        with backend.sharing(shares * backend.MIN_SHARE):
+            assert backend.thread_count() == worth
+        assert backend.thread_count() == threads
+
+
 def test_a_number_of_threads_for_this_thread_alone() -> None:
     with backend.using_threads(3):
         assert backend.thread_count() == 3

@@ -1,6 +1,7 @@
 """The array library, NumPy or CuPy, and the host's memory and cores."""
 
 from unet_np.backend.arrays import (
+    MIN_SHARE,
     NAMES,
     PASS,
     STREAMS,
@@ -43,6 +44,7 @@ from unet_np.backend.arrays import (
 )
 
 __all__ = [
+    "MIN_SHARE",
     "NAMES",
     "PASS",
     "STREAMS",

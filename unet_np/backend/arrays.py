@@ -21,6 +21,7 @@ import numpy as np
 
 from unet_np.backend import host
 from unet_np.backend.host import (
+    MIN_SHARE,
     Item,
     Result,
     limited_blas,
@@ -34,6 +35,7 @@ from unet_np.backend.host import (
 from unet_np.errors import InputError, MissingExtraError, one_of
 
 __all__ = [
+    "MIN_SHARE",
     "PASS",
     "STREAMS",
     "Array",

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager
+from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from unet_np.backend import Array, array_module, as_channels_last, channel_sums, is_device, sharing
+from unet_np.backend import (
+    MIN_SHARE,
+    Array,
+    array_module,
+    as_channels_last,
+    channel_sums,
+    is_device,
+    parallel_map,
+    sharing,
+    thread_count,
+    using_threads,
+)
 from unet_np.errors import InputError, integer
 from unet_np.ops import (
     few_pixels,
@@ -35,6 +47,11 @@ ALGORITHMS: dict[str, ModuleType] = {
 
 IN_BLOCKS = ("im2col", "few_pixels", "winograd", "winograd_rows")
 """Those that work block by block, and can do a ReLU while a block is in the cache."""
+
+APART, APART_OF_MORE = 16, 2
+"""Shares of work below which two threads make the two gradients of a layer, one each: they meet
+once, and neither sums what the other has. Of more than two threads the others would have nothing
+to do."""
 
 ON_GPU = "winograd_cuda"
 """What ``auto`` is on a GPU for 3x3 kernels."""
@@ -104,7 +121,7 @@ def conv2d(
         finish = [rectifier(w.shape[0], columns, x.dtype, xp)]
     elif name == "winograd_cuda":
         finish = [rectify]
-    with _sharing(w.shape, y_shape):
+    with sharing(_work(w.shape, y_shape)):
         y = ALGORITHMS[name].forward(x, w, b, padding, *finish)
     if rectify and not finish:
         relu(y, out=y)
@@ -157,26 +174,51 @@ def conv2d_backward(
     (array([[4., 4.],
            [4., 4.]]), array([4.]))
     """
-    x, w, padding, algorithm = cache
+    x, w, _, _ = cache
     xp = array_module(grad_output, x)
     grad_output = as_channels_last(grad_output).transpose(0, 3, 1, 2)  # once for all three
-    name = choose(w.shape, grad_output.shape, algorithm, xp, "w")
-    with _sharing(w.shape, grad_output.shape):
-        grad_w = ALGORITHMS[name].weight_gradient(grad_output, x, w.shape, padding)
-    grad_b = channel_sums(grad_output) if need_grad_b else None
+    parameters = partial(_parameter_gradients, grad_output, cache, need_grad_b)
     if not need_grad_x:
-        return None, grad_w, grad_b
-    name = choose(w.shape, x.shape, algorithm, xp, "x")
+        return None, *parameters()
+    tasks = [parameters, partial(_input_gradient, grad_output, cache, rectified)]
+    if _are_apart(_work(w.shape, x.shape) / MIN_SHARE, thread_count(xp)):
+        (grad_w, grad_b), grad_x = parallel_map(_by_one_thread, tasks, xp)
+    else:
+        (grad_w, grad_b), grad_x = (task() for task in tasks)
+    return grad_x, grad_w, grad_b
+
+
+def _parameter_gradients(grad_output: Array, cache: Cache, need_grad_b: bool) -> tuple[Any, Any]:
+    x, w, padding, algorithm = cache
+    name = choose(w.shape, grad_output.shape, algorithm, array_module(x), "w")
+    with sharing(_work(w.shape, grad_output.shape)):
+        grad_w = ALGORITHMS[name].weight_gradient(grad_output, x, w.shape, padding)
+    return grad_w, channel_sums(grad_output) if need_grad_b else None
+
+
+def _input_gradient(grad_output: Array, cache: Cache, rectified: bool) -> Array:
+    x, w, padding, algorithm = cache
+    name = choose(w.shape, x.shape, algorithm, array_module(x), "x")
     finish: list[Any] = []
     if rectified and name in IN_BLOCKS:
         finish = [kept_where_positive(x)]
     elif rectified and name == "winograd_cuda":
         finish = [x]
-    with _sharing(w.shape, x.shape):
+    with sharing(_work(w.shape, x.shape)):
         grad_x = ALGORITHMS[name].input_gradient(grad_output, w, x.shape, padding, *finish)
     if rectified and not finish:
         relu_backward(grad_x, x, out=grad_x)
-    return grad_x, grad_w, grad_b
+    return grad_x
+
+
+def _are_apart(shares: float, threads: int) -> bool:
+    """Whether two threads make a layer's gradients of so many shares of work, one each."""
+    return threads > 1 and 1 <= shares < (APART if threads == 2 else APART_OF_MORE)
+
+
+def _by_one_thread(task: Callable[[], Any]) -> Any:
+    with using_threads(1):
+        return task()
 
 
 def choose(
@@ -216,11 +258,11 @@ def choose(
     return "winograd" if batch * tiles >= winograd.MIN_TILES else "few_pixels"
 
 
-def _sharing(w_shape: tuple[int, ...], shape: tuple[int, ...]) -> AbstractContextManager[None]:
-    """As many threads as these kernels on these maps are worth."""
+def _work(w_shape: tuple[int, ...], shape: tuple[int, ...]) -> float:
+    """What these kernels take on these maps, in the unit of `sharing`."""
     out, into, kh, kw = w_shape
     pixels = math.prod(shape) // shape[1]
-    return sharing(pixels * (out * into * kh * kw / 9 + 9 * (out + into)))
+    return pixels * (out * into * kh * kw / 9 + 9 * (out + into))
 
 
 def _check(x: Array, w: Array, b: Array, padding: int, algorithm: str) -> None:
