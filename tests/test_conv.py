@@ -167,15 +167,22 @@ def test_same_call_gives_the_same_bits(algorithm: str) -> None:
 @pytest.mark.parametrize("threads", [1, 2, 3, 64])
 def test_channels_are_shared_out(threads: int) -> None:
     with backend.using_threads(threads):
-        shares = few_pixels.channel_parts(512, np)
+        shares = few_pixels.parts(512, np)
     assert len(shares) == threads
     assert [n for share in shares for n in range(512)[share]] == list(range(512))
 
 
 @pytest.mark.parametrize(
     ("shares", "threads", "apart"),
-    [(0.9, 2, False), (1, 1, False), (1, 2, True), (15, 2, True), (16, 2, False), (1, 8, True)]
-    + [(2, 8, False)],
+    [
+        (0.9, 2, False),
+        (1, 1, False),
+        (1, 2, True),
+        (15, 2, True),
+        (16, 2, False),
+        (1, 8, True),
+        (2, 8, False),
+    ],
 )
 def test_which_gradients_are_made_side_by_side(shares: float, threads: int, apart: bool) -> None:
     assert conv._are_apart(shares, threads) is apart
@@ -199,7 +206,7 @@ def test_gradients_made_side_by_side_are_the_same(need_grad_b: bool) -> None:
 def test_a_failure_beside_the_other_gradient_is_told() -> None:
     x, w, b, grad = problem((1, 16, 24, 66, 70, 3, 3, 0))
     cache = conv2d(x, w, b)[1]
-    with backend.using_threads(2), pytest.raises(ValueError):
+    with backend.using_threads(2), pytest.raises(ValueError, match=r"mismatch|broadcast|reshape"):
         conv2d_backward(grad[:, :-1], cache)
     with backend.using_threads(2):
         assert conv2d_backward(grad, cache)[0].shape == x.shape
@@ -207,18 +214,29 @@ def test_a_failure_beside_the_other_gradient_is_told() -> None:
 
 @pytest.mark.parametrize(
     ("pixels", "of", "name"),
-    [(22, "y", "few_pixels"), (23, "y", "winograd_rows"), (22, "w", "few_pixels")]
-    + [(23, "w", "winograd_rows"), (14, "x", "few_pixels"), (15, "x", "winograd_rows")],
+    [
+        (22, "y", "few_pixels"),
+        (23, "y", "winograd_rows"),
+        (22, "w", "few_pixels"),
+        (23, "w", "winograd_rows"),
+        (14, "x", "few_pixels"),
+        (15, "x", "winograd_rows"),
+    ],
 )
 def test_few_pixels_take_one_product_at_any_width(pixels: int, of: str, name: str) -> None:
     shape = 1, 8, pixels, pixels
     assert conv.choose((8, 8, 3, 3), shape, "auto", np, of) == name
 
 
-def test_tiles_of_the_whole_batch_count() -> None:
-    wide = 256, 256, 3, 3
-    assert conv.choose(wide, (1, 256, 15, 15), "auto") == "few_pixels"
-    assert conv.choose(wide, (4, 256, 15, 15), "auto") == "winograd"
+@pytest.mark.parametrize("channels", [2, 8, 32, 64, 100])
+@pytest.mark.parametrize("side", [5, 8, 14, 24, 33, 60])
+def test_an_image_gets_the_same_numbers_in_a_batch_as_alone(channels: int, side: int) -> None:
+    x, w, b, _ = problem((5, channels, channels, side, side, 3, 3, 0))
+    x, w, b = (a.astype("float32") for a in (x, w, b))
+    with backend.single_threaded_blas():  # as in a pass through a network
+        together = conv2d(x, w, b, rectify=True)[0]
+        for part in (slice(0, 1), slice(1, 3), slice(3, 5)):
+            assert np.array_equal(together[part], conv2d(x[part], w, b, rectify=True)[0])
 
 
 def test_memory_order_of_the_arguments_does_not_matter() -> None:

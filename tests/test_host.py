@@ -215,8 +215,11 @@ def test_threads_never_share_memory_of_the_pool() -> None:
 def test_as_many_threads_as_the_work_is_worth(shares: float, threads: int, worth: int) -> None:
     with backend.using_threads(threads):
         with backend.sharing(shares * backend.MIN_SHARE):
-            assert backend.thread_count() == worth
-        assert backend.thread_count() == threads
+            assert backend.sharing_threads() == worth
+            assert backend.thread_count() == threads
+            with backend.sharing(99 * backend.MIN_SHARE):
+                assert backend.sharing_threads() == worth
+        assert backend.sharing_threads() == threads
 
 
 def test_a_number_of_threads_for_this_thread_alone() -> None:

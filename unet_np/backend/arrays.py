@@ -67,6 +67,7 @@ __all__ = [
     "scratch",
     "set_thread_count",
     "sharing",
+    "sharing_threads",
     "single_threaded_blas",
     "start_thread",
     "synchronize",
@@ -688,6 +689,14 @@ def _sums_by_kernels(
         rows, other, what = sums, sums, 0
 
 
+def sharing_threads(xp: ModuleType = np) -> int:
+    """Among how many threads `parallel_map` shares out what is done with arrays of `xp`.
+
+    As `thread_count`, or fewer where `sharing` finds the work not worth them.
+    """
+    return 1 if is_device(xp) else host.sharing_threads()
+
+
 def thread_count(xp: ModuleType = np) -> int:
     """Among how many threads the work on arrays of `xp` is shared out; a GPU gets all at once.
 
@@ -760,7 +769,7 @@ def for_row_blocks(function: Callable[..., Any], *arrays: Array, passes: int = 1
         function(*views)
 
     with sharing(passes * PASS * len(images) * row_size * height):
-        threads = thread_count(xp)
+        threads = sharing_threads(xp)
         if threads > 1:
             rows = -(-height // (-(-height // (rows * threads)) * threads))
         parallel_map(call, [(image, row) for image in images for row in range(0, height, rows)], xp)

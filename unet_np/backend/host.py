@@ -52,6 +52,7 @@ HALF = 0
 _local = threading.local()
 _threads: int | None = None
 _threads_here: ContextVar[int | None] = ContextVar("threads", default=None)
+_worth_here: ContextVar[int] = ContextVar("worth", default=sys.maxsize)
 _asking: SimpleQueue[Any] = SimpleQueue()
 _helpers: list[None] = []
 _starting = threading.Lock()
@@ -235,19 +236,34 @@ def using_threads(threads: int | None) -> Iterator[None]:
 
 
 def sharing(work: float) -> AbstractContextManager[None]:
-    """A context in which operations use as many threads as their `work` is worth.
+    """A context in which operations are shared out among as many threads as their `work` is worth.
 
     Its unit is a multiplication of a fast convolution; to read or write a number costs five to
-    ten of them.
+    ten of them. `thread_count` stays, and with it how an operation is cut into blocks: what a
+    batch is worth must not change how one of its images is rounded.
 
     Examples
     --------
     >>> with sharing(10_000):
-    ...     thread_count()
+    ...     sharing_threads()
     1
     """
-    worth, threads = int(work // MIN_SHARE), thread_count()
-    return NOTHING if max(1, worth) >= threads else using_threads(max(1, worth))
+    worth = max(1, int(work // MIN_SHARE))
+    return NOTHING if worth >= sharing_threads() else _at_most(worth)
+
+
+@contextmanager
+def _at_most(threads: int) -> Iterator[None]:
+    before = _worth_here.set(threads)
+    try:
+        yield
+    finally:
+        _worth_here.reset(before)
+
+
+def sharing_threads() -> int:
+    """How many threads `parallel_map` uses: `thread_count`, or fewer by `sharing`."""
+    return min(thread_count(), _worth_here.get())
 
 
 def _check(threads: int | None) -> None:
@@ -417,7 +433,7 @@ def parallel_map(function: Callable[[Item], Result], items: Iterable[Item]) -> l
     [1, 2]
     """
     work = list(items)
-    helpers = min(thread_count(), len(work)) - 1
+    helpers = min(sharing_threads(), len(work)) - 1
     if helpers < 1 or getattr(_local, "serial", False) or not _have_helpers(helpers):
         return [function(item) for item in work]
     batch = _Batch(function, work)

@@ -19,8 +19,7 @@ from unet_np.backend import (
     is_device,
     parallel_map,
     sharing,
-    thread_count,
-    using_threads,
+    sharing_threads,
 )
 from unet_np.errors import InputError, integer
 from unet_np.ops import (
@@ -181,7 +180,7 @@ def conv2d_backward(
     if not need_grad_x:
         return None, *parameters()
     tasks = [parameters, partial(_input_gradient, grad_output, cache, rectified)]
-    if _are_apart(_work(w.shape, x.shape) / MIN_SHARE, thread_count(xp)):
+    if _are_apart(_work(w.shape, x.shape) / MIN_SHARE, sharing_threads(xp)):
         (grad_w, grad_b), grad_x = parallel_map(_by_one_thread, tasks, xp)
     else:
         (grad_w, grad_b), grad_x = (task() for task in tasks)
@@ -217,7 +216,7 @@ def _are_apart(shares: float, threads: int) -> bool:
 
 
 def _by_one_thread(task: Callable[[], Any]) -> Any:
-    with using_threads(1):
+    with sharing(0):
         return task()
 
 
@@ -231,7 +230,8 @@ def choose(
     """The algorithm that ``auto`` stands for, by the shapes of kernels and maps (B, C, H, W).
 
     The maps are the output's `of` "y", the output itself, and of "w", the gradient of the kernels;
-    of "x", that of the input, they are the input's.
+    of "x", that of the input, they are the input's. How many images there are does not count: an
+    image gets the same numbers in a batch as alone.
 
     Examples
     --------
@@ -246,8 +246,8 @@ def choose(
         return "im2col"
     if is_device(xp):
         return ON_GPU
-    batch, _, rows, columns = shape
-    if batch * rows * columns <= few_pixels.MAX_PIXELS[of]:
+    rows, columns = shape[2:]
+    if rows * columns <= few_pixels.MAX_PIXELS[of]:
         return "few_pixels"
     tiles = -(-rows // winograd_tiles.TILE) * -(-columns // winograd_tiles.TILE)
     few = winograd_rows.FEW_KERNELS
@@ -255,7 +255,7 @@ def choose(
         few = winograd_rows.FEW_KERNELS_ELSE
     if into * out <= few:
         return "winograd_rows"
-    return "winograd" if batch * tiles >= winograd.MIN_TILES else "few_pixels"
+    return "winograd" if tiles >= winograd.MIN_TILES else "few_pixels"
 
 
 def _work(w_shape: tuple[int, ...], shape: tuple[int, ...]) -> float:

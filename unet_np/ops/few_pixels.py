@@ -1,7 +1,8 @@
 """The convolution of few pixels and many kernels, as at the bottom of the U on a small tile.
 
 There it is the kernels that take time to fetch. So all pixels of the batch make one column matrix
-(see `im2col`), the kernels are read as they lie in memory, and threads share out channels.
+(see `im2col`), the kernels are read as they lie in memory, and threads share out channels. On few
+kernels it takes less Python than the faster algorithms.
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ from unet_np.backend import (
     empty_channels_last,
     parallel_map,
     scratch,
+    sharing_threads,
     strided,
-    thread_count,
 )
 from unet_np.ops.im2col import Finish, kernel_matrix
 
+ALL = slice(None)
+WIDE = 2**17  # numbers in the kernels
+
 MAX_PIXELS = {"y": 512, "w": 512, "x": 200}
-"""Outputs of the batch up to which it is the fastest at any width: for the convolution itself, the
+"""Outputs of an image up to which it is the fastest at any width: for the convolution itself, the
 gradient of its kernels, and that of its input, which has more passes."""
 
 
@@ -34,17 +38,25 @@ def forward(
     out, _, kh, kw = w.shape
     rows, columns = x.shape[2] + 2 * padding - kh + 1, x.shape[3] + 2 * padding - kw + 1
     y = empty_channels_last(xp, (len(x), out, rows, columns), x.dtype)
-    cols, weights = _columns(x, (kh, kw), padding), kernel_matrix(w)
+    weights = kernel_matrix(w)
+    # Wide kernels are fetched once for all images. With narrow ones a product is so small that BLAS
+    # may add in another order if it has more rows or columns: one for each image, and whole.
+    wide = weights.size >= WIDE
+    groups = 1 if wide else len(x)
+    cols = _columns(x, (kh, kw), padding).reshape(groups, -1, len(weights))
     results = y.transpose(0, 2, 3, 1)
-    flat = results.reshape(-1, out)
+    flat = results.reshape(groups, -1, out)
 
-    def call(part: slice) -> None:
-        xp.matmul(cols, weights[:, part], out=flat[:, part])
+    def call(part: tuple[slice, slice]) -> None:
+        some, channels = part
+        target = flat[some, :, channels]
+        xp.matmul(cols[some], weights[:, channels], out=target)
         if b is not None:
-            flat[:, part] += b[part]
-        _finish(finish, results, part)
+            target += b[channels]
+        _finish(finish, results, channels, ALL if wide else some)
 
-    parallel_map(call, channel_parts(out, xp), xp)
+    by_channel = [(ALL, channels) for channels in parts(out, xp)]
+    parallel_map(call, by_channel if wide else [(some, ALL) for some in parts(groups, xp)], xp)
     return y
 
 
@@ -70,7 +82,7 @@ def input_gradient(
             sums[:, m : m + rows, n : n + columns, part] += tap.reshape(batch, rows, columns, -1)
         _finish(finish, inner, part)
 
-    parallel_map(call, channel_parts(into, xp), xp)
+    parallel_map(call, parts(into, xp), xp)
     return inner.transpose(0, 3, 1, 2)
 
 
@@ -84,7 +96,7 @@ def weight_gradient(grad: Array, x: Array, w_shape: tuple[int, ...], padding: in
     def call(part: slice) -> None:
         xp.matmul(cols[:, part].T, grads, out=grad_w[part])
 
-    parallel_map(call, channel_parts(len(grad_w), xp), xp)
+    parallel_map(call, parts(len(grad_w), xp), xp)
     return grad_w.reshape(kh, kw, into, out).transpose(3, 2, 0, 1)
 
 
@@ -102,14 +114,23 @@ def _columns(x: Array, kernel: tuple[int, int], padding: int) -> Array:
     return cols.reshape(-1, kh * kw * channels)
 
 
-def _finish(finish: Finish | None, results: Array, part: slice) -> None:
+def _finish(finish: Finish | None, results: Array, channels: slice, images: slice = ALL) -> None:
     if finish is not None:
-        for image, result in enumerate(results):
-            place = image, slice(None), slice(None), part
-            finish(result[:, :, part], place)
+        for image in range(len(results))[images]:
+            place = image, ALL, ALL, channels
+            finish(results[place], place)
 
 
-def channel_parts(channels: int, xp: ModuleType) -> list[slice]:
-    """A share of the channels for each thread."""
-    step = -(-channels // thread_count(xp))
-    return [slice(first, min(first + step, channels)) for first in range(0, channels, step)]
+def parts(count: int, xp: ModuleType) -> list[slice]:
+    """A share of so many channels or images for each thread.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from unet_np.backend import using_threads
+    >>> with using_threads(2):
+    ...     parts(5, np)
+    [slice(0, 3, None), slice(3, 5, None)]
+    """
+    step = -(-count // sharing_threads(xp))
+    return [slice(first, min(first + step, count)) for first in range(0, count, step)]

@@ -22,6 +22,7 @@ from unet_np.backend import (
     is_device,
     parallel_map,
     scratch,
+    sharing_threads,
     strided,
     thread_count,
 )
@@ -91,7 +92,7 @@ def weight_gradient(grad: Array, x: Array, w_shape: tuple[int, ...], padding: in
     pixels, grads = as_channels_last(x), as_channels_last(grad)
     blocks = _blocks(batch, rows, columns, into * kh * kw, xp)
     # Each share of the blocks has a sum of its own, so that the order of all additions is fixed.
-    shares = min(len(blocks), thread_count(xp))
+    shares = min(len(blocks), sharing_threads(xp))
     sums = empty(xp, (shares, kh * kw * into, out), grad.dtype)
 
     def call(share: int) -> None:
@@ -203,7 +204,8 @@ def _blocks(
 
 def cut(batch: int, rows: int, count: int, xp: ModuleType) -> list[tuple[int, int, int]]:
     """(image, first row, last row): each image in `count` parts, or some more for all threads."""
-    threads = thread_count(xp)
+    # What fits one block takes less time than another thread takes to wake.
+    threads = thread_count(xp) if count > 1 else 1
     count = min(rows, -(-count // threads) * threads)
     # All of one height but the last, so that memory laid out for one block does for the next.
     edges = [*range(0, rows, -(-rows // count)), rows]

@@ -17,6 +17,7 @@ from unet_np.backend import (
     parallel_map,
     scratch,
     sharing,
+    sharing_threads,
     thread_count,
 )
 from unet_np.errors import InputError
@@ -143,7 +144,7 @@ def conv_transpose2d_backward(grad_output: Array, cache: Cache) -> tuple[Array, 
     with _sharing(x, out):
         blocks = _blocks(x, 4 * out)
         # Each share of the blocks has a sum of its own: the order of all additions is fixed.
-        shares = min(len(blocks), thread_count(xp))
+        shares = min(len(blocks), sharing_threads(xp))
         sums = xp.zeros((shares, into, 4 * out), x.dtype)
         parallel_map(call, range(shares), xp)
     return grad_x, _gradient(sums.sum(axis=0), out), channel_sums(grad_output)

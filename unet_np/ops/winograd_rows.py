@@ -26,8 +26,8 @@ from unet_np.backend import (
     empty_channels_last,
     parallel_map,
     scratch,
+    sharing_threads,
     strided,
-    thread_count,
 )
 from unet_np.ops import im2col
 from unet_np.ops.winograd_tiles import PATCH, TILE, G, matrices
@@ -80,11 +80,11 @@ def forward(
         transform_rows(pixels[image], first, tall, padding, matrix, lines)
         xp.matmul(windows, kernels, out=products)
         target = results[image, TILE * first : TILE * last]
-        if len(target) == TILE * tall:
-            xp.matmul(back, flat, out=target.reshape(tall, TILE, -1))
-        else:
-            whole = xp.matmul(back, flat).reshape(TILE * tall, columns, out)
-            target[...] = whole[: len(target)]
+        whole, rest = divmod(len(target), TILE)
+        tiles = target[: TILE * whole].reshape(whole, TILE, columns * out)
+        xp.matmul(back, flat[:whole], out=tiles)
+        if rest:
+            xp.matmul(back[:rest], flat[whole], out=target[-rest:].reshape(rest, -1))
         if finish is not None:
             finish(target, (image, slice(TILE * first, TILE * last)))
 
@@ -110,7 +110,7 @@ def weight_gradient(grad: Array, x: Array, w_shape: tuple[int, ...], padding: in
     pixels, grads = as_channels_last(x), as_channels_last(grad)
     blocks = _blocks(grad.shape, max(into, out), xp)
     # Each share of the blocks has a sum of its own, so that the order of all additions is fixed.
-    shares = min(len(blocks), thread_count(xp))
+    shares = min(len(blocks), sharing_threads(xp))
     sums = empty(xp, (shares, PATCH, 3, 3 * into, out), grad.dtype)
 
     matrix, back, _ = matrices(xp, x.dtype.str)
