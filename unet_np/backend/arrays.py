@@ -206,12 +206,9 @@ def array_module(*arrays: Array) -> ModuleType:
     """
     for array in arrays:
         if type(array) is not np.ndarray:
-            return _array_module(arrays)
-    return np
-
-
-def _array_module(arrays: tuple[Array, ...]) -> ModuleType:
-    """The same where some are no plain arrays of NumPy."""
+            break
+    else:
+        return np
     device = [array for array in arrays if not isinstance(array, HOST)]
     if not device:
         return np
