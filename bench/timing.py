@@ -52,11 +52,15 @@ def interleaved(
     times: dict[str, list[float]] = {name: [] for name in contenders}
     short = {name: once(call) < settle for name, call in contenders.items()}
     for _ in range(repeats):
-        for name, function in contenders.items():
-            gc.collect()
-            if short[name]:
-                function()
-            times[name].append(once(function))
+        gc.collect()
+        gc.disable()  # or one contender's garbage would be collected in another's turn
+        try:
+            for name, function in contenders.items():
+                if short[name]:
+                    function()
+                times[name].append(once(function))
+        finally:
+            gc.enable()
     return times
 
 
