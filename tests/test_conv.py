@@ -228,6 +228,13 @@ def test_few_pixels_take_one_product_at_any_width(pixels: int, of: str, name: st
     assert conv.choose((8, 8, 3, 3), shape, "auto", np, of) == name
 
 
+@pytest.mark.parametrize("channels", [2, 64, 128, 384])
+@pytest.mark.parametrize("side", [5, 60])
+def test_a_batch_of_no_image_has_no_output(channels: int, side: int) -> None:
+    x, w, b, _ = problem((1, channels, channels, side, side, 3, 3, 0))
+    assert conv2d(x[:0], w, b, rectify=True)[0].shape == (0, channels, side - 2, side - 2)
+
+
 @pytest.mark.parametrize("channels", [2, 8, 32, 64, 100])
 @pytest.mark.parametrize("side", [5, 8, 14, 24, 33, 60])
 def test_an_image_gets_the_same_numbers_in_a_batch_as_alone(channels: int, side: int) -> None:

@@ -43,9 +43,10 @@ def forward(
     # may add in another order if it has more rows or columns: one for each image, and whole.
     wide = weights.size >= WIDE
     groups = 1 if wide else len(x)
-    cols = _columns(x, (kh, kw), padding).reshape(groups, -1, len(weights))
+    pixels = rows * columns * (len(x) if wide else 1)
+    cols = _columns(x, (kh, kw), padding).reshape(groups, pixels, len(weights))
     results = y.transpose(0, 2, 3, 1)
-    flat = results.reshape(groups, -1, out)
+    flat = results.reshape(groups, pixels, out)
 
     def call(part: tuple[slice, slice]) -> None:
         some, channels = part
@@ -132,5 +133,5 @@ def parts(count: int, xp: ModuleType) -> list[slice]:
     ...     parts(5, np)
     [slice(0, 3, None), slice(3, 5, None)]
     """
-    step = -(-count // sharing_threads(xp))
+    step = max(1, -(-count // sharing_threads(xp)))
     return [slice(first, min(first + step, count)) for first in range(0, count, step)]

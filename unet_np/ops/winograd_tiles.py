@@ -145,7 +145,8 @@ def group_blocks(
             group, elements = [], 0
         group.append(block)
         elements += size
-    yield group
+    if group:
+        yield group
 
 
 def parts(group: list[Block]) -> list[slice]:
