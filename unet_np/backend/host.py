@@ -228,11 +228,12 @@ def using_threads(threads: int | None) -> Iterator[None]:
     3
     """
     _check(threads)
-    before = _threads_here.set(threads or _default_threads())
+    before, threads = _threads_here.get(), threads or _default_threads()
     try:
+        _threads_here.set(threads)  # an interrupt right behind it is met by `finally`
         yield
     finally:
-        _threads_here.reset(before)
+        _threads_here.set(before)
 
 
 def sharing(work: float) -> AbstractContextManager[None]:
@@ -254,11 +255,12 @@ def sharing(work: float) -> AbstractContextManager[None]:
 
 @contextmanager
 def _at_most(threads: int) -> Iterator[None]:
-    before = _worth_here.set(threads)
+    before = _worth_here.get()
     try:
+        _worth_here.set(threads)  # as in `using_threads`
         yield
     finally:
-        _worth_here.reset(before)
+        _worth_here.set(before)
 
 
 def sharing_threads() -> int:
