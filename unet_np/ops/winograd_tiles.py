@@ -95,7 +95,9 @@ def cut_blocks(
 
     Examples
     --------
-    >>> cut_blocks((1, 8, 12, 64), 64, 1, np)[-1]
+    >>> from unet_np.backend import using_threads
+    >>> with using_threads(2):
+    ...     cut_blocks((1, 8, 12, 64), 64, 1, np)[-1]
     Block(image=0, top=1, bottom=2, left=0, right=3)
     """
     batch, rows, columns = shape[:3]
