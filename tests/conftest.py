@@ -102,3 +102,10 @@ def _heard_loggers() -> None:
     for name, logger in logging.root.manager.loggerDict.items():
         if name.startswith("unet_np") and isinstance(logger, logging.Logger):
             logger.disabled = False
+
+
+@pytest.fixture(autouse=True)
+def _number_of_threads() -> Iterator[None]:
+    """A command with ``--threads`` sets it for its process, which ends; here it goes on."""
+    yield
+    backend.set_thread_count(None)

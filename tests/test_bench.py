@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +22,6 @@ from unet_np import Architecture, backend
 from unet_np.ops import winograd
 
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture(autouse=True)
-def _threads_as_before() -> Iterator[None]:
-    """A benchmark sets the number of threads for its process, which here goes on."""
-    yield
-    backend.set_thread_count(None)
 
 
 def test_ratios_are_to_the_faster_peer() -> None:

@@ -80,10 +80,10 @@ def conv2d(
         Zeros added on each side of `x`; 0 in the paper.
     algorithm : str
         One of ``auto`` and the names that follow. ``naive`` are loops, ``im2col`` is one matrix
-        product, and so is ``few_pixels``, for the whole batch at once and shared out among threads
-        by channels; for 3x3 kernels, ``winograd`` needs about a quarter of the multiplications and
-        ``winograd_rows`` half. ``winograd_cuda`` is ``winograd`` in kernels of its own, for arrays
-        of a GPU. ``auto`` picks by shape and array library what is fastest.
+        product, and so is ``few_pixels``, with many kernels for the whole batch at once, shared out
+        among threads by channels; for 3x3 kernels, ``winograd`` needs about a quarter of the
+        multiplications and ``winograd_rows`` half. ``winograd_cuda`` is ``winograd`` in kernels of
+        its own, for arrays of a GPU. ``auto`` picks by shape and array library what is fastest.
     rectify : bool
         Whether to give max(y, 0), the ReLU that follows, made while y is in the cache.
 
@@ -230,8 +230,8 @@ def choose(
     """The algorithm that ``auto`` stands for, by the shapes of kernels and maps (B, C, H, W).
 
     The maps are the output's `of` "y", the output itself, and of "w", the gradient of the kernels;
-    of "x", that of the input, they are the input's. How many images there are does not count: an
-    image gets the same numbers in a batch as alone.
+    of "x", that of the input, they are the input's. How many images there are does not count: what
+    one of them gets is not to depend on those beside it.
 
     Examples
     --------

@@ -26,8 +26,8 @@ ALL = slice(None)
 WIDE = 2**17  # numbers in the kernels
 
 MAX_PIXELS = {"y": 512, "w": 512, "x": 200}
-"""Outputs of an image up to which it is the fastest at any width: for the convolution itself, the
-gradient of its kernels, and that of its input, which has more passes."""
+"""Outputs of an image up to which nothing is much faster at any width: for the convolution itself,
+the gradient of its kernels, and that of its input, which has more passes."""
 
 
 def forward(
