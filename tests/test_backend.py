@@ -246,6 +246,34 @@ def test_a_gpu_gets_all_work_at_once(xp: object) -> None:
         assert backend.thread_count(xp) == (3 if xp is np else 1)
 
 
+@pytest.mark.parametrize("rows", [1, 79, 81, 325, 326, 651, 2000])
+@pytest.mark.parametrize(("common", "columns"), [(3, 2), (96, 32), (32, 96), (200, 200)])
+def test_products_in_pieces_are_whole(xp: object, rows: int, common: int, columns: int) -> None:
+    rng = backend.default_rng(xp, (0,))
+    a, b = rng.random((2, rows, common)), rng.random((2, common, columns))
+    out = xp.full((2, columns, rows), xp.nan).swapaxes(1, 2)
+    backend.product(a, b, out)
+    assert xp.allclose(out, a @ b, rtol=1e-13)
+    sums = xp.full((2, common, columns), xp.nan)
+    backend.sum_of_products(a, out, sums)
+    assert xp.allclose(sums, a.swapaxes(1, 2) @ out, rtol=1e-13)
+
+
+def test_a_product_is_cut_where_its_pieces_are_small_and_long_enough(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[int] = []
+    matmul = np.matmul
+    monkeypatch.setattr(
+        np, "matmul", lambda a, b, out: (asked.append(a.shape[0]), matmul(a, b, out=out))
+    )
+    for rows, common, columns in [(325, 96, 32), (374, 96, 32), (374, 192, 32), (600, 128, 128)]:
+        backend.product(
+            *map(np.ones, [(rows, common), (common, columns)]), np.ones((rows, columns))
+        )
+    assert asked == [325, 187, 187, 125, 125, 124, 600]
+
+
 def test_scratch_is_one_for_each_thread_and_name() -> None:
     a = backend.scratch(np, "a", (10,), "float32")
     assert np.shares_memory(a, backend.scratch(np, "a", (2, 3), "float32"))

@@ -62,6 +62,7 @@ __all__ = [
     "ndimage",
     "parallel_map",
     "pool_bytes",
+    "product",
     "run_kernel",
     "run_serially",
     "scratch",
@@ -70,6 +71,7 @@ __all__ = [
     "sharing_threads",
     "single_threaded_blas",
     "start_thread",
+    "sum_of_products",
     "synchronize",
     "thread_count",
     "to_numpy",
@@ -91,6 +93,13 @@ PASS = 5
 
 BOUND = 2**31
 """Kernels of our own count in 32 bits: dividing longer numbers takes a GPU more than the rest."""
+
+SMALL = 10**6
+"""Multiplications of a product up to which OpenBLAS has kernels of its own: with AVX-512 they are
+up to half as fast again, unless the second matrix is transposed."""
+
+SHORT = 80
+"""Rows: where no more would be `SMALL`, the whole is as fast."""
 
 FACTORS = {kind: np.array([1, 0], kind) for kind in "fd"}
 """What cuBLAS multiplies a product and the sum before it by, at addresses that stay."""
@@ -502,6 +511,53 @@ def batched_product(a: Array, b: Array, out: Array, transposed: bool = False) ->
         a.data.ptr, a.shape[2], rows * common,
         zero, out.data.ptr, columns, rows * columns, len(a),
     )  # fmt: skip
+
+
+def product(a: Array, b: Array, out: Array) -> None:
+    """``out[...] = a @ b``, some rows at a time where these are `SMALL` and the whole is not.
+
+    Examples
+    --------
+    >>> a, out = np.ones((500, 100)), np.empty((500, 50))
+    >>> product(a, np.ones((100, 50)), out)
+    >>> bool((out == 100).all())
+    True
+    """
+    xp = array_module(a, b, out)
+    for piece in _pieces(a.shape[-2], b.shape[-2], b.shape[-1], xp):
+        xp.matmul(a[..., piece, :], b, out=out[..., piece, :])
+
+
+def sum_of_products(a: Array, b: Array, out: Array) -> None:
+    """``out[...] = a.T @ b`` for the last two axes, some rows of both at a time as by `product`.
+
+    Examples
+    --------
+    >>> out = np.empty((60, 50))
+    >>> sum_of_products(np.ones((500, 60)), np.ones((500, 50)), out)
+    >>> bool((out == 500).all())
+    True
+    """
+    xp = array_module(a, b, out)
+
+    def multiply(piece: slice, to: Array) -> None:
+        xp.matmul(a[..., piece, :].swapaxes(-1, -2), b[..., piece, :], out=to)
+
+    first, *others = _pieces(a.shape[-2], a.shape[-1], b.shape[-1], xp)
+    multiply(first, out)
+    for piece in others:
+        part = scratch(xp, "sum of products", out.shape, out.dtype)
+        multiply(piece, part)
+        out += part
+
+
+def _pieces(rows: int, common: int, columns: int, xp: ModuleType) -> list[slice]:
+    """All rows of a product; each row takes so many times so many multiplications."""
+    most = SMALL // (common * columns)
+    if is_device(xp) or not SHORT <= most < rows:
+        return [slice(rows)]
+    step = -(-rows // -(-rows // most))
+    return [slice(first, first + step) for first in range(0, rows, step)]
 
 
 def device_about(xp: ModuleType) -> dict[str, Any]:

@@ -25,7 +25,9 @@ from unet_np.backend import (
     empty_channels_last,
     is_device,
     parallel_map,
+    product,
     scratch,
+    sum_of_products,
     thread_count,
 )
 from unet_np.ops.im2col import Finish
@@ -78,7 +80,7 @@ def transform_kernels(w: Array, out: slice = ALL, turned: bool = False) -> Array
     _, _, gg = matrices(xp, w.dtype.str)
     taps = w.transpose(2, 3, 1, 0).reshape(9, w.shape[1], w.shape[0])
     if turned:
-        gg, taps = xp.ascontiguousarray(gg[:, ::-1]), taps[:, out]
+        gg, taps = xp.ascontiguousarray(gg[:, ::-1]), taps[:, out].transpose(0, 2, 1)
     else:
         taps = taps[:, :, out]
     rows, columns = taps.shape[1:]
@@ -90,10 +92,7 @@ def transform_kernels(w: Array, out: slice = ALL, turned: bool = False) -> Array
         xp.matmul(gg, flat[:, first : first + step], out=kernels[:, first : first + step])
 
     parallel_map(call, range(0, count, step), xp)
-    kernels = kernels.reshape(PATCH * PATCH, rows, columns)
-    # Transposed as a view: a BLAS reads a matrix either way, moving it would cost more. (CuPy
-    # moves it all the same where there are more than two dimensions; see `unet_np.ops.conv`.)
-    return kernels.transpose(0, 2, 1) if turned else kernels
+    return kernels.reshape(PATCH * PATCH, rows, columns)
 
 
 def _convolve(
@@ -184,7 +183,7 @@ def _multiply(
     xp = array_module(patches, kernels)
     shape = (PATCH * PATCH, patches.shape[1], kernels.shape[2])
     products = scratch(xp, "products", shape, patches.dtype)
-    xp.matmul(patches, kernels, out=products)
+    product(patches, kernels, products)
     if b is not None:
         # A tile's outputs all contain the place of point 1 (row 1, column 1) with factor 1.
         products[PATCH + 1] += b
@@ -225,11 +224,10 @@ def _add_products(patches: Array, errors: Array, grad_w: Array) -> None:
 
     def add(first: int) -> None:
         part = slice(first, first + step)
-        transposed = patches[:, :, part].transpose(0, 2, 1)
-        shape = (PATCH * PATCH, transposed.shape[1], out)
-        product = scratch(xp, "kernel sums", shape, patches.dtype)
-        xp.matmul(transposed, errors, out=product)
-        taps = xp.matmul(gg.T, product.reshape(PATCH * PATCH, -1))
+        some = patches[:, :, part]
+        total = scratch(xp, "kernel sums", (PATCH * PATCH, some.shape[2], out), patches.dtype)
+        sum_of_products(some, errors, total)
+        taps = xp.matmul(gg.T, total.reshape(PATCH * PATCH, -1))
         grad_w[:, part] += taps.reshape(9, -1, out)
 
     parallel_map(add, range(0, into, step), xp)

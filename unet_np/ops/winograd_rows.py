@@ -25,9 +25,11 @@ from unet_np.backend import (
     empty,
     empty_channels_last,
     parallel_map,
+    product,
     scratch,
     sharing_threads,
     strided,
+    sum_of_products,
 )
 from unet_np.ops import im2col
 from unet_np.ops.winograd_tiles import PATCH, TILE, G, matrices
@@ -78,7 +80,7 @@ def forward(
             rooms[mine] = tall, room(tall)
         lines, windows, products, flat = rooms[mine][1]
         transform_rows(pixels[image], first, tall, padding, matrix, lines)
-        xp.matmul(windows, kernels, out=products)
+        product(windows, kernels, products)
         target = results[image, TILE * first : TILE * last]
         whole, rest = divmod(len(target), TILE)
         tiles = target[: TILE * whole].reshape(whole, TILE, columns * out)
@@ -116,7 +118,7 @@ def weight_gradient(grad: Array, x: Array, w_shape: tuple[int, ...], padding: in
     matrix, back, _ = matrices(xp, x.dtype.str)
 
     def call(share: int) -> None:
-        product = scratch(xp, "kernel sums", sums.shape[1:], grad.dtype)
+        sums_of_block = scratch(xp, "kernel sums", sums.shape[1:], grad.dtype)
         sums[share] = tall = 0
         for image, first, last in blocks[share::shares]:
             if tall != last - first:
@@ -126,12 +128,12 @@ def weight_gradient(grad: Array, x: Array, w_shape: tuple[int, ...], padding: in
                 lines_, target_ = room_for_rows(
                     xp, "squares", tall, grad.shape[3], out, (0, 2), x.dtype
                 )
-                windows = runs(lines)[..., : 3 * into].swapaxes(2, 3)
+                windows = runs(lines)[..., : 3 * into]
                 errors = runs(lines_)[..., :out]
             transform_rows(pixels[image], first, tall, padding, matrix, target)
             transform_rows(grads[image], first, tall, 0, back.T, target_)
-            xp.matmul(windows, errors, out=product)
-            sums[share] += product
+            sum_of_products(windows, errors, sums_of_block)
+            sums[share] += sums_of_block
 
     parallel_map(call, range(shares), xp)
     total = sums.sum(axis=(0, 2)).reshape(PATCH, -1)
