@@ -63,6 +63,7 @@ __all__ = [
     "parallel_map",
     "pool_bytes",
     "product",
+    "row_pieces",
     "run_kernel",
     "run_serially",
     "scratch",
@@ -524,7 +525,7 @@ def product(a: Array, b: Array, out: Array) -> None:
     True
     """
     xp = array_module(a, b, out)
-    for piece in _pieces(a.shape[-2], b.shape[-2], b.shape[-1], xp):
+    for piece in row_pieces(a.shape[-2], b.shape[-2], b.shape[-1], xp):
         xp.matmul(a[..., piece, :], b, out=out[..., piece, :])
 
 
@@ -543,7 +544,7 @@ def sum_of_products(a: Array, b: Array, out: Array) -> None:
     def multiply(piece: slice, to: Array) -> None:
         xp.matmul(a[..., piece, :].swapaxes(-1, -2), b[..., piece, :], out=to)
 
-    first, *others = _pieces(a.shape[-2], a.shape[-1], b.shape[-1], xp)
+    first, *others = row_pieces(a.shape[-2], a.shape[-1], b.shape[-1], xp)
     multiply(first, out)
     for piece in others:
         part = scratch(xp, "sum of products", out.shape, out.dtype)
@@ -551,13 +552,19 @@ def sum_of_products(a: Array, b: Array, out: Array) -> None:
         out += part
 
 
-def _pieces(rows: int, common: int, columns: int, xp: ModuleType) -> list[slice]:
-    """All rows of a product; each row takes so many times so many multiplications."""
+def row_pieces(rows: int, common: int, columns: int, xp: ModuleType) -> list[slice]:
+    """The pieces in which `product` makes (rows, common) times (common, columns).
+
+    Examples
+    --------
+    >>> row_pieces(374, 96, 32, np)
+    [slice(0, 187, None), slice(187, 374, None)]
+    """
     most = SMALL // (common * columns)
     if is_device(xp) or not SHORT <= most < rows:
-        return [slice(rows)]
+        return [slice(0, rows)]
     step = -(-rows // -(-rows // most))
-    return [slice(first, first + step) for first in range(0, rows, step)]
+    return [slice(first, min(first + step, rows)) for first in range(0, rows, step)]
 
 
 def device_about(xp: ModuleType) -> dict[str, Any]:

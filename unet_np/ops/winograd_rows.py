@@ -25,11 +25,10 @@ from unet_np.backend import (
     empty,
     empty_channels_last,
     parallel_map,
-    product,
+    row_pieces,
     scratch,
     sharing_threads,
     strided,
-    sum_of_products,
 )
 from unet_np.ops import im2col
 from unet_np.ops.winograd_tiles import PATCH, TILE, G, matrices
@@ -56,39 +55,45 @@ def forward(
     if b is not None:
         # A seventh row of products: the bias, which adds to all four outputs with factor 1.
         back = xp.concatenate([back, xp.ones((TILE, 1), x.dtype)], axis=1)
-    line = (columns + 2) * out
-    rooms: dict[int, tuple[int, tuple[Array, ...]]] = {}
+    line, whole = (columns + 2) * out, rows // TILE
+    tiles = results[:, : TILE * whole].reshape(batch, whole, TILE, columns * out)
+    strips = Strips(pixels, padding, PATCH)
+    rooms: dict[int, tuple[int, Array, list[tuple[Array, Array]], Array]] = {}
 
-    def room(tall: int) -> tuple[Array, ...]:
+    def room(tall: int) -> tuple[int, Array, list[tuple[Array, Array]], Array]:
         """Memory of this thread: rows to be transformed to, their runs, products of both kinds."""
         lines, target = room_for_rows(xp, "patches", tall, width, into, (padding, padding), x.dtype)
         windows = runs(lines, together)[..., : (together + 2) * into]
-        _, together_, count, _ = windows.shape
+        _, together_, count, common = windows.shape
         size = count * together_ * together * out
         products = scratch(xp, "products", (back.shape[1], size), x.dtype)
         if b is not None:
             copy_runs(products[PATCH, : tall * line].reshape(-1, out), b[None])
         straight = products[:PATCH].reshape(PATCH, count, together_, -1).transpose(0, 2, 1, 3)
-        flat = products[:, : tall * line].reshape(-1, tall, line)
-        return target, windows, straight, flat[:, :, : columns * out].transpose(1, 0, 2)
+        pieces = row_pieces(count, common, together * out, xp)
+        pairs = [(windows[:, :, piece], straight[:, :, piece]) for piece in pieces]
+        flat = products[:, : tall * line].reshape(-1, tall, line)[:, :, : columns * out]
+        return tall, target, pairs, flat.transpose(1, 0, 2)
 
+    # Whatever is done here between two calls of NumPy may keep another thread waiting for the
+    # interpreter's lock.
     def call(block: tuple[int, int, int]) -> None:
         image, first, last = block
-        tall = last - first
         mine = threading.get_ident()
-        if mine not in rooms or rooms[mine][0] != tall:
-            rooms[mine] = tall, room(tall)
-        lines, windows, products, flat = rooms[mine][1]
-        transform_rows(pixels[image], first, tall, padding, matrix, lines)
-        product(windows, kernels, products)
-        target = results[image, TILE * first : TILE * last]
-        whole, rest = divmod(len(target), TILE)
-        tiles = target[: TILE * whole].reshape(whole, TILE, columns * out)
-        xp.matmul(back, flat[:whole], out=tiles)
-        if rest:
-            xp.matmul(back[:rest], flat[whole], out=target[-rest:].reshape(rest, -1))
+        if mine not in rooms or rooms[mine][0] != last - first:
+            rooms[mine] = room(last - first)
+        _, lines, pairs, flat = rooms[mine]
+        xp.matmul(matrix, strips.under(image, first, last), out=lines)
+        for windows, products in pairs:
+            xp.matmul(windows, kernels, out=products)
+        end = min(last, whole)
+        xp.matmul(back, flat[: end - first], out=tiles[image, first:end])
+        if end < last:
+            rest = results[image, TILE * end :].reshape(rows - TILE * end, -1)
+            xp.matmul(back[: len(rest)], flat[end - first], out=rest)
         if finish is not None:
-            finish(target, (image, slice(TILE * first, TILE * last)))
+            place = image, slice(TILE * first, TILE * last)
+            finish(results[place], place)
 
     parallel_map(call, _blocks(y.shape, max(into, out), xp), xp)
     return y
@@ -116,24 +121,30 @@ def weight_gradient(grad: Array, x: Array, w_shape: tuple[int, ...], padding: in
     sums = empty(xp, (shares, PATCH, 3, 3 * into, out), grad.dtype)
 
     matrix, back, _ = matrices(xp, x.dtype.str)
+    strips, strips_ = Strips(pixels, padding, PATCH), Strips(grads, 0, TILE)
+    sides = (padding, padding)
+
+    def room(tall: int) -> tuple[Array, Array, list[tuple[Array, Array]]]:
+        lines, target = room_for_rows(xp, "patches", tall, x.shape[3], into, sides, x.dtype)
+        lines_, target_ = room_for_rows(xp, "squares", tall, grad.shape[3], out, (0, 2), x.dtype)
+        windows, errors = runs(lines)[..., : 3 * into], runs(lines_)[..., :out]
+        pieces = row_pieces(windows.shape[2], 3 * into, out, xp)
+        pairs = [(windows[:, :, part].swapaxes(2, 3), errors[:, :, part]) for part in pieces]
+        return target, target_, pairs
 
     def call(share: int) -> None:
-        sums_of_block = scratch(xp, "kernel sums", sums.shape[1:], grad.dtype)
-        sums[share] = tall = 0
+        product = scratch(xp, "kernel sums", sums.shape[1:], grad.dtype)
+        total = sums[share]
+        total[...] = tall = 0
         for image, first, last in blocks[share::shares]:
             if tall != last - first:
                 tall = last - first
-                sides = (padding, padding)
-                lines, target = room_for_rows(xp, "patches", tall, x.shape[3], into, sides, x.dtype)
-                lines_, target_ = room_for_rows(
-                    xp, "squares", tall, grad.shape[3], out, (0, 2), x.dtype
-                )
-                windows = runs(lines)[..., : 3 * into]
-                errors = runs(lines_)[..., :out]
-            transform_rows(pixels[image], first, tall, padding, matrix, target)
-            transform_rows(grads[image], first, tall, 0, back.T, target_)
-            sum_of_products(windows, errors, sums_of_block)
-            sums[share] += sums_of_block
+                target, target_, pairs = room(tall)
+            xp.matmul(matrix, strips.under(image, first, last), out=target)
+            xp.matmul(back.T, strips_.under(image, first, last), out=target_)
+            for windows, errors in pairs:
+                xp.matmul(windows, errors, out=product)
+                total += product
 
     parallel_map(call, range(shares), xp)
     total = sums.sum(axis=(0, 2)).reshape(PATCH, -1)
@@ -182,16 +193,36 @@ def room_for_rows(
     return lines, target[:, :, start : start + width * channels].transpose(1, 0, 2)
 
 
-def transform_rows(
-    pixels: Array, first: int, tall: int, padding: int, matrix: Array, target: Array
-) -> None:
-    """B' d of the rows under `tall` times four rows of outputs, or A dE/dY of these themselves."""
-    size, (_, width, channels) = matrix.shape[1], pixels.shape
-    height = TILE * (tall - 1) + size
-    strip = im2col.padded_window(pixels, TILE * first - padding, 0, height, width)
-    row, number = strip.strides[0], strip.itemsize
-    rows = strided(strip, (tall, size, width * channels), (TILE * row, row, number))
-    array_module(pixels).matmul(matrix, rows, out=target)
+class Strips:
+    """The rows of images (B, H, W, C) under every four rows of outputs: `size` rows, the next ones
+    four rows on."""
+
+    def __init__(self, pixels: Array, padding: int, size: int) -> None:
+        self.pixels, self.padding, self.size = pixels, padding, size
+        batch, height, width, channels = pixels.shape
+        self.outside = -(-padding // TILE)
+        top = TILE * self.outside - padding
+        inside = max(0, (height - top - size) // TILE + 1)
+        # The stride of an axis of one element, such as a single channel, may be anything.
+        image, row = pixels.strides[:2]
+        shape = (batch, inside, size, width * channels)
+        self.inside = strided(pixels[:, top:], shape, (image, TILE * row, row, pixels.itemsize))
+
+    def under(self, image: int, first: int, last: int) -> Array:
+        """Those of some, counted in four rows of outputs: (last - first, size, W C).
+
+        A view where all are inside, else scratch memory with zeros.
+        """
+        begin, end = first - self.outside, last - self.outside
+        if begin >= 0 and end <= self.inside.shape[1]:
+            return self.inside[image, begin:end]
+        _, _, width, channels = self.pixels.shape
+        height = TILE * (last - first - 1) + self.size
+        top = TILE * first - self.padding
+        strip = im2col.padded_window(self.pixels[image], top, 0, height, width)
+        row, number = strip.strides[0], strip.itemsize
+        shape = (last - first, self.size, width * channels)
+        return strided(strip, shape, (TILE * row, row, number))
 
 
 def runs(lines: Array, together: int = 1) -> Array:
