@@ -1,7 +1,8 @@
 """What can be measured, each by one command.
 
     python -m bench network --out results/bench-cpu.json --picture results/roofline-cpu.png
-    python -m bench speed > results/speed.md     # from that file
+    python -m bench network --only widths tiles --out results/bench-cpu-intel.json
+    python -m bench speed > results/speed.md     # from the first of these files
     python -m bench passes --base-channels 16    # layer by layer: where a step's time goes
     python -m bench threads --out results/bench-threads.json
     python -m bench augment --out augment.json
