@@ -38,6 +38,8 @@ FEW_KERNELS_ELSE = 64 * 128  # the same for the gradient of kernels, and for ima
 SPARE = 6  # pixels behind the last row, which the last runs may reach
 FEW = 16  # below, a product has so few columns that two neighbouring outputs are made at once
 
+Pairs = list[tuple[Array, Array]]  # the two matrices of each product, or a matrix and its place
+
 
 def forward(
     x: Array, w: Array, b: Array | None, padding: int, finish: im2col.Finish | None = None
@@ -58,9 +60,9 @@ def forward(
     line, whole = (columns + 2) * out, rows // TILE
     tiles = results[:, : TILE * whole].reshape(batch, whole, TILE, columns * out)
     strips = Strips(pixels, padding, PATCH)
-    rooms: dict[int, tuple[int, Array, list[tuple[Array, Array]], Array]] = {}
+    rooms: dict[int, tuple[int, Array, Pairs, Array]] = {}
 
-    def room(tall: int) -> tuple[int, Array, list[tuple[Array, Array]], Array]:
+    def room(tall: int) -> tuple[int, Array, Pairs, Array]:
         """Memory of this thread: rows to be transformed to, their runs, products of both kinds."""
         lines, target = room_for_rows(xp, "patches", tall, width, into, (padding, padding), x.dtype)
         windows = runs(lines, together)[..., : (together + 2) * into]
@@ -124,7 +126,7 @@ def weight_gradient(grad: Array, x: Array, w_shape: tuple[int, ...], padding: in
     strips, strips_ = Strips(pixels, padding, PATCH), Strips(grads, 0, TILE)
     sides = (padding, padding)
 
-    def room(tall: int) -> tuple[Array, Array, list[tuple[Array, Array]]]:
+    def room(tall: int) -> tuple[Array, Array, Pairs]:
         lines, target = room_for_rows(xp, "patches", tall, x.shape[3], into, sides, x.dtype)
         lines_, target_ = room_for_rows(xp, "squares", tall, grad.shape[3], out, (0, 2), x.dtype)
         windows, errors = runs(lines)[..., : 3 * into], runs(lines_)[..., :out]
