@@ -138,6 +138,22 @@ def test_page_is_accessible_and_fits(page: Any, address: str, name: str) -> None
     assert not serious, "\n".join(serious)
 
 
+def test_one_faint_word_among_many_is_found(browser: Any, address: str) -> None:
+    page = new_page(browser)
+    page.goto(f"{address}/book/intro.html")
+    settle(page)
+    assert not serious_violations(page)
+    page.evaluate(
+        """() => [...document.querySelectorAll("pre span")]
+            .findLast((one) => one.innerText === "import")
+            .setAttribute("style", "color: #777 !important; background: #888")"""
+    )
+    (found,) = serious_violations(page)
+    assert found.startswith("color-contrast")
+    assert "#777" in found
+    page.context.close()
+
+
 @every_page
 def test_headings_are_in_order(name: str) -> None:
     if name in GENERATED:
