@@ -1,14 +1,16 @@
 """A training step on two ranks of one thread each, beside one process of one and of two threads.
 
-The four take turns within one start of mpirun, step by step, so that all share the weather; the
-second rank sleeps while the first one works alone. The sum of the gradients is timed by itself.
-`load_average` says how much else ran: above about 0.5, seconds and ratios are those of a busy
-machine.
+All ways take turns within one start of mpirun, step by step, so that all share the weather, and
+PyTorch with two threads takes its turn too; the second rank sleeps while the first one works alone.
+Each measured step is preceded by one that is not, since threads that have rested may begin on one
+core. The sum of the gradients is timed by itself. `load_average` says how much else ran: above
+about 0.5, seconds and ratios are those of a busy machine.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -22,6 +24,8 @@ from typing import Any
 
 import numpy as np
 
+from bench.network import OwnNetwork
+from bench.peers import LAYOUTS, TorchNetwork
 from unet_np import backend
 from unet_np.backend import using_threads
 from unet_np.data import load
@@ -44,11 +48,17 @@ WAYS = {
 }
 """Ranks, threads of each, and tiles that each of them has in a step."""
 
+PEERS = {f"torch {layout}": layout for layout in LAYOUTS}
+"""PyTorch's memory orders: one process, two threads, two tiles."""
+
+TILES = {way: count * tiles for way, (count, _, tiles) in WAYS.items()} | dict.fromkeys(PEERS, 2)
+"""How many tiles a step has."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Sizes and repeats."""
     parser.add_argument("--channels", type=int, nargs="+", default=[16, 64], metavar="N")
-    parser.add_argument("--size", type=int, default=572, help="side of the tile")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[572], help="sides of the tile")
     parser.add_argument("--repeats", type=int, default=5, help="measured steps of each way")
 
 
@@ -57,11 +67,11 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     if args.repeats < 1:
         raise InputError(f"repeats: got {args.repeats}, expected an integer >= 1")
     load_before = os.getloadavg()[0]
-    words = [args.size, args.repeats, *args.channels]
     mpirun = Path(sys.executable).with_name("mpirun")
-    command = [str(mpirun), "-n", "2", sys.executable, "-m", "bench.ranks", *map(str, words)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return {"size": args.size, "load_average": load_before, "networks": json.loads(done.stdout)}
+    command = [str(mpirun), "-n", "2", sys.executable, "-m", "bench.ranks"]
+    words = json.dumps([args.repeats, args.sizes, args.channels])
+    done = subprocess.run([*command, words], stdout=subprocess.PIPE, text=True, check=True)
+    return {"load_average": load_before, "networks": json.loads(done.stdout)}
 
 
 def text(result: dict[str, Any]) -> str:
@@ -69,25 +79,23 @@ def text(result: dict[str, Any]) -> str:
 
     Examples
     --------
-    >>> seconds = {"one thread": [2.0], "two threads": [1.25], "two ranks": [2.5]}
-    >>> row = {"channels": 16, "bytes": 8e6, "seconds": seconds, "sum_seconds": [0.02]}
-    >>> print(text({"size": 572, "load_average": 0.2, "networks": [row]}))
-    tiles of 572 pixels, load average 0.2 before
-    16 channels, 8 MB of gradients, summed in 20 ms
+    >>> seconds = {"one thread": [2.0], "two ranks": [2.5], "torch nchw": [3.125]}
+    >>> row = {"size": 572, "channels": 16, "bytes": 8e6, "seconds": seconds, "sum_seconds": [0.02]}
+    >>> print(text({"load_average": 0.2, "networks": [row]}))
+    load average 0.2 before
+    tiles of 572 pixels, 16 channels, 8 MB of gradients, summed in 20 ms
       one thread              2.000 s   0.50 tiles/s
-      two threads             1.250 s   0.80 tiles/s
       two ranks               2.500 s   0.80 tiles/s
+      torch nchw              3.125 s   0.64 tiles/s
     """
-    load_before = result["load_average"]
-    lines = [f"tiles of {result['size']} pixels, load average {load_before:.1f} before"]
+    lines = [f"load average {result['load_average']:.1f} before"]
     for row in result["networks"]:
         took = 1000 * statistics.median(row["sum_seconds"])
         shown = f"{row['bytes'] / 1e6:.0f} MB of gradients, summed in {took:.0f} ms"
-        lines.append(f"{row['channels']} channels, {shown}")
+        lines.append(f"tiles of {row['size']} pixels, {row['channels']} channels, {shown}")
         for way, seconds in row["seconds"].items():
-            middle, (count, _, tiles) = statistics.median(seconds), WAYS[way]
-            rate = count * tiles / middle
-            lines.append(f"  {way:<22}{middle:7.3f} s{rate:7.2f} tiles/s")
+            middle = statistics.median(seconds)
+            lines.append(f"  {way:<22}{middle:7.3f} s{TILES[way] / middle:7.2f} tiles/s")
     return "\n".join(lines)
 
 
@@ -109,9 +117,17 @@ class _Steps:
             used = ranks if count > 1 else ALONE
             self.runs[way] = Run(*parts, [], EarlyStopping(), threads, used)
             self.tiles[way] = own.tile(0)
+        noise = OwnNetwork(channels, size, 2, np)
+        with using_threads(2):
+            self.peers = {
+                name: TorchNetwork(self.net, noise.x, noise.labels, layout)
+                for name, layout in PEERS.items()
+            }
 
     def seconds(self, way: str) -> float:
         """Of one step; of several ranks the time of the slower one."""
+        if way in self.peers:
+            return self._by_the_first(self.peers[way].step)
         run, tile = self.runs[way], self.tiles[way]
 
         def step() -> None:
@@ -125,6 +141,7 @@ class _Steps:
         return self._timed(lambda: self.ranks.mean(0.0, list(self.net.grads.values())))
 
     def _timed(self, call: Callable[[], object]) -> float:
+        call()
         self.ranks.agree()
         start = time.perf_counter()
         call()
@@ -134,6 +151,7 @@ class _Steps:
         """The others sleep: MPI waits by asking again and again, which takes a core."""
         self.ranks.agree()
         if self.ranks.first:
+            call()
             start = time.perf_counter()
             call()
             self.ranks.comm.send(time.perf_counter() - start, 1)
@@ -144,22 +162,22 @@ class _Steps:
         return self.ranks.agree(None if self.ranks.first else seconds)[1]
 
 
-def main(size: int, repeats: int, *channels: int) -> list[dict[str, Any]]:
+def main(repeats: int, sizes: list[int], channels: list[int]) -> list[dict[str, Any]]:
     """On each rank: a row for each network."""
     rows = []
     with launched() as ranks:
-        for count in channels:
+        for size, count in itertools.product(sizes, channels):
             steps = _Steps(count, size, ranks)
-            rounds = [{way: steps.seconds(way) for way in WAYS} for _ in range(repeats + 1)][1:]
-            seconds = {way: [one[way] for one in rounds] for way in WAYS}
-            sums = [steps.sum_seconds() for _ in range(repeats + 1)][1:]
+            rounds = [{way: steps.seconds(way) for way in TILES} for _ in range(repeats)]
+            seconds = {way: [one[way] for one in rounds] for way in TILES}
+            sums = [steps.sum_seconds() for _ in range(repeats)]
             gradients = [backend.to_numpy(grad).nbytes for grad in steps.net.grads.values()]
-            row = {"channels": count, "bytes": sum(gradients)}
+            row = {"size": size, "channels": count, "bytes": sum(gradients)}
             rows.append(row | {"seconds": seconds, "sum_seconds": sums})
         return rows if ranks.first else []
 
 
 if __name__ == "__main__":
-    found = main(*map(int, sys.argv[1:]))
+    found = main(*json.loads(sys.argv[1]))
     if found:
         print(json.dumps(found))

@@ -16,7 +16,7 @@ from bench.account import VARIANTS, variant
 from bench.layers import layer_cases
 from bench.network import bench_scaling, peak_of
 from bench.process import in_own_process
-from bench.ranks import WAYS
+from bench.ranks import TILES
 from bench.report import layer_ratio, report
 from unet_np import Architecture, backend
 from unet_np.ops import winograd
@@ -175,13 +175,14 @@ def test_bad_input(arguments: list[str], message: str, capsys: pytest.CaptureFix
 
 def test_ranks_and_threads_take_turns(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     out = tmp_path / "ranks.json"
-    command = ["ranks", "--channels", "2", "--size", "188", "--repeats", "1", "--out", str(out)]
+    command = ["ranks", "--channels", "2", "--sizes", "188", "--repeats", "1", "--out", str(out)]
     if not Path(sys.executable).with_name("mpirun").exists():
         pytest.skip("no MPI beside this Python")
     assert main(command) == 0
     (row,) = json.loads(out.read_text())["networks"]
+    assert (row["size"], row["channels"]) == (188, 2)
     assert row["bytes"] == 4 * Architecture(base_channels=2).parameters
-    assert set(row["seconds"]) == set(WAYS)
+    assert set(row["seconds"]) == set(TILES)
     assert all(len(seconds) == 1 and seconds[0] > 0 for seconds in row["seconds"].values())
     assert "two ranks" in capsys.readouterr().out
     assert main(["ranks", "--repeats", "0"]) == 2
