@@ -645,6 +645,17 @@ def as_channels_last(x: Array) -> Array:
     return copy
 
 
+def memory_order(array: Array) -> list[int]:
+    """The axes of an array from the one whose steps are largest in memory to the smallest.
+
+    Examples
+    --------
+    >>> memory_order(np.zeros((2, 3, 4)).transpose(2, 0, 1))
+    [1, 2, 0]
+    """
+    return sorted(range(array.ndim), key=lambda axis: -array.strides[axis])
+
+
 def strided(x: Array, shape: tuple[int, ...], strides: tuple[int, ...]) -> Array:
     """A view of the memory of `x` from its first number on, such as windows that overlap.
 

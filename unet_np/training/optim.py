@@ -21,6 +21,7 @@ from unet_np.backend import (
     Array,
     array_module,
     is_device,
+    memory_order,
     parallel_map,
     run_kernel,
     scratch,
@@ -159,7 +160,7 @@ class SGD:
         self.weight_decay = weight_decay
         self.velocity: dict[str, Array] = {}
         for name, param in params.items():
-            if not param.transpose(_memory_order(param)).flags.c_contiguous:
+            if not param.transpose(memory_order(param)).flags.c_contiguous:
                 raise InputError(f"params: got a strided view for {name}, expected a whole array")
             # zeros_like keeps the parameter's memory order.
             self.velocity[name] = array_module(param).zeros_like(param)
@@ -407,14 +408,10 @@ def _check_number(name: str, value: float, good: bool, expected: str) -> None:
         raise InputError(f"{name}: got {value}, expected {expected}")
 
 
-def _memory_order(array: Array) -> list[int]:
-    return sorted(range(array.ndim), key=lambda axis: -array.strides[axis])
-
-
 def _blocks(*arrays: Array) -> list[tuple[Array, ...]]:
     """The arrays as flat views in the memory order of the first, cut into blocks alike."""
     first = arrays[0]
-    order = _memory_order(first)
+    order = memory_order(first)
     flat = [array.transpose(order).reshape(-1) for array in arrays]
     starts = range(0, first.size, _BLOCK)
     return [tuple(array[start : start + _BLOCK] for array in flat) for start in starts]

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from unet_np import backend
-from unet_np.backend import Array, array_module
+from unet_np.backend import Array, array_module, memory_order
 from unet_np.errors import FailedElsewhereError, InputError, MissingExtraError, require
 from unet_np.training.interrupt import TrainingInterrupted
 
@@ -147,11 +147,11 @@ class Ranks:
             return loss
         xp, dtype = array_module(*arrays), arrays[0].dtype
         flat = backend.scratch(xp, "ranks", (sum(array.size for array in arrays),), dtype)
-        parts = _parts(flat, arrays)
+        # Before the sum, so that who fails up to here is heard and nobody waits in vain.
+        losses, orders = zip(*self.agree((float(loss), [*map(memory_order, arrays)])), strict=True)
+        parts = _parts(flat, arrays, orders[0])
         for part, array in zip(parts, arrays, strict=True):
             part[...] = array
-        # Before the sum, so that who fails up to here is heard and nobody waits in vain.
-        losses = self.agree(float(loss))
         self._sum(flat)
         flat /= self.size
         for part, array in zip(parts, arrays, strict=True):
@@ -299,10 +299,15 @@ def _portable(error: BaseException) -> BaseException:
     return next(kind for kind in kinds if isinstance(error, kind))(str(error))
 
 
-def _parts(flat: Array, arrays: Sequence[Array]) -> list[Array]:
-    """Views of a flat buffer in the shapes of the arrays, one after the other."""
-    ends = [0]
-    for array in arrays:
-        ends.append(ends[-1] + array.size)
-    places = zip(ends, ends[1:], arrays, strict=False)
-    return [flat[start:end].reshape(array.shape) for start, end, array in places]
+def _parts(flat: Array, arrays: Sequence[Array], orders: Sequence[Sequence[int]]) -> list[Array]:
+    """Views of a flat buffer in the shapes of the arrays, one after the other.
+
+    Each in its memory order: to transpose an array takes longer than to add it to another one.
+    """
+    parts, start = [], 0
+    for array, order in zip(arrays, orders, strict=True):
+        shape = [array.shape[axis] for axis in order]
+        back = [list(order).index(axis) for axis in range(array.ndim)]
+        parts.append(flat[start : start + array.size].reshape(shape).transpose(back))
+        start += array.size
+    return parts
