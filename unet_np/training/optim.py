@@ -26,6 +26,7 @@ from unet_np.backend import (
     run_kernel,
     scratch,
     sharing,
+    single_threaded_blas,
 )
 from unet_np.errors import InputError, TrainingError, one_of
 
@@ -267,11 +268,12 @@ def squared_norm(grads: Mapping[str, Array]) -> Any:
     def square(block: Array) -> Array:
         # In float64: the squares of float32 gradients overflow at 1e19 and vanish at 1e-23.
         spare = scratch(np, "norm", block.shape, np.float64)
-        np.multiply(block, block, out=spare, dtype=np.float64)
-        return spare.sum()
+        spare[...] = block
+        return spare @ spare
 
-    # Added in the order of the blocks, so that the number of threads changes nothing.
-    with sharing(PASS * sum(grad.size for grad in arrays)):
+    # Added in the order of the blocks, and in them by one thread, so that the number of threads
+    # changes nothing.
+    with single_threaded_blas(), sharing(PASS * sum(grad.size for grad in arrays)):
         return sum(parallel_map(square, [block for grad in arrays for (block,) in _blocks(grad)]))
 
 
