@@ -19,6 +19,9 @@ PY := $(BIN)/python
 INSTALLED := $(VENV)/.installed
 PACKAGE := $(wildcard unet_np/*.py unet_np/*/*.py unet_np/*/*/*.py)
 NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=300 --nbval-sanitize-with=tests/nbval.cfg
+# Of notebooks that share two cores, the longest takes 64 s with one thread of BLAS, and 175 s with
+# two. One that needs more asks for them.
+SIDE_BY_SIDE := OPENBLAS_NUM_THREADS=1
 
 export PYTHONUTF8 := 1
 # A kernel that the user installed elsewhere under the same name must not run the notebooks.
@@ -64,7 +67,7 @@ _build/.toc: _toc.yml _config.yml
 # Sphinx shows a warning once, when it reads a page, so a failed build forgets what it has read.
 # Notebooks are run side by side into the cache that it reads; one that fails is run again by it, and named.
 book: $(INSTALLED) _build/.package _build/.toc
-	@export UNET_NP_BACKEND=$${UNET_NP_BACKEND:-numpy} JUPYTERCACHE=_build/.jupyter_cache; \
+	@export UNET_NP_BACKEND=$${UNET_NP_BACKEND:-numpy} JUPYTERCACHE=_build/.jupyter_cache $(SIDE_BY_SIDE); \
 		echo y | $(BIN)/jcache notebook add book/*.ipynb >/dev/null && \
 		$(BIN)/jcache project execute -e local-parallel -t 600 -v ERROR >/dev/null 2>&1 || true
 	@UNET_NP_BACKEND=$${UNET_NP_BACKEND:-numpy} $(BIN)/jupyter-book build . -q -n -W --keep-going \
@@ -108,7 +111,7 @@ unit: $(INSTALLED)
 
 # A notebook's cells run in order, so one worker takes a whole notebook. Stored outputs are NumPy's.
 nbval: $(INSTALLED)
-	UNET_NP_BACKEND=numpy $(PY) -m pytest -q -n $(JOBS) --dist loadfile $(NBVAL) book
+	UNET_NP_BACKEND=numpy $(SIDE_BY_SIDE) $(PY) -m pytest -q -n $(JOBS) --dist loadfile $(NBVAL) book
 
 notebooks: $(INSTALLED)
 	UNET_NP_BACKEND=numpy $(PY) tools/notebooks.py $(NOTEBOOKS)
