@@ -20,7 +20,7 @@ INSTALLED := $(VENV)/.installed
 PACKAGE := $(wildcard unet_np/*.py unet_np/*/*.py unet_np/*/*/*.py)
 NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=300 --nbval-sanitize-with=tests/nbval.cfg
 # Of notebooks that share two cores, the longest takes 64 s with one thread of BLAS, and 175 s with
-# two. One that needs more asks for them.
+# two. What needs more asks for them: cells that compare rates, tests of BLAS's threads.
 SIDE_BY_SIDE := OPENBLAS_NUM_THREADS=1
 
 export PYTHONUTF8 := 1
@@ -107,7 +107,7 @@ types: $(INSTALLED)
 	$(BIN)/mypy
 
 unit: $(INSTALLED)
-	$(PY) -m pytest -q -n $(JOBS) --dist worksteal
+	$(SIDE_BY_SIDE) $(PY) -m pytest -q -n $(JOBS) --dist worksteal
 
 # A notebook's cells run in order, so one worker takes a whole notebook. Stored outputs are NumPy's.
 nbval: $(INSTALLED)

@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from browser import new_page, serious_violations, serve
+from browser import new_context, new_page, serious_violations, serve
 
 ROOT = Path(__file__).resolve().parent.parent
 HTML = Path(os.environ.get("UNET_NP_HTML", ROOT / "_build" / "html"))
@@ -92,12 +92,24 @@ def address() -> Iterator[str]:
         yield running
 
 
-@pytest.fixture(params=[("phone", 390, "dark"), ("desk", 1280, "light")], ids=lambda one: one[0])
-def page(request: pytest.FixtureRequest, browser: Any, address: str) -> Iterator[Any]:
+@pytest.fixture(
+    scope="module",
+    params=[("phone", 390, "dark"), ("desk", 1280, "light")],
+    ids=lambda one: one[0],
+)
+def context(request: pytest.FixtureRequest, browser: Any) -> Iterator[Any]:
+    """All pages of one screen: as a reader's browser does, it keeps the scripts that they share."""
     _, width, scheme = request.param
-    opened = new_page(browser, width, scheme)
+    opened = new_context(browser, width, scheme)
     yield opened
-    opened.context.close()
+    opened.close()
+
+
+@pytest.fixture
+def page(context: Any) -> Iterator[Any]:
+    opened = context.new_page()
+    yield opened
+    opened.close()
 
 
 def settle(page: Any) -> None:
