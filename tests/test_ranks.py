@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import on_ranks
@@ -355,3 +356,36 @@ def test_memory_is_shared_by_the_ranks_of_a_machine(tmp_path, monkeypatch):
     check_memory(config, 3)
     with pytest.raises(InputError, match=r"^base_channels: got base_channels 2"):
         check_memory(config, 4)
+
+
+class FirstIsInRows:
+    """A communicator of two ranks, of which the first has its numbers in memory row by row."""
+
+    def Get_rank(self):
+        return 1
+
+    def Get_size(self):
+        return 2
+
+    def Split_type(self, _kind):
+        return self
+
+    def allgather(self, mine):
+        (loss, orders), _ = mine
+        return [((loss, [sorted(order) for order in orders]), None), mine]
+
+    def Allreduce(self, _place, numbers):
+        numbers += np.arange(numbers.size)
+
+
+@pytest.mark.parametrize("axes", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_ranks_add_the_same_numbers_however_they_lie_in_memory(axes, monkeypatch):
+    monkeypatch.setattr(
+        ranks_module, "_mpi", lambda: SimpleNamespace(COMM_TYPE_SHARED=0, IN_PLACE=0)
+    )
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # which ranks share out
+    other = np.arange(24.0).reshape(2, 3, 4)
+    mine = np.ascontiguousarray(other.transpose(axes)).transpose(np.argsort(axes))
+    assert (mine == other).all()
+    assert Ranks(FirstIsInRows()).mean(0.5, [mine]) == 0.5
+    np.testing.assert_array_equal(mine, other)
