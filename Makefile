@@ -88,7 +88,7 @@ serve:
 
 # Every notebook from the package alone, in a folder of its own; `make test` does so with some.
 launch: $(INSTALLED)
-	UNET_NP_LAUNCH=all $(PY) -m pytest -q -n $(JOBS) --dist worksteal tests/test_launch.py
+	UNET_NP_LAUNCH=all $(SIDE_BY_SIDE) $(PY) -m pytest -q -n $(JOBS) --dist worksteal tests/test_launch.py
 
 # Needs the network, unlike everything else.
 links: $(INSTALLED)
