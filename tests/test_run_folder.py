@@ -149,6 +149,21 @@ def test_one_training_at_a_time() -> None:
 
 
 @posix
+def test_an_interrupt_right_behind_the_lock_leaves_it_to_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def locked(path: str) -> None:
+        _ = FolderLock(path)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("unet_np.training.run.FolderLock", locked)
+        with pytest.raises(KeyboardInterrupt):
+            run()
+    assert run().step == 2
+
+
+@posix
 @pytest.mark.parametrize("what", ["renamed", "removed", "replaced"])
 def test_a_folder_that_goes_away_ends_the_training(what: str) -> None:
     def move(row: dict[str, Any]) -> None:

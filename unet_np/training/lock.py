@@ -38,8 +38,8 @@ class FolderLock:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
         self._handle: int | None = None
+        self.path = Path(path)
         try:
             import fcntl
         except ImportError:
@@ -80,6 +80,10 @@ class FolderLock:
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
+
+    def __del__(self) -> None:
+        # Ctrl-C may come after it was taken and before anyone knows of it who would close it.
+        self.close()
 
     def __enter__(self) -> Self:
         return self
