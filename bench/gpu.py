@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -45,19 +45,24 @@ from unet_np.experiments.recipes import Recipe, recipe
 from unet_np.files import atomic_write
 from unet_np.network.architecture import Architecture
 from unet_np.ops import conv
+from unet_np.training import samples
+from unet_np.training.loop import train_step
+from unet_np.training.prefetch import prefetch
+from unet_np.training.run import Run
 
 TRAININGS = {"em": 2, "u373": 0, "hela": 0}
 """The fold of each, with normalisation: the paper's network needs more steps than there is time."""
 SHARES = {
-    "probe": 0.03,
-    "network": 0.3,
+    "probe": 0.025,
+    "network": 0.25,
     "ways": 0.02,
-    "memory": 0.13,
+    "memory": 0.16,
     "layers": 0.06,
-    "profile": 0.03,
-    "em": 0.15,
-    "u373": 0.1,
-    "hela": 0.18,
+    "profile": 0.06,
+    "training": 0.07,
+    "em": 0.13,
+    "u373": 0.09,
+    "hela": 0.135,
 }
 """Of the time; most of the network's goes into the algorithms that PyTorch tries."""
 
@@ -211,8 +216,9 @@ def ways(stage: Stage) -> None:
 
 def memory(stage: Stage) -> None:
     """Peak memory of prediction and step."""
-    threads = backend.thread_count()
-    stage.found(**bench_memory(stage.base, stage.size, stage.library, threads))
+    how = stage.base, stage.size, stage.library, backend.thread_count()
+    for kind in ("step", "forward"):
+        stage.found(**{kind: bench_memory(kind, *how)})
 
 
 def layers(stage: Stage) -> None:
@@ -227,33 +233,80 @@ def layers(stage: Stage) -> None:
 
 
 def profile(stage: Stage) -> None:
-    """The kernels of a step: how many, and which take the most time."""
+    """The kernels of a prediction and of a step: how many, and which take the most time."""
+    own = OwnNetwork(stage.base, stage.size, 1, stage.xp)
+    for name, tf32 in (("float32", False), ("tf32", True)):
+        backend.allow_tf32(tf32, stage.xp)
+        stage.found(**{f"forward_{name}": _kernels(stage, own.forward)})
+        stage.found(**{name: _kernels(stage, own.step)})
+
+
+def _kernels(stage: Stage, call: Callable[[], object]) -> dict[str, Any]:
+    """What the GPU does in a call, and how long the host needs to ask for it."""
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as record
 
     gpu = torch_module().cuda.is_available()
     kind = ProfilerActivity.CUDA if gpu else ProfilerActivity.CPU
-    own = OwnNetwork(stage.base, stage.size, 1, stage.xp)
-    for name, tf32 in (("float32", False), ("tf32", True)):
-        backend.allow_tf32(tf32, stage.xp)
-        own.step()
+    call()
+    asked = []
+    for _ in range(stage.repeats):
         stage.wait()
         begun = time.perf_counter()
-        own.step()
-        host = time.perf_counter() - begun
+        call()
+        asked.append(time.perf_counter() - begun)
+    stage.wait()
+    with record(activities=[kind]) as recorded:
+        call()
         stage.wait()
-        with record(activities=[kind]) as recorded:
-            own.step()
-            stage.wait()
-        calls, busy = Counter[str](), Counter[str]()
-        for event in recorded.events():
-            # What the host did to ask for a kernel is an event of its own.
-            if not gpu or event.device_type.name == "CUDA":
-                calls[event.name[:120]] += 1
-                busy[event.name[:120]] += event.time_range.elapsed_us() / 1e6
-        most = [[key, calls[key], seconds] for key, seconds in busy.most_common(40)]
-        figures = {"calls": calls.total(), "busy_seconds": busy.total(), "host_seconds": host}
-        stage.found(**{name: figures | {"most": most}})
+    calls, busy = Counter[str](), Counter[str]()
+    for event in recorded.events():
+        # What the host did to ask for a kernel is an event of its own.
+        if not gpu or event.device_type.name == "CUDA":
+            calls[event.name[:120]] += 1
+            busy[event.name[:120]] += event.time_range.elapsed_us() / 1e6
+    most = [[key, calls[key], seconds] for key, seconds in busy.most_common(40)]
+    figures = {"calls": calls.total(), "busy_seconds": busy.total()}
+    return figures | {"host_seconds": statistics.median(asked), "most": most}
+
+
+def training(stage: Stage) -> None:
+    """Where the time of a training goes: EM's steps with normalisation, tiles made here or there.
+
+    Seconds a step: of ``step`` from the same tile, of a ``tile`` alone, of both by one thread and
+    of both by two, as `train` has them.
+    """
+    chosen, fold_number = _recipe("em", stage.quick)
+    backend.allow_tf32(True, stage.xp)
+    dataset = chosen.dataset()
+    count = 3 if stage.quick else 20
+    with tempfile.TemporaryDirectory() as scratch:
+        config = chosen.fold_config(chosen.folds(dataset)[fold_number], Path(scratch, "run"))
+        config = config.replace(backend=stage.library, steps=10**6)
+        own = samples.prepare(config, dataset, stage.xp)
+        run = Run.begin(config, own, stage.xp, False, False)
+        tile = own.tile(0)
+
+        def ahead(tiles: int) -> None:
+            with prefetch(own.tile, 0, count, tiles) as made:
+                for one in made:
+                    train_step(run, one)
+
+        def again(function: Callable[[], object]) -> Callable[[], object]:
+            return lambda: [function() for _ in range(count)]
+
+        ways = {
+            "step": again(lambda: train_step(run, tile)),
+            "tile": again(lambda: own.tile(1)),
+            "one_thread": lambda: ahead(0),
+            "two_threads": lambda: ahead(2),
+        }
+        times = interleaved(ways, 1 if stage.quick else 3, stage.wait)
+        stage.found(**{name: statistics.median(t) / count for name, t in times.items()})
+        stage.found(kernels=_kernels(stage, lambda: train_step(run, tile)))
+        stage.found(kernels_of_tile=_kernels(stage, lambda: own.tile(1)))
+        run.check()
+        run.close()
 
 
 def train(stage: Stage) -> None:
@@ -268,19 +321,21 @@ def train(stage: Stage) -> None:
         clock.clear()
         config = chosen.config.replace(
             steps=steps,
-            validate_every=max(steps // 10, 1),
+            validate_every=max(steps // 10, 10),
             checkpoint_every=10**6,
             backend=stage.library,
         )
         now = Recipe(**{**vars(chosen), "config": config})
         note = lambda _: clock.append(time.perf_counter())  # noqa: E731
         net = runner.train_fold(now, dataset, fold, folder, False, True, note)
-        return net, (clock[-1] - clock[len(clock) // 2 - 1]) / (len(clock) - len(clock) // 2)
+        # A median: some steps are followed by a validation.
+        return net, statistics.median(np.diff(clock[len(clock) // 2 :]))
 
     with tempfile.TemporaryDirectory() as scratch:
-        _, pilot = fit(10, Path(scratch, "pilot"))
-        # The rest is for predictions, each of which is several steps' work, and for the start.
-        room = 0.7 * (stage.end - time.perf_counter())
+        _, pilot = fit(10 if stage.quick else 40, Path(scratch, "pilot"))
+        # The rest is for validations and predictions, each of which is several steps' work, and for
+        # the start.
+        room = 0.6 * (stage.end - time.perf_counter())
         steps = 10 if stage.quick else int(np.clip(room / pilot, 20, chosen.config.steps))
         net, per = fit(steps, Path(scratch, "run"))
         stage.found(steps=steps, seconds_per_step=per, curve=runner.curve(Path(scratch, "run")))
@@ -329,6 +384,7 @@ STAGES = {
     "memory": memory,
     "layers": layers,
     "profile": profile,
+    "training": training,
     **dict.fromkeys(TRAININGS, train),
 }
 

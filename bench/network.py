@@ -116,8 +116,10 @@ def bench_widths(
     return rows
 
 
-def bench_memory(base_channels: int, size: int, library: str, threads: int) -> dict[str, Any]:
-    """Peak memory of prediction and training step, each in a process of its own.
+def bench_memory(
+    kind: str, base_channels: int, size: int, library: str, threads: int
+) -> dict[str, Any]:
+    """Peak memory of a prediction ("forward") or a training "step", in a process of its own each.
 
     From the peak is taken what the process held once its libraries were loaded, so that
     the size of a library does not count, and parameters and feature maps do. On a GPU it
@@ -127,18 +129,13 @@ def bench_memory(base_channels: int, size: int, library: str, threads: int) -> d
     Returns
     -------
     dict
-        For ``forward`` and ``step``: ``bytes`` by contender and ``ratio`` to PyTorch's
-        better layout.
+        ``bytes`` by contender and ``ratio`` to PyTorch's better layout.
     """
-    result: dict[str, Any] = {}
-    for kind in ("forward", "step"):
-        peaks = {
-            name: in_own_process(peak_of, name, kind, library, base_channels, size, threads)
-            for name in CONTENDERS
-        }
-        best = min(peaks[name] for name in PEERS)
-        result[kind] = {"bytes": peaks, "ratio": peaks["unet_np"] / best}
-    return result
+    peaks = {
+        name: in_own_process(peak_of, name, kind, library, base_channels, size, threads)
+        for name in CONTENDERS
+    }
+    return {"bytes": peaks, "ratio": peaks["unet_np"] / min(peaks[name] for name in PEERS)}
 
 
 def peak_of(name: str, kind: str, library: str, base_channels: int, size: int, threads: int) -> int:

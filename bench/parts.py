@@ -74,7 +74,10 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             *bench_widths(widths, tiles, some + 1, xp),
             *bench_widths(widths[:-1], large, some + 1, xp),
         ],
-        "memory": lambda: bench_memory(width, size, args.backend, backend.thread_count()),
+        "memory": lambda: {
+            kind: bench_memory(kind, width, size, args.backend, backend.thread_count())
+            for kind in ("forward", "step")
+        },
         "scaling": lambda: bench_scaling(width, sizes, [1, 4], some, xp),
         "account": lambda: bench_account(width, size, some, xp),
     }

@@ -31,6 +31,9 @@ costs: Counter[str] = Counter()
 calls: Counter[str] = Counter()
 """How often each of CuPy's operations was called, be it for a view, without kernels of our own."""
 
+stream = SimpleNamespace(ptr=0)
+"""The one that is asked."""
+
 products = SimpleNamespace(kind=None, mode=None)
 """What was said on the precision of products: of two matrices, and of many."""
 
@@ -175,9 +178,10 @@ def modules() -> dict[str, ModuleType]:
             stride_tricks=SimpleNamespace(as_strided=_wrapped(np.lib.stride_tricks.as_strided))
         ),
         cuda=SimpleNamespace(
-            runtime=SimpleNamespace(getDeviceCount=lambda: 1),
+            runtime=SimpleNamespace(getDeviceCount=lambda: 1, getDevice=lambda: 0),
             Event=Event,
             Stream=SimpleNamespace(null=SimpleNamespace(synchronize=lambda: None)),
+            get_current_stream=lambda: stream,
             device=SimpleNamespace(get_cublas_handle=lambda: 1),
             cublas=SimpleNamespace(
                 CUBLAS_DEFAULT_MATH=0,

@@ -9,12 +9,13 @@ import guard
 import numpy as np
 import pytest
 import scipy.ndimage
+from cuda_in_c import Module
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unet_np import backend, data
 from unet_np.augmentation.augment import Augmentation
-from unet_np.augmentation.warp import displacement_field, sample
+from unet_np.augmentation.warp import Placing, displacement_field, sample
 from unet_np.errors import InputError
 
 
@@ -55,9 +56,15 @@ def test_sample_is_map_coordinates_mirrored(size, order, reach, seed):
     np.testing.assert_allclose(sample(image, coordinates, order), expected, atol=1e-8)
     single = sample(image.astype(np.float32), coordinates, order)
     assert single.dtype == np.float32
-    np.testing.assert_allclose(
-        single, reference(image.astype(np.float32), coordinates, order), atol=1e-5
-    )
+    exact = reference(image.astype(np.float32), coordinates, order)
+    np.testing.assert_allclose(single, exact, atol=1e-5)
+    with guard.device() as xp:
+        places = xp.asarray(coordinates)
+        on_gpu = sample(xp.asarray(image), places, order)
+        np.testing.assert_allclose(backend.to_numpy(on_gpu), expected, atol=1e-8)
+        on_gpu = backend.to_numpy(sample(xp.asarray(image.astype(np.float32)), places, order))
+        assert on_gpu.dtype == np.float32
+        np.testing.assert_allclose(on_gpu, exact, atol=1e-5)
 
 
 @given(
@@ -71,6 +78,17 @@ def test_displacement_field_is_the_cubic_spline_through_the_vectors(size, grid, 
     at = np.stack(np.meshgrid(*places, indexing="ij"))
     expected = np.stack([reference(one, at, 3) for one in vectors])
     np.testing.assert_allclose(displacement_field(size, vectors), expected, atol=1e-9)
+    turned = Placing(0.4, (1.0, -1.0), (3.5, 2.0), (10.0, -7.0))
+    y, x = np.arange(size[0])[:, None] - 3.5, 2.0 - np.arange(size[1])
+    cos, sin = np.cos(0.4), np.sin(0.4)
+    lies = np.stack([10 + cos * y - sin * x, -7 + sin * y + cos * x])
+    np.testing.assert_allclose(
+        displacement_field(size, vectors, turned), expected + lies, atol=1e-9
+    )
+    with guard.device() as xp:
+        for placing, base in ((None, 0), (turned, lies)):
+            field = backend.to_numpy(displacement_field(size, xp.asarray(vectors), placing))
+            np.testing.assert_allclose(field, expected + base, atol=1e-9)
 
 
 def test_displacement_field_meets_the_vectors_on_the_grid():
@@ -364,19 +382,28 @@ def test_a_tile_on_the_device_waits_for_nothing(monkeypatch):
     for name, module in guard.modules().items():
         monkeypatch.setitem(sys.modules, name, module)
     xp = backend.get("cupy")
-    calls = []
-    library = backend.ndimage(xp).map_coordinates
-
-    def count(*args, **kwargs):
-        calls.append(kwargs["order"])
-        return library(*args, **kwargs)
-
-    monkeypatch.setattr(backend.ndimage(xp), "map_coordinates", count, raising=False)
     image, labels, weights = (backend.asarray(a, xp) for a in scene((70, 90)))
+    Augmentation().tile(image, labels, weights, 60, 40, draws(0))  # the spline's matrices are kept
     guard.round_trips.clear()
+    guard.calls.clear()
+    launched = Module.launches
     Augmentation().tile(image, labels, weights, 60, 40, draws(0))
-    assert calls == [3, 1, 0]
-    assert set(guard.round_trips) == {"asarray"}  # the draws: uploads that nobody waits for
+    assert Module.launches - launched == 7
+    assert guard.calls.total() < 50
+    assert guard.round_trips == {"asarray": 1}  # the vectors: an upload that nobody waits for
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf, 1e300])
+@pytest.mark.parametrize("order", [0, 1, 3])
+def test_places_that_are_no_numbers_read_nothing_outside_of_a_gpus_image(wrong, order):
+    """It does not ask, for the host would have to wait: what is read is some pixel of the image."""
+    image = 1 + draws(0).random((5, 7))
+    places = np.full((2, 1, 2), 3.0)
+    places[:, 0, 1] = wrong
+    with guard.device() as xp:
+        got = backend.to_numpy(sample(xp.asarray(image), xp.asarray(places), order))
+    np.testing.assert_allclose(got[0, 0], image[3, 3], rtol=1e-8)
+    assert 0.5 < got[0, 1] < 2.5
 
 
 @pytest.mark.parametrize(

@@ -287,6 +287,24 @@ def test_scratch_is_one_for_each_thread_and_name() -> None:
     assert not np.shares_memory(a, others[0])
 
 
+def test_scratch_of_a_gpu_is_one_for_each_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one stream has not read yet, another one must not overwrite."""
+    with guard.device() as xp:
+
+        def place(shape: tuple[int, ...] = (10,)) -> int:
+            return backend.scratch(xp, "streams", shape, "float32").data.ptr
+
+        first = place()
+        assert place((2, 5)) == first
+        monkeypatch.setattr(guard.stream, "ptr", 7)
+        assert place() != first
+        monkeypatch.setattr(guard.stream, "ptr", 0)
+        assert place() == first
+        monkeypatch.setattr(xp.cuda.runtime, "getDevice", lambda: 1)
+        assert place() != first
+        assert place((11,)) == place()  # the larger one from then on
+
+
 def test_channels_last_memory(xp: object) -> None:
     x = backend.empty_channels_last(xp, (2, 3, 4, 5), "float64", zero=True)
     assert x.shape == (2, 3, 4, 5)

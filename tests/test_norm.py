@@ -60,10 +60,18 @@ def test_agrees_with_torch_for_any_shape(shape: tuple[int, ...], train: bool) ->
     check_against_torch(shape, train)
 
 
+SHAPES = [(2, 64, 33, 50), (1, 3, 2, 700), (1, 2, 131, 140)]
+"""Sums on a GPU take two rounds, two, and three."""
+
+
 @pytest.mark.parametrize("train", [True, False])
-@pytest.mark.parametrize("shape", [(2, 64, 33, 50), (1, 3, 2, 700), (3, 130, 1, 1)])
+@pytest.mark.parametrize("shape", [*SHAPES, (3, 130, 1, 1)])
 def test_agrees_with_torch(shape: tuple[int, ...], train: bool, xp: ModuleType) -> None:
     check_against_torch(shape, train, xp)
+
+
+def test_one_number_in_each_channel(xp: ModuleType) -> None:
+    check_against_torch((1, 3, 1, 1), False, xp)
 
 
 @pytest.mark.parametrize("train", [True, False])
@@ -148,17 +156,46 @@ def test_backward_in_place() -> None:
         assert np.array_equal(a, b)
 
 
-def test_float32_far_from_zero() -> None:
+def test_float32_far_from_zero(xp: ModuleType) -> None:
     """The variance is that of the differences from the mean, not a difference of squares."""
     rng = np.random.default_rng(0)
     x = (1000 + rng.normal(size=(1, 2, 200, 200))).astype(np.float32)
-    mean, var = np.zeros(2, np.float32), np.ones(2, np.float32)
-    y, _ = batch_norm(x, np.ones(2, np.float32), np.zeros(2, np.float32), mean, var)
+    mean, var, zeros, ones = (xp.full(2, n, np.float32) for n in (0, 1, 0, 1))
+    ours = backend.asarray(x.transpose(0, 2, 3, 1).copy(), xp).transpose(0, 3, 1, 2)
+    y = backend.to_numpy(batch_norm(ours, ones, zeros, mean, var)[0])
     exact = x.astype(float)
     exact -= exact.mean(axis=(0, 2, 3), keepdims=True)
     exact /= np.sqrt(exact.var(axis=(0, 2, 3), keepdims=True) + 1e-5)
     assert y.dtype == mean.dtype == var.dtype == np.float32
     assert np.abs(y - exact).max() <= 1e-3
+
+
+@pytest.mark.parametrize("place", [0, 64, 5000])
+def test_float32_statistics_with_one_pixel_far_from_all(xp: ModuleType, place: int) -> None:
+    """Also where it is the one that a thread measures the distances of its pixels from."""
+    x = np.random.default_rng(0).normal(size=(1, 200, 200, 2)).astype(np.float32)
+    x.reshape(-1, 2)[place] = -1e6
+    ours = backend.asarray(x, xp).transpose(0, 3, 1, 2)
+    mean, var = (backend.to_numpy(array) for array in channel_statistics(ours))
+    exact = x.astype(float)
+    np.testing.assert_allclose(mean, exact.mean(axis=(0, 1, 2)), rtol=1e-4)
+    np.testing.assert_allclose(var, exact.var(axis=(0, 1, 2)), rtol=1e-4)
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_with_the_relu_behind(xp: ModuleType, keep: bool) -> None:
+    x, weight, bias, mean, var, _ = (
+        backend.asarray(array, xp) for array in problem((2, 3, 14, 15))
+    )
+    last = x.transpose(0, 2, 3, 1).copy().transpose(0, 3, 1, 2)  # as a network's maps lie
+    for maps in (x, last):
+        for pair in (
+            [batch_norm(maps, weight, bias, mean, var, False, keep, False, on) for on in (0, 1)],
+            [instance_norm(maps, weight, bias, None, keep, False, on) for on in (0, 1)],
+        ):
+            plain, rectified = (backend.to_numpy(y) for y, _ in pair)
+            assert (plain < 0).any()
+            assert np.array_equal(rectified, np.maximum(plain, 0))
 
 
 def test_a_resumed_training_is_bit_for_bit_the_same(tmp_path: Path) -> None:
@@ -268,7 +305,7 @@ def test_instance_norm_agrees_with_torch_for_any_shape(shape: tuple[int, ...]) -
     check_instance_norm_against_torch(shape)
 
 
-@pytest.mark.parametrize("shape", [(2, 64, 33, 50), (1, 3, 2, 700), (3, 130, 2, 2)])
+@pytest.mark.parametrize("shape", [*SHAPES, (3, 130, 2, 2)])
 def test_instance_norm_agrees_with_torch(shape: tuple[int, ...], xp: ModuleType) -> None:
     check_instance_norm_against_torch(shape, xp)
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from unet_np import backend
-from unet_np.augmentation.warp import displacement_field, sample
+from unet_np.augmentation.warp import Placing, displacement_field, sample
 from unet_np.backend import Array
 from unet_np.errors import InputError
 
@@ -287,18 +287,9 @@ class Augmentation:
     ) -> Array:
         """Where in the image each pixel of a window at `corner` is read: (2, height, width)."""
         centre = (np.array(shape) - 1) / 2
-        y, x = (
-            xp.asarray(sign * (np.arange(n) - c))
-            for n, c, sign in zip(shape, centre, draw.flip, strict=True)
-        )
-        cos, sin = math.cos(draw.angle), math.sin(draw.angle)
         offset = centre + corner + draw.shift
-        places = displacement_field(shape, xp.asarray(draw.vectors))
-        places[0] += (cos * y + offset[0])[:, None]
-        places[1] += (sin * y + offset[1])[:, None]
-        places[0] -= sin * x
-        places[1] += cos * x
-        return places
+        placing = Placing(draw.angle, tuple(draw.flip), tuple(centre), tuple(offset))
+        return displacement_field(shape, xp.asarray(draw.vectors), placing)
 
     def _warp(
         self,

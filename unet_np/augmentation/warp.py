@@ -2,8 +2,8 @@
 
 `sample` is `scipy.ndimage.map_coordinates` with ``mode="mirror"`` written as gathers: the
 four or sixteen neighbours of every pixel are read by shifted views of one flat array and one
-shared index. That is faster than SciPy's loop. On a GPU it is CuPy's function of that name: so
-many operations would be so many kernels.
+shared index. That is faster than SciPy's loop. On a GPU so many operations would be as many
+kernels: there it is `warp_cuda`.
 """
 
 from __future__ import annotations
@@ -16,15 +16,36 @@ from typing import NamedTuple
 import numpy as np
 
 from unet_np import backend
+from unet_np.augmentation import warp_cuda
 from unet_np.backend import Array
 from unet_np.errors import InputError
 from unet_np.windows import mirrored
 
 _STRIP = 1 << 14  # pixels worked on at a time: their temporaries stay in a core's cache
 _PAD = 16  # a spline coefficient's influence falls by 0.27 a pixel: 1e-9 after 16
+_POLE = math.sqrt(3) - 2
 
 
-def displacement_field(shape: tuple[int, int], vectors: Array) -> Array:
+class Placing(NamedTuple):
+    """How the pixels of a window are turned, flipped and shifted.
+
+    Pixel (i, j) lies at ``offset`` + R (flip_y (i - c_y), flip_x (j - c_x)), where R turns by the
+    angle and (c_y, c_x) is the centre.
+    """
+
+    angle: float
+    flip: tuple[float, float]
+    centre: tuple[float, float]
+    offset: tuple[float, float]
+
+
+NOWHERE = Placing(0, (0, 0), (0, 0), (0, 0))
+"""All pixels at 0."""
+
+
+def displacement_field(
+    shape: tuple[int, int], vectors: Array, placing: Placing | None = None
+) -> Array:
     """One displacement for each pixel, from vectors on a coarse grid (Sec. 3.1).
 
     The "bicubic interpolation" is the interpolating cubic B-spline: smooth up to the second
@@ -38,6 +59,8 @@ def displacement_field(shape: tuple[int, int], vectors: Array) -> Array:
         H and W of the image.
     vectors : array, (2, rows, columns)
         Displacements in pixels: component 0 along H, 1 along W. NumPy or CuPy.
+    placing : Placing, optional
+        Where the pixels lie before they are displaced, which is added.
 
     Returns
     -------
@@ -59,13 +82,33 @@ def displacement_field(shape: tuple[int, int], vectors: Array) -> Array:
     xp = backend.array_module(vectors)
     if vectors.ndim != 3 or vectors.shape[0] != 2 or vectors.size == 0:
         raise InputError(f"vectors: got shape {vectors.shape}, expected (2, rows, columns)")
-    rows, columns = (
-        xp.asarray(_spline_matrix(size, points))
+    splines = [
+        _spline_matrix(size, points, xp)
         for size, points in zip(shape, vectors.shape[1:], strict=True)
-    )
-    across = xp.einsum("cij,wj->ciw", vectors.astype(xp.float64), columns)
+    ]
+    vectors = vectors.astype(xp.float64, copy=False)
+    if backend.is_device(xp):
+        return warp_cuda.displacement_field(shape, vectors, splines, *(placing or NOWHERE))
+    rows, columns = splines
+    across = xp.einsum("cij,wj->ciw", vectors, columns)
     # Not a matrix product: with three terms a BLAS gains nothing, and its threads cost much.
-    return xp.einsum("hi,ciw->chw", rows, across)
+    field = xp.einsum("hi,ciw->chw", rows, across)
+    if placing is not None:
+        _place(field, placing)
+    return field
+
+
+def _place(field: Array, placing: Placing) -> None:
+    """Add where the pixels lie to how they are displaced."""
+    cos, sin = math.cos(placing.angle), math.sin(placing.angle)
+    y, x = (
+        sign * (np.arange(size) - middle)
+        for size, middle, sign in zip(field.shape[1:], placing.centre, placing.flip, strict=True)
+    )
+    field[0] += (cos * y + placing.offset[0])[:, None]
+    field[1] += (sin * y + placing.offset[1])[:, None]
+    field[0] -= sin * x
+    field[1] += cos * x
 
 
 def sample(image: Array, coordinates: Array, order: int = 3) -> Array:
@@ -109,15 +152,11 @@ def sample(image: Array, coordinates: Array, order: int = 3) -> Array:
         raise InputError(f"order: got {order}, expected 0, 1 or 3; nearest valid order is 3")
     kind = _result_type(image, order)
     planes = image if image.ndim == 3 else image[None]
-    result = xp.empty((len(planes), *coordinates.shape[1:]), kind)
+    shape = image.shape[:-2] + coordinates.shape[1:]
     if backend.is_device(xp):
-        for plane, target in zip(planes, result, strict=True):
-            # Of float32 images CuPy rounds the coordinates for one of two uses, so that a pixel
-            # whose place is all but a whole number would have its neighbour's value.
-            exact = plane.astype(xp.float64)
-            how = {"output": target, "order": order, "mode": "mirror"}
-            backend.ndimage(xp).map_coordinates(exact, coordinates, **how)
-        return result.reshape(image.shape[:-2] + coordinates.shape[1:])
+        planes, near = planes.astype(kind, copy=False), (_PAD, _POLE)
+        return warp_cuda.sample(planes, coordinates, order, *near).reshape(shape)
+    result = xp.empty((len(planes), *coordinates.shape[1:]), kind)
     lines = [
         _needed_lines(axis, size, order)
         for axis, size in zip(coordinates, planes.shape[1:], strict=True)
@@ -135,7 +174,7 @@ def sample(image: Array, coordinates: Array, order: int = 3) -> Array:
             plane[strip] = _gather(block, *places)
 
     backend.parallel_map(work, range(0, coordinates.shape[1], step), xp)
-    return result.reshape(image.shape[:-2] + coordinates.shape[1:])
+    return result.reshape(shape)
 
 
 class _Lines(NamedTuple):
@@ -200,14 +239,14 @@ def _to_spline(values: Array) -> None:
     one backward, each c[i] += z c[i - 1]. The recursion is a product of (1 + z^s shift^s) over
     s = 1, 2, 4, ..., each of which is one operation on the whole array.
     """
-    shift, pole = 1, math.sqrt(3) - 2
+    shift = 1
     while shift <= _PAD:
-        values[shift:] += pole**shift * values[:-shift]
+        values[shift:] += _POLE**shift * values[:-shift]
         shift *= 2
     while shift > 1:
         shift //= 2
-        values[:-shift] += pole**shift * values[shift:]
-    values *= -6 * pole
+        values[:-shift] += _POLE**shift * values[shift:]
+    values *= -6 * _POLE
 
 
 def _gather(
@@ -242,10 +281,10 @@ def _weights(t: Array, order: int) -> list[Array]:
 
 
 @lru_cache(maxsize=64)
-def _spline_matrix(size: int, points: int) -> np.ndarray:
+def _spline_matrix(size: int, points: int, xp: ModuleType = np) -> Array:
     """(size, points): the interpolating spline at `size` places, for values at `points`."""
     at = np.linspace(0, points - 1, size)
-    return _basis(at, points) @ np.linalg.inv(_basis(np.arange(points), points))
+    return xp.asarray(_basis(at, points) @ np.linalg.inv(_basis(np.arange(points), points)))
 
 
 def _basis(at: np.ndarray, points: int) -> np.ndarray:

@@ -11,8 +11,10 @@ from __future__ import annotations
 import math
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from functools import cached_property, lru_cache
 from types import ModuleType
 from typing import Any
@@ -22,13 +24,12 @@ import numpy as np
 from unet_np.backend import host
 from unet_np.backend.host import (
     MIN_SHARE,
+    NOTHING,
     Item,
     Result,
     limited_blas,
     run_serially,
     set_thread_count,
-    sharing,
-    single_threaded_blas,
     start_thread,
     using_threads,
 )
@@ -45,7 +46,6 @@ __all__ = [
     "array_module",
     "as_channels_last",
     "asarray",
-    "batched_product",
     "block_elements",
     "channel_sums",
     "copy_runs",
@@ -102,8 +102,20 @@ up to half as fast again, unless the second matrix is transposed."""
 SHORT = 80
 """Rows: where no more would be `SMALL`, the whole is as fast."""
 
+PARTS = 64
+"""Numbers that one thread of a GPU adds up in a last round; see `rounds_of_sums`."""
+
+SHARE = 192
+"""Numbers that a thread may add up where that saves a round, which the host must ask for."""
+
+MANY_THREADS = 2**17
+"""Else as many threads as keep all multiprocessors busy."""
+
 FACTORS = {kind: np.array([1, 0], kind) for kind in "fd"}
 """What cuBLAS multiplies a product and the sum before it by, at addresses that stay."""
+
+ONES = {kind: factors.ctypes.data for kind, factors in FACTORS.items()}
+"""These addresses, of the ones; the zeros lie behind them."""
 
 SUMS = """
 __global__ void sum_rows(const REAL *rows, const REAL *other, REAL *sums, int count, int columns,
@@ -214,16 +226,17 @@ def array_module(*arrays: Array) -> ModuleType:
     ...
     TypeError: array: got list, expected numpy.ndarray or cupy.ndarray
     """
-    for array in arrays:
-        if type(array) is not np.ndarray:
-            break
-    else:
-        return np
+    # A program that never imported CuPy has no CuPy arrays, so it is not imported here.
+    cupy = sys.modules.get("cupy")
+    for xp in (np,) if cupy is None else (np, cupy):
+        for array in arrays:
+            if type(array) is not xp.ndarray:
+                break
+        else:
+            return xp
     device = [array for array in arrays if not isinstance(array, HOST)]
     if not device:
         return np
-    # A program that never imported CuPy has no CuPy arrays, so it is not imported here.
-    cupy = sys.modules.get("cupy")
     for array in device:
         if cupy is None or not isinstance(array, cupy.ndarray):
             raise TypeError(
@@ -480,9 +493,13 @@ def run_kernel(
     """
     like = arguments[0] if like is None else like
     kernel = _compiled(array_module(like), source, name, like.dtype.char)
-    ready = [np.int32(one) if isinstance(one, int) else one for one in arguments]
+    ready = [_int32(one) if isinstance(one, int) else one for one in arguments]
     if count:  # CUDA refuses a kernel of no threads
         kernel((-(-count // 128),), (128,), tuple(ready))
+
+
+_int32 = lru_cache(4096)(np.int32)
+"""The same sizes come with each step."""
 
 
 @lru_cache
@@ -493,24 +510,59 @@ def _compiled(xp: ModuleType, source: str, name: str, kind: str) -> Any:
     return module.get_function(name)
 
 
-def batched_product(a: Array, b: Array, out: Array, transposed: bool = False) -> None:
-    """``out[n] = a[n] @ b[n]``, or ``a[n].T @ b[n]``, for arrays of a GPU that are contiguous.
+def product_of_matrices(a: Array, b: Array, out: Array, transposed: str = "") -> None:
+    """``out[...] = a @ b`` on a GPU, for matrices that are contiguous.
 
-    It is the call to cuBLAS by which CuPy multiplies too, but there the transpose is a copy.
+    ``transposed="a"`` is a.T @ b, and ``"b"`` a @ b.T. It is the call to cuBLAS by which CuPy
+    multiplies too, which there takes the host three times as long.
     """
-    xp = array_module(a, b, out)
-    rows, common = a.shape[:0:-1] if transposed else a.shape[1:]
-    columns = b.shape[2]
-    blas = xp.cuda.cublas
-    multiply = blas.sgemmStridedBatched if a.dtype.char == "f" else blas.dgemmStridedBatched
-    one = FACTORS[a.dtype.char].ctypes.data
-    zero = one + a.itemsize
+    xp, kind = array_module(a, b, out), a.dtype.char
+    sizes = out.shape[0], a.shape[0 if transposed == "a" else 1], out.shape[1]
+    places = a.data.ptr, b.data.ptr, out.data.ptr
+    _multiply(xp, kind, 1, sizes, places, transposed == "a", transposed == "b")
+
+
+def products_within(
+    memory: Array,
+    count: int,
+    sizes: tuple[int, int, int],
+    places: tuple[int, int, int],
+    transposed: bool = False,
+) -> None:
+    """``out[n] = a[n] @ b[n]``, or a[n].T @ b[n], for `count` matrices that lie in one array.
+
+    Parameters
+    ----------
+    memory : array
+        Of a GPU, of one dimension.
+    sizes : (int, int, int)
+        Rows of the product, what is added up, columns of the product.
+    places : (int, int, int)
+        Where in `memory` a, b and the products begin; each lies one after the other, in C order.
+    """
+    start, size = memory.data.ptr, memory.itemsize
+    addresses = tuple(start + size * place for place in places)
+    _multiply(array_module(memory), memory.dtype.char, count, sizes, addresses, transposed, False)
+
+
+def _multiply(
+    xp: ModuleType,
+    kind: str,
+    count: int,
+    sizes: tuple[int, int, int],
+    addresses: tuple[int, ...],
+    turned_a: bool,
+    turned_b: bool,
+) -> None:
+    (rows, common, columns), (a, b, out) = sizes, addresses
+    blas, one = xp.cuda.cublas, ONES[kind]
+    multiply = blas.sgemmStridedBatched if kind == "f" else blas.dgemmStridedBatched
     # cuBLAS reads matrices column by column: it sees the transposes, and makes the product's.
     multiply(
-        xp.cuda.device.get_cublas_handle(), 0, int(transposed), columns, rows, common,
-        one, b.data.ptr, columns, common * columns,
-        a.data.ptr, a.shape[2], rows * common,
-        zero, out.data.ptr, columns, rows * columns, len(a),
+        xp.cuda.device.get_cublas_handle(), int(turned_b), int(turned_a), columns, rows, common,
+        one, b, common if turned_b else columns, columns * common,
+        a, rows if turned_a else common, rows * common,
+        one + np.dtype(kind).itemsize, out, columns, rows * columns, count,
     )  # fmt: skip
 
 
@@ -734,7 +786,7 @@ def channel_sums(
             block = block * others[row : row + step]
         return (ones @ block).sum(axis=0)
 
-    with sharing(PASS * x.size):
+    with sharing(PASS * x.size, xp):
         sums = parallel_map(call, range(0, len(rows), step), xp)
     return (sums[0] if len(sums) == 1 else xp.stack(sums).sum(axis=0)) / divisor
 
@@ -748,16 +800,52 @@ def _sums_by_kernels(
         what, other = 2, about
     elif times is not None:
         what, other = 1, as_channels_last(times)
-    while True:
-        count = len(rows)
-        parts = 1 if count <= 64 else min(-(-count // 32), max(64, 2**17 // columns))
+    for count, parts in rounds_of_sums(len(rows), columns):
         sums = empty(array_module(rows), (parts, columns), rows.dtype)
-        by = float(divisor) if parts == 1 else 1.0
-        how = count, columns, parts, what, by
-        run_kernel(SUMS, "sum_rows", sums.size, rows, other, sums, *how)
-        if parts == 1:
-            return sums[0]
+        how = count, columns, parts, what, float(divisor) if parts == 1 else 1.0
+        run_kernel(SUMS, "sum_rows", parts * columns, rows, other, sums, *how)
         rows, other, what = sums, sums, 0
+    return rows[0]
+
+
+@lru_cache
+def rounds_of_sums(count: int, columns: int) -> list[tuple[int, int]]:
+    """How many numbers a column has before and after each round in which a GPU adds it up.
+
+    After the first they are powers of two, so that a part of any later round stands for every so
+    many of the `count` numbers too.
+
+    Examples
+    --------
+    >>> rounds_of_sums(568 * 568, 64), rounds_of_sums(28 * 28, 1024)
+    ([(322624, 2048), (2048, 64), (64, 1)], [(784, 64), (64, 1)])
+    """
+    rounds, before, parts = [], count, 0
+    while parts != 1:
+        parts = 1 if before <= PARTS else PARTS
+        if before > PARTS * SHARE:
+            wanted = min(MANY_THREADS // columns, before // 32)
+            parts = max(PARTS, 2 ** (wanted.bit_length() - 1))
+        rounds.append((before, parts))
+        before = parts
+    return rounds
+
+
+def sharing(work: float, xp: ModuleType = np) -> AbstractContextManager[None]:
+    """`host.sharing` for arrays of library `xp`; a GPU shares nothing out among threads.
+
+    Examples
+    --------
+    >>> with sharing(10_000):
+    ...     sharing_threads()
+    1
+    """
+    return NOTHING if is_device(xp) else host.sharing(work)
+
+
+def single_threaded_blas(xp: ModuleType = np) -> AbstractContextManager[None]:
+    """`host.single_threaded_blas` where arrays of library `xp` are the host's."""
+    return NOTHING if is_device(xp) else host.single_threaded_blas()
 
 
 def sharing_threads(xp: ModuleType = np) -> int:
@@ -839,7 +927,7 @@ def for_row_blocks(function: Callable[..., Any], *arrays: Array, passes: int = 1
             views.append(next((old for old in views if _same(old, view)), view))
         function(*views)
 
-    with sharing(passes * PASS * len(images) * row_size * height):
+    with sharing(passes * PASS * len(images) * row_size * height, xp):
         threads = sharing_threads(xp)
         if threads > 1:
             rows = -(-height // (-(-height // (rows * threads)) * threads))
@@ -853,17 +941,31 @@ def _same(a: Array, b: Array) -> bool:
     return (a.data.ptr, a.shape, a.strides) == (b.data.ptr, b.shape, b.strides)
 
 
+_here = threading.local()
+
+
 def scratch(xp: ModuleType, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
-    """Uninitialised memory that the next call with this name, on this thread, uses again.
+    """Uninitialised memory that the next call with this name uses again.
+
+    Each thread has its own, on a GPU each of its streams.
 
     Fresh memory must be mapped by the system page by page, which costs more than the
-    arithmetic on it; CuPy has a memory pool of its own.
+    arithmetic on it. On a GPU large pieces that come and go between smaller ones that stay would
+    leave gaps in CuPy's memory pool: half as much again.
 
     Examples
     --------
     >>> scratch(np, "columns", (2, 3), "float32").shape
     (2, 3)
     """
-    if is_device(xp):
-        return xp.empty(shape, dtype)
-    return host.scratch(name, shape, dtype)
+    if not is_device(xp):
+        return host.scratch(name, shape, dtype)
+    buffers = _here.__dict__.setdefault("buffers", {})
+    # What a stream does not wait for might still read it; another GPU cannot.
+    stream = xp.cuda.runtime.getDevice(), xp.cuda.get_current_stream().ptr
+    key, size = (xp, name, np.dtype(dtype), *stream), math.prod(shape)
+    buffer = buffers.get(key)
+    if buffer is None or buffer.size < size:
+        buffers.pop(key, None)
+        buffer = buffers[key] = xp.empty(size, dtype)
+    return buffer if buffer.shape == shape else buffer[:size].reshape(shape)

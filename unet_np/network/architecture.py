@@ -165,17 +165,20 @@ class Architecture:
         return frozenset(layer.skip for layer in self.layers if layer.skip)
 
     @cached_property
-    def convs_beside_relus(self) -> tuple[frozenset[str], frozenset[str]]:
-        """Convolutions and the ReLUs right behind them, and ReLUs with the convolutions behind.
+    def beside_relus(self) -> tuple[frozenset[str], frozenset[str]]:
+        """What makes the ReLU right behind it too, and ReLUs with convolutions behind them.
 
-        Those of which nobody else sees what lies between.
+        Convolutions and normalisations with their ReLUs, then ReLUs with their convolutions: those
+        of which nobody else sees what lies between.
 
         Examples
         --------
-        >>> sorted(Architecture(depth=1).convs_beside_relus[1])[-3:]
+        >>> sorted(Architecture(depth=1).beside_relus[1])[-3:]
         ['expand1.relu1', 'expand1.relu2', 'output']
         """
-        return self._neighbours("conv", "relu"), self._neighbours("relu", "conv")
+        makers = "conv", *(kind for _, kind in NORMS.values())
+        before = (self._neighbours(kind, "relu") for kind in makers)
+        return frozenset().union(*before), self._neighbours("relu", "conv")
 
     def _neighbours(self, *kinds: str) -> frozenset[str]:
         pairs = (pair for pair in pairwise(self.layers) if pair[0].name not in self.skips)

@@ -36,8 +36,9 @@ class Pass:
     gather : bool
         Whether to fill `statistics` from the maps that come along.
     before_relu, after_relu : frozenset of str
-        The convolutions with a ReLU right behind or before them, and these ReLUs, where the
-        convolution does their work: on the way forward or back, while a block is in the cache.
+        The convolutions and normalisations with a ReLU right behind them, or the convolutions with
+        one before them, and these ReLUs, where the other layer does their work: on the way forward
+        or back, while a block is in the cache.
     need_grad_x : bool
         Whether the gradient of the layer's input is of use: nobody may ask for the image's.
     skips : dict

@@ -124,8 +124,8 @@ class UNet(Network):
         x = self._checked(x, copy=keep)  # the caller may fill the same array again
         self._waiting.run = None  # before the memory for another is taken
         run = self.begin_pass(train, keep, rng, statistics)
-        run.before_relu, run.after_relu = self.architecture.convs_beside_relus
-        with backend.single_threaded_blas():
+        run.before_relu, run.after_relu = self.architecture.beside_relus
+        with backend.single_threaded_blas(self.xp):
             for layer in self.architecture.layers:
                 x = run.forward(layer, x)
         if keep:
@@ -161,7 +161,7 @@ class UNet(Network):
         x, run = self._checked(x), self.begin_pass()
         if self.architecture.norm == "instance":
             run.gather = True
-            with backend.single_threaded_blas():
+            with backend.single_threaded_blas(self.xp):
                 for layer in self.architecture.layers:
                     x = run.forward(layer, x)
         return run.statistics
@@ -234,7 +234,7 @@ class UNet(Network):
         self._waiting.run = None  # now: after an interrupt half of its maps would be left
         grad: Any = grad_logits.astype(self.dtype, copy=False)
         layers = self.architecture.layers
-        with backend.single_threaded_blas():
+        with backend.single_threaded_blas(self.xp):
             for layer in reversed(layers):
                 run.need_grad_x = need_grad_x or layer is not layers[0]
                 grad = run.backward(layer, grad)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -120,7 +121,7 @@ def conv2d(
         finish = [rectifier(w.shape[0], columns, x.dtype, xp)]
     elif name == "winograd_cuda":
         finish = [rectify]
-    with sharing(_work(w.shape, y_shape)):
+    with _sharing(w.shape, y_shape, xp):
         y = ALGORITHMS[name].forward(x, w, b, padding, *finish)
     if rectify and not finish:
         relu(y, out=y)
@@ -180,7 +181,7 @@ def conv2d_backward(
     if not need_grad_x:
         return None, *parameters()
     tasks = [parameters, partial(_input_gradient, grad_output, cache, rectified)]
-    if _are_apart(_work(w.shape, x.shape) / MIN_SHARE, sharing_threads(xp)):
+    if not is_device(xp) and _are_apart(_work(w.shape, x.shape) / MIN_SHARE, sharing_threads(xp)):
         (grad_w, grad_b), grad_x = parallel_map(_by_one_thread, tasks, xp)
     else:
         (grad_w, grad_b), grad_x = (task() for task in tasks)
@@ -189,21 +190,23 @@ def conv2d_backward(
 
 def _parameter_gradients(grad_output: Array, cache: Cache, need_grad_b: bool) -> tuple[Any, Any]:
     x, w, padding, algorithm = cache
-    name = choose(w.shape, grad_output.shape, algorithm, array_module(x), "w")
-    with sharing(_work(w.shape, grad_output.shape)):
+    xp = array_module(x)
+    name = choose(w.shape, grad_output.shape, algorithm, xp, "w")
+    with _sharing(w.shape, grad_output.shape, xp):
         grad_w = ALGORITHMS[name].weight_gradient(grad_output, x, w.shape, padding)
     return grad_w, channel_sums(grad_output) if need_grad_b else None
 
 
 def _input_gradient(grad_output: Array, cache: Cache, rectified: bool) -> Array:
     x, w, padding, algorithm = cache
-    name = choose(w.shape, x.shape, algorithm, array_module(x), "x")
+    xp = array_module(x)
+    name = choose(w.shape, x.shape, algorithm, xp, "x")
     finish: list[Any] = []
     if rectified and name in IN_BLOCKS:
         finish = [kept_where_positive(x)]
     elif rectified and name == "winograd_cuda":
         finish = [x]
-    with sharing(_work(w.shape, x.shape)):
+    with _sharing(w.shape, x.shape, xp):
         grad_x = ALGORITHMS[name].input_gradient(grad_output, w, x.shape, padding, *finish)
     if rectified and not finish:
         relu_backward(grad_x, x, out=grad_x)
@@ -256,6 +259,13 @@ def choose(
     if into * out <= few:
         return "winograd_rows"
     return "winograd" if tiles >= winograd.MIN_TILES else "few_pixels"
+
+
+def _sharing(
+    w_shape: tuple[int, ...], shape: tuple[int, ...], xp: ModuleType
+) -> AbstractContextManager[None]:
+    """As many threads as these kernels on these maps are worth."""
+    return sharing(0 if is_device(xp) else _work(w_shape, shape), xp)
 
 
 def _work(w_shape: tuple[int, ...], shape: tuple[int, ...]) -> float:

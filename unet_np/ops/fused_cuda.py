@@ -15,6 +15,7 @@ from unet_np.backend import (
     as_channels_last,
     empty,
     empty_channels_last,
+    product_of_matrices,
     run_kernel,
 )
 
@@ -177,7 +178,9 @@ def conv_transpose2d(x: Array, weights: Array, b: Array) -> Array:
     xp = array_module(x)
     batch, channels, height, width = x.shape
     y = empty_channels_last(xp, (batch, len(b), 2 * height, 2 * width), x.dtype)
-    product = xp.matmul(as_channels_last(x).reshape(-1, channels), weights)
+    pixels, weights = as_channels_last(x).reshape(-1, channels), xp.ascontiguousarray(weights)
+    product = empty(xp, (len(pixels), weights.shape[1]), x.dtype)
+    product_of_matrices(pixels, weights, product)
     where = 2 * batch * height, 2 * width, len(b)
     run_kernel(SOURCE, "put_squares", y.size, product, xp.ascontiguousarray(b), y, *where)
     return y
@@ -190,6 +193,8 @@ def conv_transpose2d_backward(grad: Array, x: Array, weights: Array) -> tuple[Ar
     squares = empty(xp, (batch * height * width, weights.shape[1]), x.dtype)
     where = 2 * batch * height, 2 * width, grad.shape[1]
     run_kernel(SOURCE, "take_squares", grad.size, as_channels_last(grad), squares, *where)
-    grad_x = xp.matmul(squares, weights.T).reshape(batch, height, width, channels)
-    grad_w = xp.matmul(as_channels_last(x).reshape(-1, channels).T, squares)
-    return grad_x.transpose(0, 3, 1, 2), grad_w
+    grad_x = empty(xp, (len(squares), channels), x.dtype)
+    grad_w = empty(xp, weights.shape, x.dtype)
+    product_of_matrices(squares, xp.ascontiguousarray(weights), grad_x, transposed="b")
+    product_of_matrices(as_channels_last(x).reshape(-1, channels), squares, grad_w, transposed="a")
+    return grad_x.reshape(batch, height, width, channels).transpose(0, 3, 1, 2), grad_w

@@ -190,7 +190,8 @@ def _blocks(x: Array, channels: int) -> list[tuple[int, slice]]:
 def _sharing(x: Array, out: int) -> AbstractContextManager[None]:
     """As many threads as the up-convolution of x to so many channels is worth."""
     into = x.shape[1]
-    return sharing(x.size // into * (4 * into * out / 9 + PASS * (into + 4 * out)))
+    work = x.size // into * (4 * into * out / 9 + PASS * (into + 4 * out))
+    return sharing(work, array_module(x))
 
 
 def _check(x: Array, w: Array, b: Array) -> None:

@@ -8,20 +8,28 @@ in memory. No thread writes where another one does, so that the order of all sum
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import accumulate
+from types import ModuleType
+from typing import Any
 
 from unet_np.backend import (
     Array,
     array_module,
     as_channels_last,
-    batched_product,
     empty,
     empty_channels_last,
+    products_within,
     run_kernel,
+    scratch,
 )
 from unet_np.ops.winograd_tiles import A_TRANSPOSED, B_TRANSPOSED, PATCH, TILE, G
 
-ELEMENTS = 3 * 2**25  # transformed numbers at a time, which memory bounds: 384 MiB in float32
+ELEMENTS = 3 * 2**24  # transformed numbers of tiles at a time, which memory bounds
+ROOM = 13 * 2**22  # numbers for them and for the kernels' of most layers: 208 MiB in float32
+ALIGNED = 64  # numbers: where a matrix begins in memory
 BLOCK = 64  # rows and columns of a product that one multiprocessor makes
 BLOCKS = 1024  # of them at a time; some for each multiprocessor
 PLACES = PATCH * PATCH
@@ -101,26 +109,46 @@ SOURCE = (
     + _cut_out("patch", "inputs", PATCH)
     + _cut_out("error", "errors", TILE)
     + f"""
-__global__ void cut_inputs(const REAL *image, REAL *out, {_PLACE}, int tiles, int last) {{
-    {_NUMBER}
-    patch(n, image, out, height, width, channels, padding, {_PART});
+static __device__ void taps_of(const int n, const REAL *taps, REAL *out, int rows, int columns,
+                               int turned) {{
+    const int count = rows * columns;
+    if (n >= count) return;
+    const int from = turned ? n % rows * columns + n / rows : n;
+    REAL a[{PLACES}];
+    #pragma unroll
+    for (int t = 0; t < 9; t++)
+        a[t / 3 * {PATCH} + t % 3] = taps[(turned ? 8 - t : t) * (size_t)count + from];
+    kernels(a);
+    #pragma unroll
+    for (int p = 0; p < {PLACES}; p++) out[p * (size_t)count + n] = a[p];
 }}
 
-__global__ void cut_both(const REAL *image, const REAL *grad, REAL *patches, REAL *errs, {_PLACE},
-                         int tiles, int last, int rows, int columns, int kernels) {{
+__global__ void cut_inputs(const REAL *image, const REAL *taps, REAL *memory, {_PLACE}, int tiles,
+                           int last, int rows, int columns, int turned, int place_of_taps) {{
     {_NUMBER}
     const int m = n - tiles * channels;
     if (m < 0)
-        patch(n, image, patches, height, width, channels, padding, {_PART});
+        patch(n, image, memory, height, width, channels, padding, {_PART});
     else
-        error(m, grad, errs, rows, columns, kernels, 0, {_PART});
+        taps_of(m, taps, memory + place_of_taps, rows, columns, turned);
 }}
 
-__global__ void put_outputs(const REAL *products, const REAL *bias, REAL *image, {_PLACE},
-                            int tiles, int last, int biased, int relu, const REAL *kept,
-                            int masked) {{
+__global__ void cut_both(const REAL *image, const REAL *grad, REAL *memory, {_PLACE}, int tiles,
+                         int last, int rows, int columns, int kernels, int errs) {{
+    {_NUMBER}
+    const int m = n - tiles * channels;
+    if (m < 0)
+        patch(n, image, memory, height, width, channels, padding, {_PART});
+    else
+        error(m, grad, memory + errs, rows, columns, kernels, 0, {_PART});
+}}
+
+__global__ void put_outputs(const REAL *memory, const REAL *bias, REAL *image, {_PLACE}, int tiles,
+                            int last, int place_of_products, int biased, int relu,
+                            const REAL *kept, int masked) {{
     {_NUMBER}
     {_FIND}
+    const REAL *products = memory + place_of_products;
     #pragma unroll
     for (int p = 0; p < {PLACES}; p++) a[p] = products[p * (size_t)(tiles * channels) + n];
     outputs(a);
@@ -136,34 +164,21 @@ __global__ void put_outputs(const REAL *products, const REAL *bias, REAL *image,
         }}
 }}
 
-__global__ void transform_kernels(const REAL *taps, REAL *out, int rows, int columns, int turned) {{
-    const int n = blockIdx.x * blockDim.x + threadIdx.x, count = rows * columns;
-    if (n >= count) return;
-    const int from = turned ? n % rows * columns + n / rows : n;
-    REAL a[{PLACES}];
-    #pragma unroll
-    for (int t = 0; t < 9; t++)
-        a[t / 3 * {PATCH} + t % 3] = taps[(turned ? 8 - t : t) * (size_t)count + from];
-    kernels(a);
-    #pragma unroll
-    for (int p = 0; p < {PLACES}; p++) out[p * (size_t)count + n] = a[p];
-}}
-
-__global__ void add_parts(const REAL *products, REAL *sums, int count, int parts) {{
+__global__ void add_parts(REAL *memory, int sums, int products, int count, int parts) {{
     const int n = blockIdx.x * blockDim.x + threadIdx.x;
     if (n >= {PLACES} * count) return;
-    const REAL *part = products + n / count * (size_t)parts * count + n % count;
+    const REAL *part = memory + products + n / count * (size_t)parts * count + n % count;
     REAL sum = 0;
     for (int i = 0; i < parts; i++) sum += part[i * (size_t)count];
-    sums[n] = sum;
+    memory[sums + n] = sum;
 }}
 
-__global__ void add_gradients(const REAL *sums, REAL *taps, int count, int more) {{
+__global__ void add_gradients(const REAL *memory, int sums, REAL *taps, int count, int more) {{
     const int n = blockIdx.x * blockDim.x + threadIdx.x;
     if (n >= count) return;
     REAL a[{PLACES}];
     #pragma unroll
-    for (int p = 0; p < {PLACES}; p++) a[p] = sums[p * (size_t)count + n];
+    for (int p = 0; p < {PLACES}; p++) a[p] = memory[sums + p * (size_t)count + n];
     gradients(a);
     #pragma unroll
     for (int t = 0; t < 9; t++) {{
@@ -194,24 +209,25 @@ def weight_gradient(grad: Array, x: Array, w_shape: tuple[int, ...], padding: in
     """As in `winograd`; the sum over tiles in parts, enough of them for all multiprocessors."""
     xp = array_module(grad, x)
     out, into = w_shape[:2]
+    count = into * out
     pixels, grads = as_channels_last(x), as_channels_last(grad)
     taps = empty(xp, (9, into, out), grad.dtype)
     blocks = PLACES * -(-into // BLOCK) * -(-out // BLOCK)
     for first, tiles, last in _chunks(grad.shape, into + out):
         parts = max(1, min(BLOCKS // blocks, tiles // BLOCK))
         tiles = -(-tiles // parts) * parts  # those behind the last are zeros
-        patches, errors = (empty(xp, (PLACES, tiles, n), grad.dtype) for n in (into, out))
-        arrays = pixels, grads, patches, errors
+        more = parts * count if parts > 1 else 0
+        memory, patches, errors, sums, products = _memory(
+            xp, grad.dtype, tiles * into, tiles * out, count, more
+        )
         where = *pixels.shape[1:], padding, *_place(grad.shape), first, tiles, last
-        run_kernel(SOURCE, "cut_both", tiles * (into + out), *arrays, *where, *grads.shape[1:])
-        sums = empty(xp, (PLACES * parts, into, out), grad.dtype)
-        shape, count = (PLACES * parts, tiles // parts), into * out
-        batches = patches.reshape(*shape, into), errors.reshape(*shape, out)
-        batched_product(*batches, sums, transposed=True)
-        if parts > 1:
-            products, sums = sums, empty(xp, (PLACES, into, out), grad.dtype)
-            run_kernel(SOURCE, "add_parts", PLACES * count, products, sums, count, parts)
-        run_kernel(SOURCE, "add_gradients", count, sums, taps, count, first > 0)
+        cut = *where, *grads.shape[1:], errors
+        run_kernel(SOURCE, "cut_both", tiles * (into + out), pixels, grads, memory, *cut)
+        sizes, places = (into, tiles // parts, out), (patches, errors, products if more else sums)
+        products_within(memory, PLACES * parts, sizes, places, transposed=True)
+        if more:
+            run_kernel(SOURCE, "add_parts", PLACES * count, memory, sums, products, count, parts)
+        run_kernel(SOURCE, "add_gradients", count, memory, sums, taps, count, first > 0)
     return taps.reshape(3, 3, into, out).transpose(3, 2, 0, 1)
 
 
@@ -231,20 +247,41 @@ def _convolve(
     y = empty_channels_last(xp, shape, x.dtype)
     pixels = as_channels_last(x)
     taps = xp.ascontiguousarray(w.transpose(2, 3, 1, 0))
-    kernels = empty(xp, (PLACES, into, out), x.dtype)
-    run_kernel(SOURCE, "transform_kernels", into * out, taps, kernels, *taps.shape[2:], turned)
     # A kernel wants an array in each place, also where it does not look at it.
     bias = y if b is None else xp.ascontiguousarray(b)
     tail = b is not None, relu, y if kept is None else as_channels_last(kept), kept is not None
-    for first, tiles, last in _chunks(shape, into + out):
-        patches, products = (empty(xp, (PLACES, tiles, n), x.dtype) for n in (into, out))
+    chunks = _chunks(shape, into + out)
+    most = chunks[0][1]
+    memory, patches, products, kernels = _memory(xp, x.dtype, most * into, most * out, into * out)
+    for first, tiles, last in chunks:
         where = *_place(shape), first, tiles, last
-        cut = height, width, into, padding, *where
-        run_kernel(SOURCE, "cut_inputs", tiles * into, pixels, patches, *cut)
-        batched_product(patches, kernels, products)
-        put = *shape[2:], out, 0, *where
-        run_kernel(SOURCE, "put_outputs", tiles * out, products, bias, y, *put, *tail)
+        # The kernels are transformed beside the first squares, and stay.
+        sides = taps.shape[2:] if first == 0 else (0, 0)
+        cut = height, width, into, padding, *where, *sides, turned, kernels
+        threads = tiles * into + math.prod(sides)
+        run_kernel(SOURCE, "cut_inputs", threads, pixels, taps, memory, *cut)
+        products_within(memory, PLACES, (tiles, into, out), (patches, kernels, products))
+        put = *shape[2:], out, 0, *where, products
+        run_kernel(SOURCE, "put_outputs", tiles * out, memory, bias, y, *put, *tail)
     return y
+
+
+def _memory(xp: ModuleType, dtype: Any, *counts: int) -> tuple[Any, ...]:
+    """Uninitialised memory for 36 times so many numbers each, and where in it each part begins.
+
+    It is one piece, which all layers use: pieces that come and go between maps that stay would
+    leave gaps in CuPy's memory pool.
+    """
+    size, places = _layout(*counts)
+    return scratch(xp, "winograd", (size,), dtype), *places
+
+
+@lru_cache
+def _layout(*counts: int) -> tuple[int, list[int]]:
+    ends = list(accumulate(ALIGNED * -(-PLACES * count // ALIGNED) for count in counts))
+    # A layer of small maps does not take what the largest may; the first of a network is large.
+    size = min(2 ** (ends[-1] - 1).bit_length(), max(ends[-1], ROOM))
+    return size, [0, *ends[:-1]]
 
 
 def _place(shape: tuple[int, ...]) -> tuple[int, int]:
@@ -252,17 +289,17 @@ def _place(shape: tuple[int, ...]) -> tuple[int, int]:
     return -(-shape[2] // TILE), -(-shape[3] // TILE)
 
 
-def _chunks(shape: tuple[int, ...], channels: int) -> Iterator[tuple[int, int, int]]:
+@lru_cache
+def _chunks(shape: tuple[int, ...], channels: int) -> list[tuple[int, int, int]]:
     """The tiles of all images in parts that memory has room for: first, how many, and last.
 
     Examples
     --------
-    >>> list(_chunks((2, 64, 568, 568), 128))
-    [(0, 20164, 20164), (20164, 20164, 40328)]
+    >>> _chunks((2, 64, 568, 568), 128)
+    [(0, 10082, 10082), (10082, 10082, 20164), (20164, 10082, 30246), (30246, 10082, 40328)]
     """
     down, across = _place(shape)
     total = shape[0] * down * across
     tiles = -(-total // -(-total * PLACES * channels // ELEMENTS))
-    for first in range(0, total, tiles):
-        last = min(first + tiles, total)
-        yield first, last - first, last
+    starts = range(0, total, tiles)
+    return [(first, min(tiles, total - first), min(first + tiles, total)) for first in starts]

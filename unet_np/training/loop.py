@@ -26,6 +26,9 @@ from unet_np.training.samples import Tile
 
 __all__ = ["TrainConfig", "TrainResult", "TrainingInterrupted", "train", "train_step"]
 
+AHEAD = 2
+"""Tiles that a thread of its own makes before they are asked for."""
+
 
 def train(
     config: TrainConfig,
@@ -89,12 +92,14 @@ def train(
         dataset = samples.load_data(config) if dataset is None else dataset
         prepared = samples.prepare(config, dataset, xp, ranks.rank, ranks.size)
         run = Run.begin(config, prepared, xp, resume, overwrite, ranks)
+        # A GPU makes them in a moment, and two threads that ask it wait for each other.
+        ahead = 0 if backend.is_device(xp) else AHEAD
         with (
             closing(run),
             backend.using_threads(run.threads),
             stop_after_step() as stopped,
             run.reports(progress) as report,
-            prefetch(prepared.tile, run.step, run.end) as tiles,
+            prefetch(prepared.tile, run.step, run.end, ahead) as tiles,
         ):
             for tile in tiles:
                 row = train_step(run, tile)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
+from functools import cached_property
 from types import ModuleType
 from typing import Any
 
@@ -109,10 +110,11 @@ class Samples:
     ranks: int = 1
     validation_names: tuple[str, ...] = ()
 
-    @property
-    def output_size(self) -> int:
-        """Side of the network's output for the input tile."""
-        return self.architecture.output_size(self.config.tile_size)
+    @cached_property
+    def sizes(self) -> tuple[int, int]:
+        """Sides of the input tile, and of the network's output for it."""
+        side = self.config.tile_size
+        return side, self.architecture.output_size(side)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -157,15 +159,15 @@ class Samples:
         rng = default_rng(np, (self.config.seed, STREAMS["augment"], sample))
         settings = self.config.augmentation
         augmentation = Augmentation(**settings) if self.config.augment else Augmentation.off()
-        return self.task.tile(arrays, augmentation, (self.config.tile_size, self.output_size), rng)
+        return self.task.tile(arrays, augmentation, self.sizes, rng)
 
     def validation_tiles(self) -> list[Tile]:
         """Those of each held-out slice in one batch, not augmented."""
-        truth, sizes = self.validation, (self.config.tile_size, self.output_size)
+        truth = self.validation
         if truth is None:
             return []
         slices = [truth.slice_of(number) for number in range(len(self.validation_slices))]
-        return [self._batch(self.task.held_out(arrays, sizes)) for arrays in slices]
+        return [self._batch(self.task.held_out(arrays, self.sizes)) for arrays in slices]
 
     def _batch(self, parts: list[Arrays]) -> Tile:
         xp, dtype = array_module(parts[0][0]), self.config.dtype

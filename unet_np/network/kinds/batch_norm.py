@@ -32,7 +32,8 @@ class BatchNorm(Kind):
     def forward(self, layer: Layer, x: Array, run: Pass) -> tuple[Array, Any]:
         # In place: what a convolution gives is read by nobody else.
         weight, bias, mean, var = run.arrays(layer)
-        return ops.batch_norm(x, weight, bias, mean, var, run.train, run.keep, overwrite=True)
+        how = {"overwrite": True, "rectify": layer.name in run.before_relu}
+        return ops.batch_norm(x, weight, bias, mean, var, run.train, run.keep, **how)
 
     def backward(self, layer: Layer, grad: Array, cache: Any, run: Pass) -> Any:
         grad_x, *grads = ops.batch_norm_backward(grad, cache, out=grad)

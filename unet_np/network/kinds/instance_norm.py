@@ -31,7 +31,8 @@ class InstanceNorm(Kind):
             run.statistics[layer.name] = ops.channel_statistics(x)
         weight, bias = run.arrays(layer)
         given = run.statistics.get(layer.name)
-        return ops.instance_norm(x, weight, bias, given, run.keep, overwrite=True)
+        how = {"overwrite": True, "rectify": layer.name in run.before_relu}
+        return ops.instance_norm(x, weight, bias, given, run.keep, **how)
 
     def backward(self, layer: Layer, grad: Array, cache: Any, run: Pass) -> Any:
         grad_x, *grads = ops.instance_norm_backward(grad, cache, out=grad)

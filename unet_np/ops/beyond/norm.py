@@ -17,6 +17,7 @@ from unet_np.backend import (
     has_kernels,
 )
 from unet_np.errors import InputError
+from unet_np.ops.activation import rectifier
 from unet_np.ops.beyond import norm_cuda
 
 Cache = tuple[Array, Array, bool]
@@ -34,6 +35,7 @@ def batch_norm(
     train: bool = True,
     keep: bool = True,
     overwrite: bool = False,
+    rectify: bool = False,
 ) -> tuple[Array, Cache | None]:
     """Each channel to mean 0 and variance 1, then scaled and shifted by learned numbers.
 
@@ -61,6 +63,8 @@ def batch_norm(
         Whether to keep what the backward pass needs.
     overwrite : bool
         Whether the memory of `x` may be used for results.
+    rectify : bool
+        Whether to give max(y, 0), the ReLU that follows, made while y is in the cache.
 
     Returns
     -------
@@ -89,7 +93,7 @@ def batch_norm(
     xp = array_module(x, weight, bias, mean, var)
     z = x if overwrite else xp.empty_like(x)
     y = xp.empty_like(x) if keep else z
-    now, scale = _normalise(x, z, y, weight, bias, None if train else (mean, var))
+    now, scale = _normalise(x, z, y, weight, bias, None if train else (mean, var), rectify)
     if train:
         _follow(mean, now[0])
         _follow(var, now[1] * (count / (count - 1)))
@@ -103,6 +107,7 @@ def instance_norm(
     statistics: Statistics | None = None,
     keep: bool = True,
     overwrite: bool = False,
+    rectify: bool = False,
 ) -> tuple[Array, list[Cache] | None]:
     """Each channel of each image to mean 0 and variance 1, then scaled and shifted.
 
@@ -120,7 +125,7 @@ def instance_norm(
         Learned.
     statistics : (array (C,), array (C,)), optional
         m and v for all of `x`, such as `channel_statistics` gives; by default those of each image.
-    keep, overwrite : bool
+    keep, overwrite, rectify : bool
         As in `batch_norm`.
 
     Returns
@@ -149,12 +154,12 @@ def instance_norm(
     xp = array_module(x, weight, bias, *given.values())
     z = x if overwrite else xp.empty_like(x)
     y = xp.empty_like(x) if keep else z
-    whole = statistics is not None
-    parts = [slice(None)] if whole else [slice(n, n + 1) for n in range(len(x))]
+    together = statistics is not None or len(x) == 1
+    views = [[a] if together else _images(a) for a in (x, z, y)]
     cache = []
-    for part in parts:
-        _, scale = _normalise(x[part], z[part], y[part], weight, bias, statistics)
-        cache.append((z[part], scale, not whole))
+    for part, centred, result in zip(*views, strict=True):
+        _, scale = _normalise(part, centred, result, weight, bias, statistics, rectify)
+        cache.append((centred, scale, statistics is None))
     return y, cache if keep else None
 
 
@@ -183,6 +188,8 @@ def channel_statistics(x: Array) -> Statistics:
     (array([3.]), array([4.]))
     """
     count = _check(x, {}, "a batch")
+    if has_kernels(x):
+        return norm_cuda.channel_moments(as_channels_last(x))
     mean = channel_sums(x) / count
     centred = (as_channels_last(x) - mean).transpose(0, 3, 1, 2)
     return mean, channel_sums(centred, times=centred) / count
@@ -274,37 +281,48 @@ def instance_norm_backward(
     """
     xp = array_module(grad_output)
     grad_x = xp.empty_like(grad_output) if out is None else out
-    sums, first = [], 0
-    for part in cache:
-        place = slice(first, first + len(part[0]))
-        sums.append(batch_norm_backward(grad_output[place], part, grad_x[place])[1:])
-        first = place.stop
-    if len(sums) == 1:
-        return grad_x, *sums[0]
+    if len(cache) == 1:
+        return batch_norm_backward(grad_output, cache[0], grad_x)
+    parts = zip(_images(grad_output), cache, _images(grad_x), strict=True)
+    sums = [batch_norm_backward(*part)[1:] for part in parts]
     weight, bias = (xp.stack(pair).sum(axis=0) for pair in zip(*sums, strict=True))
     return grad_x, weight, bias
 
 
 def _normalise(
-    x: Array, z: Array, y: Array, weight: Array, bias: Array, statistics: Statistics | None
+    x: Array,
+    z: Array,
+    y: Array,
+    weight: Array,
+    bias: Array,
+    statistics: Statistics | None,
+    rectify: bool,
 ) -> tuple[Statistics, Array]:
     """Fill z and y, one of which may be the other or x; the statistics, and what z is scaled by."""
     xp = array_module(x)
     if _by_kernels(x, z, y) and has_kernels(x, weight, bias, *(statistics or ())):
-        return norm_cuda.normalise(x, z, y, weight, bias, statistics, EPSILON)
+        return norm_cuda.normalise(x, z, y, weight, bias, statistics, EPSILON, rectify)
     count = x.size // x.shape[1]
     mean = channel_sums(x) / count if statistics is None else statistics[0]
     for_row_blocks(lambda x, z: xp.subtract(x, mean, out=z), x, z)
     var = channel_sums(z, times=z) / count if statistics is None else statistics[1]
     scale = 1 / xp.sqrt(var + EPSILON)
+    positive = rectifier(x.shape[1], x.shape[3], x.dtype, xp)
 
     def finish(z: Array, y: Array) -> None:
         z *= scale
         xp.multiply(z, weight, out=y)
         y += bias
+        if rectify:
+            positive(y, ())
 
     for_row_blocks(finish, z, y)
     return (mean, var), weight * scale
+
+
+def _images(maps: Array) -> list[Array]:
+    """Each image as a batch of its own."""
+    return [maps[n : n + 1] for n in range(len(maps))]
 
 
 def _by_kernels(*maps: Array) -> bool:

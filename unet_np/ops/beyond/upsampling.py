@@ -157,7 +157,7 @@ def _interpolate(x: Array, y: Array, padding: int) -> None:
                 pair = _near_and_far(tall.transpose(1, 0, 2), other, padding)
                 _mix(*pair, target[other::2])
 
-    with sharing(2 * PASS * y.size):
+    with sharing(2 * PASS * y.size, xp):
         parallel_map(call, _blocks(y, y.shape[2] // 2), xp)
 
 
@@ -174,7 +174,7 @@ def _gather(grad: Array, grad_x: Array, padding: int) -> None:
         columns = _squeeze(rows).transpose(1, 0, 2)
         results[image, first:last] = _squeeze(columns).transpose(1, 0, 2)
 
-    with sharing(2 * PASS * grad.size):
+    with sharing(2 * PASS * grad.size, xp):
         parallel_map(call, _blocks(grad, grad_x.shape[2]), xp)
 
 
