@@ -192,7 +192,7 @@ def test_ranks_and_threads_take_turns(capsys: pytest.CaptureFixture[str], tmp_pa
 def test_the_stages_for_a_gpu_run_on_the_processor(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("probe", "ways", "layers", "hela"):
+    for name in ("probe", "ways", "layers", "training", "hela"):
         gpu.STAGES[name](gpu.Stage(name, tmp_path, 60, quick=True))
     # At home: nothing is measured again, and the machine stays the one that was measured.
     made = json.loads((tmp_path / "probe.json").read_text())["made"] | {"machine": "there"}
@@ -207,6 +207,7 @@ def test_the_stages_for_a_gpu_run_on_the_processor(
     assert stages["probe"]["gemm_rate_tf32"] > 0
     assert stages["ways"]["step_tf32"]["faster"] in ("im2col", "winograd_cuda")
     assert stages["layers"]["tf32"][0]["forward"]["im2col"] > 0
+    assert min(stages["training"][name] for name in ("step", "tile", "one_thread")) > 0
     assert stages["hela"]["steps"] == 10
     assert "seg_measure" in stages["hela-scores"]["scores"]
     assert "hela" in capsys.readouterr().out
