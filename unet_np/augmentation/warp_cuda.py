@@ -125,11 +125,12 @@ def displacement_field(
     (height, width), (rows, columns) = shape, splines
     points = rows.shape[1], columns.shape[1]
     lines = empty(xp, (2, points[0], width), np.float64)
-    run_kernel(SOURCE, "across", lines.size, vectors, columns, lines, points[1], width, lines.size)
+    arrays = vectors, columns, lines
+    run_kernel(SOURCE, "across", lines.size, arrays, points[1], width, lines.size)
     field = empty(xp, (2, height, width), np.float64)
     numbers = math.cos(angle), math.sin(angle), *(number for pair in pairs for number in pair)
     how = points[0], height, width, *map(float, numbers)
-    run_kernel(SOURCE, "places", field.size, rows, lines, field, *how)
+    run_kernel(SOURCE, "places", field.size, (rows, lines, field), *how)
     return field
 
 
@@ -145,14 +146,14 @@ def sample(planes: Array, coordinates: Array, order: int, near: int, pole: float
     count = where.size // 2
     if order == 0:
         index = empty(xp, where.shape[1:], np.int64)
-        run_kernel(SOURCE, "nearest", count, where, index, *size, count)
+        run_kernel(SOURCE, "nearest", count, (where, index), *size, count)
         return xp.take(planes.reshape(len(planes), -1), index, axis=1)
     values = xp.ascontiguousarray(planes)
     for down in range(2 if order == 3 else 0):
         filtered = empty(xp, values.shape, values.dtype)
         how = values.size, *size, near, down, pole
-        run_kernel(SOURCE, "to_spline", values.size, values, filtered, *how)
+        run_kernel(SOURCE, "to_spline", values.size, (values, filtered), *how)
         values = filtered
     out = empty(xp, (len(planes), *where.shape[1:]), values.dtype)
-    run_kernel(SOURCE, "gather", count, values, where, out, len(planes), *size, count, order)
+    run_kernel(SOURCE, "gather", count, (values, where, out), len(planes), *size, count, order)
     return out

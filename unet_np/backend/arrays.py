@@ -387,7 +387,7 @@ __global__ void uniform(REAL *numbers, int count, int first, int key, int second
         if has_kernels(numbers):
             # Kernels are given ints of 32 bits and a sign: the bits are those of the unsigned.
             ints = np.array([first, *self.keys], np.int64).astype(np.int32).tolist()
-            run_kernel(self.SOURCE, "uniform", count, numbers, count, *ints)
+            run_kernel(self.SOURCE, "uniform", count, (numbers,), count, *ints)
             return numbers
         bits = self.xp.arange(first, self.drawn, dtype=np.uint32)
         for key in self.keys:
@@ -472,7 +472,12 @@ def has_kernels(*arrays: Array) -> bool:
 
 
 def run_kernel(
-    source: str, name: str, count: int, *arguments: Any, like: Array | None = None
+    source: str,
+    name: str,
+    count: int,
+    arrays: tuple[Any, ...],
+    *numbers: float,
+    like: Array | None = None,
 ) -> None:
     """Call a CUDA kernel once for each of `count` threads, on the GPU that has the arrays.
 
@@ -485,21 +490,26 @@ def run_kernel(
         The kernel.
     count : int
         How many threads it needs; it must bear some more.
-    arguments : array, int or float
-        In the kernel's order, where an int is an ``int``, a float a ``double``, and an array of
-        NumPy that has one item is passed by value.
+    arrays : tuple of array
+        The kernel's first arguments. An array of NumPy that has one item is passed by value.
+    numbers : int or float
+        The others, where an int is an ``int`` and a float a ``double``.
     like : array, optional
-        Of the GPU; else the first of the arguments.
+        Of the GPU; else the first of the arrays.
     """
-    like = arguments[0] if like is None else like
-    kernel = _compiled(array_module(like), source, name, like.dtype.char)
-    ready = [_int32(one) if isinstance(one, int) else one for one in arguments]
+    like = arrays[0] if like is None else like
     if count:  # CUDA refuses a kernel of no threads
-        kernel((-(-count // 128),), (128,), tuple(ready))
+        _launcher(array_module(like), source, name, like.dtype.char, count, *numbers)(arrays)
 
 
-_int32 = lru_cache(4096)(np.int32)
-"""The same sizes come with each step."""
+@lru_cache(4096, typed=True)
+def _launcher(
+    xp: ModuleType, source: str, name: str, kind: str, count: int, *numbers: float
+) -> Callable[[tuple[Any, ...]], None]:
+    """A kernel with its numbers as CuPy wants them: most steps ask for the same ones again."""
+    kernel, blocks = _compiled(xp, source, name, kind), (-(-count // 128),)
+    ready = tuple(np.int32(one) if isinstance(one, int) else one for one in numbers)
+    return lambda arrays: kernel(blocks, (128,), arrays + ready)
 
 
 @lru_cache
@@ -803,7 +813,7 @@ def _sums_by_kernels(
     for count, parts in rounds_of_sums(len(rows), columns):
         sums = empty(array_module(rows), (parts, columns), rows.dtype)
         how = count, columns, parts, what, float(divisor) if parts == 1 else 1.0
-        run_kernel(SUMS, "sum_rows", parts * columns, rows, other, sums, *how)
+        run_kernel(SUMS, "sum_rows", parts * columns, (rows, other, sums), *how)
         rows, other, what = sums, sums, 0
     return rows[0]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 from unet_np.network import kinds
 from unet_np.network.kinds import Kind, Shape
@@ -111,6 +112,22 @@ class Layer:
     def buffer_shapes(self) -> dict[str, Shape]:
         """The shapes of what is kept and not learned: running ``mean`` and ``var``."""
         return self.its_kind.buffer_shapes(self)
+
+    @cached_property
+    def parameter_names(self) -> tuple[str, ...]:
+        """What the network calls them.
+
+        Examples
+        --------
+        >>> Layer("output", "output", "conv", 64, 2, 1).parameter_names
+        ('output.weight', 'output.bias')
+        """
+        return tuple(f"{self.name}.{part}" for part in self.parameter_shapes)
+
+    @cached_property
+    def array_names(self) -> tuple[str, ...]:
+        """Those of the parameters, then those of the buffers."""
+        return (*self.parameter_names, *(f"{self.name}.{part}" for part in self.buffer_shapes))
 
     @property
     def parameters(self) -> int:

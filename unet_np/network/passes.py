@@ -95,13 +95,11 @@ class Pass:
 
     def arrays(self, layer: Layer) -> list[Array]:
         """The layer's parameters, then its buffers, in the order of their shapes."""
-        parts = (*layer.parameter_shapes, *layer.buffer_shapes)
-        return [self.state[f"{layer.name}.{part}"] for part in parts]
+        return [self.state[name] for name in layer.array_names]
 
     def set_grads(self, layer: Layer, *grads: Array) -> None:
         """Keep the gradients of the layer's parameters, in the order of their shapes."""
-        for part, grad in zip(layer.parameter_shapes, grads, strict=True):
-            self.grads[f"{layer.name}.{part}"] = grad
+        self.grads.update(zip(layer.parameter_names, grads, strict=True))
 
 
 class Waiting(threading.local):

@@ -212,5 +212,5 @@ def _drop(x: Array, numbers: Array, p: float) -> Array:
     """The zeros and the factor by one kernel, which compares the random numbers once more."""
     y = empty_channels_last(array_module(x), x.shape, x.dtype)
     how = x.size, p, 1 / (1 - p)
-    run_kernel(DROPOUT_SOURCE, "drop", x.size, as_channels_last(x), numbers, y, *how)
+    run_kernel(DROPOUT_SOURCE, "drop", x.size, (as_channels_last(x), numbers, y), *how)
     return y

@@ -119,7 +119,7 @@ def max_pool2d(x: Array) -> Array:
     batch, channels, height, width = x.shape
     y = empty_channels_last(array_module(x), (batch, channels, height // 2, width // 2), x.dtype)
     where = height, width, channels, *y.shape[2:], batch
-    run_kernel(SOURCE, "pool", y.size, as_channels_last(x), y, *where)
+    run_kernel(SOURCE, "pool", y.size, (as_channels_last(x), y), *where)
     return y
 
 
@@ -128,9 +128,9 @@ def max_pool2d_backward(grad: Array, x: Array, y: Array) -> Array:
     batch, channels, height, width = x.shape
     grad_x = empty_channels_last(array_module(x), x.shape, x.dtype)
     count = batch * -(-height // 2) * -(-width // 2) * channels
-    arrays = (as_channels_last(array) for array in (x, y, grad, grad_x))
+    arrays = tuple(as_channels_last(array) for array in (x, y, grad, grad_x))
     where = height, width, channels, *y.shape[2:], batch
-    run_kernel(SOURCE, "pool_backward", count, *arrays, *where)
+    run_kernel(SOURCE, "pool_backward", count, arrays, *where)
     return grad_x
 
 
@@ -140,7 +140,7 @@ def relu_backward(grad: Array, y: Array, out: Array | None) -> Array:
     into = pixels if out is grad else empty(array_module(grad), pixels.shape, grad.dtype)
     columns = pixels.shape[-1]
     rows = math.prod(pixels.shape[:-1])
-    run_kernel(SOURCE, "where_positive", pixels.size, pixels, kept, into, rows, columns)
+    run_kernel(SOURCE, "where_positive", pixels.size, (pixels, kept, into), rows, columns)
     result = into.transpose(0, 3, 1, 2)
     if out is None:
         return result
@@ -155,7 +155,7 @@ def crop_concat(skip: Array, up: Array) -> Array:
     first, height, width = skip.shape[1:]
     y = empty_channels_last(array_module(up), (batch, first + more, rows, columns), up.dtype)
     where = height, width, first, rows, columns, more, batch
-    run_kernel(SOURCE, "join", y.size, as_channels_last(skip), as_channels_last(up), y, *where)
+    run_kernel(SOURCE, "join", y.size, (as_channels_last(skip), as_channels_last(up), y), *where)
     return y
 
 
@@ -169,7 +169,7 @@ def crop_concat_backward(
     skip = empty_channels_last(xp, shape, grad.dtype)
     up = empty_channels_last(xp, (batch, more, rows, columns), grad.dtype)
     where = *shape[2:], first, rows, columns, more, batch
-    run_kernel(SOURCE, "split", skip.size + up.size, as_channels_last(grad), skip, up, *where)
+    run_kernel(SOURCE, "split", skip.size + up.size, (as_channels_last(grad), skip, up), *where)
     return skip, up
 
 
@@ -182,7 +182,7 @@ def conv_transpose2d(x: Array, weights: Array, b: Array) -> Array:
     product = empty(xp, (len(pixels), weights.shape[1]), x.dtype)
     product_of_matrices(pixels, weights, product)
     where = 2 * batch * height, 2 * width, len(b)
-    run_kernel(SOURCE, "put_squares", y.size, product, xp.ascontiguousarray(b), y, *where)
+    run_kernel(SOURCE, "put_squares", y.size, (product, xp.ascontiguousarray(b), y), *where)
     return y
 
 
@@ -192,7 +192,7 @@ def conv_transpose2d_backward(grad: Array, x: Array, weights: Array) -> tuple[Ar
     batch, channels, height, width = x.shape
     squares = empty(xp, (batch * height * width, weights.shape[1]), x.dtype)
     where = 2 * batch * height, 2 * width, grad.shape[1]
-    run_kernel(SOURCE, "take_squares", grad.size, as_channels_last(grad), squares, *where)
+    run_kernel(SOURCE, "take_squares", grad.size, (as_channels_last(grad), squares), *where)
     grad_x = empty(xp, (len(squares), channels), x.dtype)
     grad_w = empty(xp, weights.shape, x.dtype)
     product_of_matrices(squares, xp.ascontiguousarray(weights), grad_x, transposed="b")

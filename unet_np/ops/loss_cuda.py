@@ -59,5 +59,6 @@ def weighted_cross_entropy(
     grad = empty_channels_last(xp, logits.shape, kind)
     shares = empty(xp, labels.shape, kind)
     how = labels.size, logits.shape[1], weights is not None, ignoring, ignored, divisor
-    run_kernel(SOURCE, "energy", labels.size, pixels, classes, each, counted, grad, shares, *how)
+    arrays = pixels, classes, each, counted, grad, shares
+    run_kernel(SOURCE, "energy", labels.size, arrays, *how)
     return shares.sum(), grad

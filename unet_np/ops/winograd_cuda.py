@@ -143,9 +143,9 @@ __global__ void cut_both(const REAL *image, const REAL *grad, REAL *memory, {_PL
         error(m, grad, memory + errs, rows, columns, kernels, 0, {_PART});
 }}
 
-__global__ void put_outputs(const REAL *memory, const REAL *bias, REAL *image, {_PLACE}, int tiles,
-                            int last, int place_of_products, int biased, int relu,
-                            const REAL *kept, int masked) {{
+__global__ void put_outputs(const REAL *memory, const REAL *bias, const REAL *kept, REAL *image,
+                            {_PLACE}, int tiles, int last, int place_of_products, int biased,
+                            int relu, int masked) {{
     {_NUMBER}
     {_FIND}
     const REAL *products = memory + place_of_products;
@@ -173,7 +173,7 @@ __global__ void add_parts(REAL *memory, int sums, int products, int count, int p
     memory[sums + n] = sum;
 }}
 
-__global__ void add_gradients(const REAL *memory, int sums, REAL *taps, int count, int more) {{
+__global__ void add_gradients(const REAL *memory, REAL *taps, int sums, int count, int more) {{
     const int n = blockIdx.x * blockDim.x + threadIdx.x;
     if (n >= count) return;
     REAL a[{PLACES}];
@@ -222,12 +222,12 @@ def weight_gradient(grad: Array, x: Array, w_shape: tuple[int, ...], padding: in
         )
         where = *pixels.shape[1:], padding, *_place(grad.shape), first, tiles, last
         cut = *where, *grads.shape[1:], errors
-        run_kernel(SOURCE, "cut_both", tiles * (into + out), pixels, grads, memory, *cut)
+        run_kernel(SOURCE, "cut_both", tiles * (into + out), (pixels, grads, memory), *cut)
         sizes, places = (into, tiles // parts, out), (patches, errors, products if more else sums)
         products_within(memory, PLACES * parts, sizes, places, transposed=True)
         if more:
-            run_kernel(SOURCE, "add_parts", PLACES * count, memory, sums, products, count, parts)
-        run_kernel(SOURCE, "add_gradients", count, memory, sums, taps, count, first > 0)
+            run_kernel(SOURCE, "add_parts", PLACES * count, (memory,), sums, products, count, parts)
+        run_kernel(SOURCE, "add_gradients", count, (memory, taps), sums, count, first > 0)
     return taps.reshape(3, 3, into, out).transpose(3, 2, 0, 1)
 
 
@@ -249,7 +249,7 @@ def _convolve(
     taps = xp.ascontiguousarray(w.transpose(2, 3, 1, 0))
     # A kernel wants an array in each place, also where it does not look at it.
     bias = y if b is None else xp.ascontiguousarray(b)
-    tail = b is not None, relu, y if kept is None else as_channels_last(kept), kept is not None
+    zeros = y if kept is None else as_channels_last(kept)
     chunks = _chunks(shape, into + out)
     most = chunks[0][1]
     memory, patches, products, kernels = _memory(xp, x.dtype, most * into, most * out, into * out)
@@ -259,10 +259,10 @@ def _convolve(
         sides = taps.shape[2:] if first == 0 else (0, 0)
         cut = height, width, into, padding, *where, *sides, turned, kernels
         threads = tiles * into + math.prod(sides)
-        run_kernel(SOURCE, "cut_inputs", threads, pixels, taps, memory, *cut)
+        run_kernel(SOURCE, "cut_inputs", threads, (pixels, taps, memory), *cut)
         products_within(memory, PLACES, (tiles, into, out), (patches, kernels, products))
-        put = *shape[2:], out, 0, *where, products
-        run_kernel(SOURCE, "put_outputs", tiles * out, memory, bias, y, *put, *tail)
+        put = *shape[2:], out, 0, *where, products, b is not None, relu, kept is not None
+        run_kernel(SOURCE, "put_outputs", tiles * out, (memory, bias, zeros, y), *put)
     return y
 
 

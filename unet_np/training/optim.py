@@ -54,8 +54,8 @@ struct table {{
 }};
 """
     + """
-__global__ void update(const struct table table, double momentum, double weight_decay, double rate,
-                       const double *numbers, double limit, double loss_limit) {
+__global__ void update(const struct table table, const double *numbers, double momentum,
+                       double weight_decay, double rate, double limit, double loss_limit) {
     const double loss = numbers[0], square = numbers[1];
     // Not the other way round: a number that is none is within no limit.
     if (!(loss <= loss_limit && square <= limit * limit)) return;
@@ -236,8 +236,8 @@ class SGD:
             table, threads = _table(ordered, params, [self.velocity[name] for name in names])
             numbers = array_module(params[0]).zeros(2) if numbers is None else numbers
             how = [float(number) for number in (self.momentum, self.weight_decay, rate)]
-            tail = numbers, float(limit), float(loss_limit)
-            run_kernel(SOURCE, "update", threads, table, *how, *tail, like=params[0])
+            how += [float(limit), float(loss_limit)]
+            run_kernel(SOURCE, "update", threads, (table, numbers), *how, like=params[0])
 
 
 def gradient_norm(grads: Mapping[str, Array]) -> float:
@@ -285,7 +285,7 @@ def _sum_of_squares(arrays: dict[Any, Array]) -> Array:
     for place, names in enumerate(batches):
         batch = [arrays[name] for name in names]
         table, _ = _table(batch)
-        run_kernel(SOURCE, "squares", width, table, sums, width, place, like=batch[0])
+        run_kernel(SOURCE, "squares", width, (table, sums), width, place, like=batch[0])
     return sums.sum()
 
 

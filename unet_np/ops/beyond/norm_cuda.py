@@ -99,7 +99,7 @@ def normalise(
         statistics = channel_moments(pixels)
     scale = empty(array_module(x), weight.shape, x.dtype)
     arrays = pixels, *statistics, weight, bias, z, y, scale
-    run_kernel(SOURCE, "normalise", x.size, *arrays, x.size, x.shape[1], epsilon, rectify)
+    run_kernel(SOURCE, "normalise", x.size, arrays, x.size, x.shape[1], epsilon, rectify)
     return statistics, scale
 
 
@@ -109,7 +109,8 @@ def channel_moments(pixels: Array) -> tuple[Array, Array]:
     found, count = pixels, pixels.size // columns
     for before, parts in rounds_of_sums(count, columns):
         given, found = found, _pairs(pixels, parts, columns)
-        run_kernel(SOURCE, "moments", parts * columns, given, found, count, columns, before, parts)
+        how = count, columns, before, parts
+        run_kernel(SOURCE, "moments", parts * columns, (given, found), *how)
     return found[0, 0], found[1, 0]
 
 
@@ -121,9 +122,9 @@ def backward(grad: Array, z: Array, scale: Array, train: bool, out: Array) -> tu
     for before, parts in rounds_of_sums(count, columns):
         given, sums = sums, _pairs(grads, parts, columns)
         how = count, columns, before, parts
-        run_kernel(SOURCE, "sum_pairs", parts * columns, given, others, sums, *how)
+        run_kernel(SOURCE, "sum_pairs", parts * columns, (given, others, sums), *how)
     arrays = grads, others, scale, sums, out
-    run_kernel(SOURCE, "hand_back", z.size, *arrays, z.size, columns, count, train)
+    run_kernel(SOURCE, "hand_back", z.size, arrays, z.size, columns, count, train)
     return sums[1, 0], sums[0, 0]
 
 
