@@ -287,6 +287,12 @@ def test_scratch_is_one_for_each_thread_and_name() -> None:
     assert not np.shares_memory(a, others[0])
 
 
+def test_a_kernel_is_not_asked_for_more_than_it_can_count() -> None:
+    words = r"^uniform: got 2147483648 numbers, expected at most 2147483647 on a GPU$"
+    with guard.device() as xp, pytest.raises(InputError, match=words):
+        backend.run_kernel(backend.HashGenerator.SOURCE, "uniform", 2**31, (xp.zeros(1),), 1)
+
+
 def test_scratch_of_a_gpu_is_one_for_each_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     """What one stream has not read yet, another one must not overwrite."""
     with guard.device() as xp:

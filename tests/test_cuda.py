@@ -281,6 +281,21 @@ def test_automatic_choice_launches_the_kernels(xp) -> None:
 
 
 @on_a_gpu
+def test_numbers_may_be_numpys(xp) -> None:
+    """Their bytes are not those that a kernel wants."""
+    x, w, b = (
+        xp.asarray(np.random.default_rng(0).random(s)) for s in ((1, 2, 9, 8), (3, 2, 3, 3), 3)
+    )
+    expected, got = (conv2d(x, w, b, padding)[0] for padding in (1, np.int64(1)))
+    assert np.array_equal(backend.to_numpy(got), backend.to_numpy(expected))
+    dropped, kept = (
+        backend.to_numpy(ops.dropout(x, p, backend.default_rng(xp, (0,)))[0])
+        for p in (0.5, np.float32(0.5))
+    )
+    assert np.array_equal(dropped, kept)
+
+
+@on_a_gpu
 @pytest.mark.parametrize("padding", [0, 1, 3])
 def test_relu_s_gradient_in_the_kernel_is_that_of_its_own(xp, padding) -> None:
     rng = np.random.default_rng(0)

@@ -496,8 +496,15 @@ def run_kernel(
         The others, where an int is an ``int`` and a float a ``double``.
     like : array, optional
         Of the GPU; else the first of the arrays.
+
+    Raises
+    ------
+    InputError
+        If there are more threads than an ``int`` can count.
     """
     like = arrays[0] if like is None else like
+    if count >= BOUND:
+        raise InputError(f"{name}: got {count} numbers, expected at most {BOUND - 1} on a GPU")
     if count:  # CUDA refuses a kernel of no threads
         _launcher(array_module(like), source, name, like.dtype.char, count, *numbers)(arrays)
 
@@ -508,7 +515,9 @@ def _launcher(
 ) -> Callable[[tuple[Any, ...]], None]:
     """A kernel with its numbers as CuPy wants them: most steps ask for the same ones again."""
     kernel, blocks = _compiled(xp, source, name, kind), (-(-count // 128),)
-    ready = tuple(np.int32(one) if isinstance(one, int) else one for one in numbers)
+    ready = tuple(
+        np.int32(one) if isinstance(one, int | np.integer) else float(one) for one in numbers
+    )
     return lambda arrays: kernel(blocks, (128,), arrays + ready)
 
 
