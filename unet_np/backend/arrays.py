@@ -119,21 +119,19 @@ ONES = {kind: factors.ctypes.data for kind, factors in FACTORS.items()}
 
 SUMS = """
 __global__ void sum_rows(const REAL *rows, const REAL *other, REAL *sums, int count, int columns,
-                         int parts, int what, double divisor) {
+                         int parts, int multiplied) {
     const int n = blockIdx.x * blockDim.x + threadIdx.x, column = n % columns;
     if (n >= parts * columns) return;
-    const REAL about = what == 2 ? other[column] : 0;
     REAL sum = 0;
     for (int row = n / columns; row < count; row += parts) {
         const size_t place = row * (size_t)columns + column;
-        const REAL value = rows[place] - about;
-        sum += what == 0 ? value : value * (what == 1 ? other[place] : value);
+        sum += multiplied ? rows[place] * other[place] : rows[place];
     }
-    sums[n] = sum / (REAL)divisor;
+    sums[n] = sum;
 }
 """
-"""Sums of each column over every so many rows: of its numbers, of their products with others,
-or of the squares of their distances from a mean; see `channel_sums`."""
+"""Sums of each column over every so many rows, of its numbers or of their products with others;
+see `channel_sums`."""
 
 STREAMS = {"init": 0, "dropout": 1, "augment": 2, "sample": 3, "synthetic": 4, "touching": 5}
 """The second number of a generator's key, so that no two uses share random numbers."""
@@ -764,9 +762,7 @@ def copy_runs(target: Array, source: Array) -> None:
     target[...] = source
 
 
-def channel_sums(
-    x: Array, times: Array | None = None, about: Array | None = None, divisor: float = 1.0
-) -> Array:
+def channel_sums(x: Array, times: Array | None = None) -> Array:
     """Sum of a (B, C, H, W) array over all but its channels: the gradient of a bias.
 
     Rows are summed first, so that rounding errors do not pile up over a whole image.
@@ -777,10 +773,6 @@ def channel_sums(
         The numbers.
     times : array (B, C, H, W), optional
         What they are multiplied by.
-    about : array (C,), optional
-        Of squares, if given: those of the distances from these numbers.
-    divisor : float
-        What the sums are divided by.
 
     Examples
     --------
@@ -789,9 +781,8 @@ def channel_sums(
     """
     xp = array_module(x)
     pixels = as_channels_last(x)
-    given = [array for array in (times, about) if array is not None]
-    if has_kernels(x, *given):
-        return _sums_by_kernels(pixels.reshape(-1, pixels.shape[3]), times, about, divisor)
+    if has_kernels(x) if times is None else has_kernels(x, times):
+        return _sums_by_kernels(pixels.reshape(-1, pixels.shape[3]), times)
     ones = xp.ones(pixels.shape[2], x.dtype)
     rows = pixels.reshape(-1, *pixels.shape[2:])
     others = None if times is None else as_channels_last(times).reshape(rows.shape)
@@ -799,31 +790,24 @@ def channel_sums(
 
     def call(row: int) -> Array:
         block = rows[row : row + step]
-        if about is not None:
-            block = (block - about) ** 2
-        elif others is not None:
+        if others is not None:
             block = block * others[row : row + step]
         return (ones @ block).sum(axis=0)
 
     with sharing(PASS * x.size, xp):
         sums = parallel_map(call, range(0, len(rows), step), xp)
-    return (sums[0] if len(sums) == 1 else xp.stack(sums).sum(axis=0)) / divisor
+    return sums[0] if len(sums) == 1 else xp.stack(sums).sum(axis=0)
 
 
-def _sums_by_kernels(
-    rows: Array, times: Array | None, about: Array | None, divisor: float
-) -> Array:
+def _sums_by_kernels(rows: Array, times: Array | None) -> Array:
     """`channel_sums` in a few rounds of short ones: many threads, and no sum of a whole image."""
-    columns, what, other = rows.shape[1], 0, rows
-    if about is not None:
-        what, other = 2, about
-    elif times is not None:
-        what, other = 1, as_channels_last(times)
+    columns, multiplied = rows.shape[1], times is not None
+    other = rows if times is None else as_channels_last(times)
     for count, parts in rounds_of_sums(len(rows), columns):
         sums = empty(array_module(rows), (parts, columns), rows.dtype)
-        how = count, columns, parts, what, float(divisor) if parts == 1 else 1.0
+        how = count, columns, parts, multiplied
         run_kernel(SUMS, "sum_rows", parts * columns, (rows, other, sums), *how)
-        rows, other, what = sums, sums, 0
+        rows, other, multiplied = sums, sums, False
     return rows[0]
 
 
