@@ -138,7 +138,7 @@ class Stage:
         self.library = "numpy" if quick else "cupy"
         self.xp: ModuleType = backend.get(self.library)
         self.wait = partial(backend.synchronize, self.xp)
-        self.base, self.size, self.repeats = (4, 188, 1) if quick else (64, 572, 6)
+        self.base, self.size, self.repeats = (4, 188, 1) if quick else (64, 572, 20)
         self.figures: dict[str, Any] = {}
 
     def found(self, **figures: Any) -> None:
