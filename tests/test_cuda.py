@@ -259,6 +259,25 @@ def test_sum_over_tiles_is_cut_for_all_multiprocessors(xp, monkeypatch) -> None:
 
 
 @on_a_gpu
+def test_pieces_follow_the_memory_that_they_may_have(xp, monkeypatch) -> None:
+    """Also where the same maps were whole before; the last piece is smaller than the others."""
+    counts: list[int] = []
+
+    def note(memory, count, sizes, *rest, **options):
+        counts.append(sizes[0])
+        backend.products_within(memory, count, sizes, *rest, **options)
+
+    monkeypatch.setattr(winograd_cuda, "products_within", note)
+    rng = np.random.default_rng(0)
+    x, w, b = (xp.asarray(rng.normal(size=s)) for s in ((1, 8, 30, 30), (4, 8, 3, 3), 4))
+    whole = backend.to_numpy(winograd_cuda.forward(x, w, b, 0))
+    monkeypatch.setattr(winograd_cuda, "ELEMENTS", 36 * 12 * 20)
+    pieces = backend.to_numpy(winograd_cuda.forward(x, w, b, 0))
+    assert counts == [49, 17, 17, 15]  # 7 x 7 tiles
+    np.testing.assert_allclose(pieces, whole, atol=1e-12)
+
+
+@on_a_gpu
 def test_relu_in_the_kernel_is_that_of_its_own(xp) -> None:
     rng = np.random.default_rng(0)
     x, w, b = (xp.asarray(rng.normal(size=s)) for s in ((1, 9, 11, 8), (10, 9, 3, 3), 10))

@@ -213,7 +213,7 @@ def weight_gradient(grad: Array, x: Array, w_shape: tuple[int, ...], padding: in
     pixels, grads = as_channels_last(x), as_channels_last(grad)
     taps = empty(xp, (9, into, out), grad.dtype)
     blocks = PLACES * -(-into // BLOCK) * -(-out // BLOCK)
-    for first, tiles, last in _chunks(grad.shape, into + out):
+    for first, tiles, last in _chunks(grad.shape, into + out, ELEMENTS):
         parts = max(1, min(BLOCKS // blocks, tiles // BLOCK))
         tiles = -(-tiles // parts) * parts  # those behind the last are zeros
         more = parts * count if parts > 1 else 0
@@ -250,7 +250,7 @@ def _convolve(
     # A kernel wants an array in each place, also where it does not look at it.
     bias = y if b is None else xp.ascontiguousarray(b)
     zeros = y if kept is None else as_channels_last(kept)
-    chunks = _chunks(shape, into + out)
+    chunks = _chunks(shape, into + out, ELEMENTS)
     most = chunks[0][1]
     memory, patches, products, kernels = _memory(xp, x.dtype, most * into, most * out, into * out)
     for first, tiles, last in chunks:
@@ -290,16 +290,16 @@ def _place(shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 @lru_cache
-def _chunks(shape: tuple[int, ...], channels: int) -> list[tuple[int, int, int]]:
-    """The tiles of all images in parts that memory has room for: first, how many, and last.
+def _chunks(shape: tuple[int, ...], channels: int, elements: int) -> list[tuple[int, int, int]]:
+    """The tiles of all images in parts of so many numbers at most: first, how many, and last.
 
     Examples
     --------
-    >>> _chunks((2, 64, 568, 568), 128)
+    >>> _chunks((2, 64, 568, 568), 128, ELEMENTS)
     [(0, 10082, 10082), (10082, 10082, 20164), (20164, 10082, 30246), (30246, 10082, 40328)]
     """
     down, across = _place(shape)
     total = shape[0] * down * across
-    tiles = -(-total // -(-total * PLACES * channels // ELEMENTS))
+    tiles = -(-total // -(-total * PLACES * channels // elements))
     starts = range(0, total, tiles)
     return [(first, min(tiles, total - first), min(first + tiles, total)) for first in starts]

@@ -307,13 +307,13 @@ def _normalise(
     for_row_blocks(lambda x, z: xp.subtract(x, mean, out=z), x, z)
     var = channel_sums(z, times=z) / count if statistics is None else statistics[1]
     scale = 1 / xp.sqrt(var + EPSILON)
-    positive = rectifier(x.shape[1], x.shape[3], x.dtype, xp)
+    positive = rectifier(x.shape[1], x.shape[3], x.dtype, xp) if rectify else None
 
     def finish(z: Array, y: Array) -> None:
         z *= scale
         xp.multiply(z, weight, out=y)
         y += bias
-        if rectify:
+        if positive is not None:
             positive(y, ())
 
     for_row_blocks(finish, z, y)
