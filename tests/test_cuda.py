@@ -33,6 +33,7 @@ from unet_np.ops import (
     winograd_cuda,
 )
 from unet_np.ops.beyond import norm_cuda
+from unet_np.ops.joined import Joined
 from unet_np.training import optim
 
 SOURCES = {
@@ -130,18 +131,69 @@ def problem(shape: tuple[int, ...], xp: ModuleType, dtype: str) -> tuple[list, l
     height=st.integers(3, 40),
     width=st.integers(3, 40),
     padding=st.integers(0, 3),
-    elements=st.sampled_from([1, 10**4, winograd_cuda.ELEMENTS]),
+    room=st.sampled_from([1, 10**5, winograd_cuda.ROOM]),
 )
-def test_kernels_agree_for_any_shape(batch, into, out, height, width, padding, elements) -> None:
+def test_kernels_agree_for_any_shape(batch, into, out, height, width, padding, room) -> None:
     """Also where memory has room for one tile at a time."""
     with pytest.MonkeyPatch.context() as patch:
         for name, module in guard.modules().items():
             patch.setitem(sys.modules, name, module)
-        patch.setattr(winograd_cuda, "ELEMENTS", elements)
+        patch.setattr(winograd_cuda, "ROOM", room)
+        winograd_cuda._layout.cache_clear()
         shape = batch, into, out, height, width, padding
         exact, found = problem(shape, backend.get("cupy"), "float64")
         for got, expected in zip(found, exact, strict=True):
             assert relative_error(got, expected) <= 1e-12
+
+
+@given(
+    batch=st.integers(1, 3),
+    first=st.integers(1, 20),
+    more=st.integers(1, 20),
+    out=st.integers(1, 20),
+    size=st.tuples(st.integers(3, 20), st.integers(3, 20)),
+    margins=st.tuples(st.integers(0, 3), st.integers(0, 3)),
+    padding=st.integers(0, 2),
+    room=st.sampled_from([1, winograd_cuda.ROOM]),
+)
+def test_two_maps_are_read_as_one_for_any_shape(
+    batch, first, more, out, size, margins, padding, room
+) -> None:
+    """To the last bit what the convolution makes of the joined map, and its three gradients."""
+    rng = np.random.default_rng(0)
+    whole = tuple(side + margin for side, margin in zip(size, margins, strict=True))
+    shapes = (batch, first, *whole), (batch, more, *size), (out, first + more, 3, 3), (out,)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, module in guard.modules().items():
+            patch.setitem(sys.modules, name, module)
+        patch.setattr(winograd_cuda, "ROOM", room)
+        winograd_cuda._layout.cache_clear()
+        xp = backend.get("cupy")
+        skip, up, w, b = (xp.asarray(rng.normal(size=shape)) for shape in shapes)
+        made, _ = ops.crop_concat(skip, up)
+        expected, cache = conv2d(made, w, b, padding)
+        y, cache_of_both = conv2d(Joined(skip, up), w, b, padding)
+        grad = xp.asarray(rng.normal(size=y.shape))
+        (grad_skip, grad_up), *grads = conv2d_backward(grad, cache_of_both)
+        grad_made, *right = conv2d_backward(grad, cache)
+        cropped = made[:, :first].shape, first
+        right += [*ops.crop_concat_backward(grad_made, cropped), expected]
+        for got, exact in zip([*grads, grad_skip, grad_up, y], right, strict=True):
+            assert np.array_equal(backend.to_numpy(got), backend.to_numpy(exact))
+
+
+@on_a_gpu
+def test_two_maps_are_joined_for_whatever_does_not_read_both(xp) -> None:
+    rng = np.random.default_rng(0)
+    shapes = (2, 3, 9, 10), (2, 4, 7, 7), (5, 7, 3, 3), (5,)
+    skip, up, w, b = (xp.asarray(rng.normal(size=shape)) for shape in shapes)
+    both, (made, _) = Joined(skip, up), ops.crop_concat(skip, up)
+    for name in ("im2col", "winograd_cuda"):
+        (y, cache), (expected, same) = (conv2d(x, w, b, 1, name) for x in (both, made))
+        assert relative_error(y, backend.to_numpy(expected)) <= 1e-14
+        found, right = (conv2d_backward(y, kept, rectified=True) for kept in (cache, same))
+        for got, exact in zip(found, right, strict=True):
+            assert relative_error(got, backend.to_numpy(exact)) <= 1e-14
 
 
 @given(
@@ -271,7 +323,8 @@ def test_pieces_follow_the_memory_that_they_may_have(xp, monkeypatch) -> None:
     rng = np.random.default_rng(0)
     x, w, b = (xp.asarray(rng.normal(size=s)) for s in ((1, 8, 30, 30), (4, 8, 3, 3), 4))
     whole = backend.to_numpy(winograd_cuda.forward(x, w, b, 0))
-    monkeypatch.setattr(winograd_cuda, "ELEMENTS", 36 * 12 * 20)
+    kernels = 36 * 8 * 4
+    monkeypatch.setattr(winograd_cuda, "ROOM", 36 * 12 * 20 + kernels)
     pieces = backend.to_numpy(winograd_cuda.forward(x, w, b, 0))
     assert counts == [49, 17, 17, 15]  # 7 x 7 tiles
     np.testing.assert_allclose(pieces, whole, atol=1e-12)

@@ -24,6 +24,7 @@ from unet_np import SGD, Architecture, InputError, UNet, backend, ops
 from unet_np.export import to_torch, torch_unet
 from unet_np.export.torch_model import torch_name
 from unet_np.network.architecture import OUTPUTS, UPS
+from unet_np.ops import fused_cuda
 from unet_np.tasks import TASKS
 
 PAPER_PARAMETERS = 31_030_658
@@ -225,6 +226,37 @@ def test_a_step_on_the_device_copies_nothing_and_reads_in_order(
     net.backward(grad, need_grad_x=False)
     assert guard.costs["copied"] == 0
     assert guard.costs["scattered"] < maps
+
+
+@pytest.mark.parametrize("norm", ["none", "instance"])
+def test_on_the_device_no_map_is_joined_or_split(
+    norm: str, xp: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The convolution reads both maps; layer by layer, for whoever looks at them, they are one."""
+    if xp is np:
+        return
+    net = UNet(base_channels=4, depth=2, dropout=0, norm=norm, backend="cupy")
+    x = backend.asarray(tile(net), xp)
+    run, y = net.begin_pass(keep=True), x
+    for layer in net.architecture.layers:
+        y = run.forward(layer, y)
+    grad = 2 * y
+    for layer in reversed(net.architecture.layers):
+        grad = run.backward(layer, grad)
+    for name in ("crop_concat", "crop_concat_backward"):
+        monkeypatch.setattr(fused_cuda, name, None)
+    logits = net.forward(x, train=True)
+    grad_x = net.backward(2 * logits)
+    pairs = [
+        (logits, y),
+        (grad_x, grad),
+        *((net.grads[name], run.grads[name]) for name in run.grads),
+    ]
+    for got, expected in pairs:
+        expected = backend.to_numpy(expected)
+        np.testing.assert_allclose(
+            backend.to_numpy(got), expected, rtol=0, atol=1e-5 * abs(expected).max()
+        )
 
 
 @pytest.mark.parametrize("options", [{}, {"up": "bilinear", "norm": "batch"}], ids=str)

@@ -180,6 +180,17 @@ class Architecture:
         before = (self._neighbours(kind, "relu") for kind in makers)
         return frozenset().union(*before), self._neighbours("relu", "conv")
 
+    @cached_property
+    def joined_by_convs(self) -> frozenset[str]:
+        """The joinings with the convolutions behind them, which can read both maps themselves.
+
+        Examples
+        --------
+        >>> sorted(Architecture(depth=1).joined_by_convs)
+        ['expand1.conv1', 'expand1.crop_concat']
+        """
+        return self._neighbours("crop_concat", "conv")
+
     def _neighbours(self, *kinds: str) -> frozenset[str]:
         pairs = (pair for pair in pairwise(self.layers) if pair[0].name not in self.skips)
         return frozenset(

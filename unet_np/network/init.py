@@ -55,8 +55,9 @@ def store_weight(kind: str, weight: Array, xp: ModuleType, dtype: Any) -> Array:
     if len(order) != weight.ndim:
         order = tuple(range(weight.ndim))
     back = tuple(order.index(axis) for axis in range(weight.ndim))
-    stored = asarray(weight, xp).transpose(order).astype(dtype, order="C", copy=True)
-    return stored.transpose(back)
+    # Where it is: on a GPU, float64 would leave gaps in the memory pool.
+    stored = weight.transpose(order).astype(dtype, order="C", copy=True)
+    return asarray(stored, xp).transpose(back)
 
 
 def gaussian_init(

@@ -39,6 +39,8 @@ class Pass:
         The convolutions and normalisations with a ReLU right behind them, or the convolutions with
         one before them, and these ReLUs, where the other layer does their work: on the way forward
         or back, while a block is in the cache.
+    before_conv : frozenset of str
+        The joinings with a convolution right behind them, which reads from both maps on a GPU.
     need_grad_x : bool
         Whether the gradient of the layer's input is of use: nobody may ask for the image's.
     skips : dict
@@ -71,6 +73,7 @@ class Pass:
     gather: bool = False
     before_relu: frozenset[str] = frozenset()
     after_relu: frozenset[str] = frozenset()
+    before_conv: frozenset[str] = frozenset()
     need_grad_x: bool = True
     skips: dict[str, Array] = field(default_factory=dict)
     caches: dict[str, Any] = field(default_factory=dict)

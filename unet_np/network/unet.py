@@ -125,6 +125,7 @@ class UNet(Network):
         self._waiting.run = None  # before the memory for another is taken
         run = self.begin_pass(train, keep, rng, statistics)
         run.before_relu, run.after_relu = self.architecture.beside_relus
+        run.before_conv = self.architecture.joined_by_convs
         with backend.single_threaded_blas(self.xp):
             for layer in self.architecture.layers:
                 x = run.forward(layer, x)

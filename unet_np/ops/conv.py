@@ -33,8 +33,9 @@ from unet_np.ops import (
     winograd_tiles,
 )
 from unet_np.ops.activation import kept_where_positive, rectifier, relu, relu_backward
+from unet_np.ops.joined import Joined, parts, together
 
-Cache = tuple[Array, Array, int, str]
+Cache = tuple[Array | Joined, Array, int, str]
 
 ALGORITHMS: dict[str, ModuleType] = {
     "naive": naive,
@@ -58,7 +59,7 @@ ON_GPU = "winograd_cuda"
 
 
 def conv2d(
-    x: Array,
+    x: Array | Joined,
     w: Array,
     b: Array,
     padding: int = 0,
@@ -71,7 +72,7 @@ def conv2d(
 
     Parameters
     ----------
-    x : array (B, C, H, W)
+    x : array (B, C, H, W) or Joined
         Feature maps.
     w : array (K, C, kh, kw)
         Weights, in PyTorch's order.
@@ -110,12 +111,14 @@ def conv2d(
     array([[[[108., 111.],
              [117., 120.]]]])
     """
-    xp = array_module(x, w, b)
+    xp = array_module(*parts(x), w, b)
     _check(x, w, b, padding, algorithm)
     rows = x.shape[2] + 2 * padding - w.shape[2] + 1
     columns = x.shape[3] + 2 * padding - w.shape[3] + 1
-    y_shape = len(x), w.shape[0], rows, columns
+    y_shape = x.shape[0], w.shape[0], rows, columns
     name = choose(w.shape, y_shape, algorithm, xp)
+    if name != "winograd_cuda":
+        x = together(x)
     finish: list[Any] = []
     if rectify and name in IN_BLOCKS:
         finish = [rectifier(w.shape[0], columns, x.dtype, xp)]
@@ -156,7 +159,8 @@ def conv2d_backward(
 
     Returns
     -------
-    grad_x : array (B, C, H, W)
+    grad_x : array (B, C, H, W) or Joined
+        Joined where x was, with the gradient of the cropped skip.
     grad_w : array (K, C, kh, kw)
     grad_b : array (K,)
 
@@ -175,7 +179,7 @@ def conv2d_backward(
            [4., 4.]]), array([4.]))
     """
     x, w, _, _ = cache
-    xp = array_module(grad_output, x)
+    xp = array_module(grad_output, w)
     grad_output = as_channels_last(grad_output).transpose(0, 3, 1, 2)  # once for all three
     parameters = partial(_parameter_gradients, grad_output, cache, need_grad_b)
     if not need_grad_x:
@@ -190,22 +194,26 @@ def conv2d_backward(
 
 def _parameter_gradients(grad_output: Array, cache: Cache, need_grad_b: bool) -> tuple[Any, Any]:
     x, w, padding, algorithm = cache
-    xp = array_module(x)
+    xp = array_module(w)
     name = choose(w.shape, grad_output.shape, algorithm, xp, "w")
     with _sharing(w.shape, grad_output.shape, xp):
         grad_w = ALGORITHMS[name].weight_gradient(grad_output, x, w.shape, padding)
     return grad_w, channel_sums(grad_output) if need_grad_b else None
 
 
-def _input_gradient(grad_output: Array, cache: Cache, rectified: bool) -> Array:
+def _input_gradient(grad_output: Array, cache: Cache, rectified: bool) -> Array | Joined:
     x, w, padding, algorithm = cache
-    xp = array_module(x)
+    xp = array_module(w)
     name = choose(w.shape, x.shape, algorithm, xp, "x")
+    if rectified:
+        x = together(x)
     finish: list[Any] = []
-    if rectified and name in IN_BLOCKS:
-        finish = [kept_where_positive(x)]
+    if isinstance(x, Joined):
+        finish = [None, x.skip.shape[1]]
     elif rectified and name == "winograd_cuda":
         finish = [x]
+    elif rectified and name in IN_BLOCKS and not is_device(xp):
+        finish = [kept_where_positive(x)]
     with _sharing(w.shape, x.shape, xp):
         grad_x = ALGORITHMS[name].input_gradient(grad_output, w, x.shape, padding, *finish)
     if rectified and not finish:
@@ -297,7 +305,7 @@ def _check(x: Array, w: Array, b: Array, padding: int, algorithm: str) -> None:
     if algorithm.startswith("winograd") and w.shape[2:] != (3, 3):
         kernel = "x".join(map(str, w.shape[2:]))
         raise InputError(f"algorithm: got {algorithm!r} for a {kernel} kernel, expected 3x3")
-    if algorithm == "winograd_cuda" and not is_device(array_module(x)):
+    if algorithm == "winograd_cuda" and not is_device(array_module(w)):
         raise InputError(
             f"algorithm: got {algorithm!r} for arrays of NumPy, expected CuPy's; use 'winograd'"
         )

@@ -25,10 +25,11 @@ from unet_np.backend import (
     run_kernel,
     scratch,
 )
+from unet_np.ops.joined import Joined
 from unet_np.ops.winograd_tiles import A_TRANSPOSED, B_TRANSPOSED, PATCH, TILE, G
 
-ELEMENTS = 3 * 2**24  # transformed numbers of tiles at a time, which memory bounds
-ROOM = 13 * 2**22  # numbers for them and for the kernels' of most layers: 208 MiB in float32
+ROOM = 46 * 2**20  # transformed numbers at a time: 184 MiB in float32
+LEAST = 8  # part of them for tiles, also where the kernels' are more than there is room for
 ALIGNED = 64  # numbers: where a matrix begins in memory
 BLOCK = 64  # rows and columns of a product that one multiprocessor makes
 BLOCKS = 1024  # of them at a time; some for each multiprocessor
@@ -72,27 +73,36 @@ _FIND = f"""
     if (n >= tiles * channels) return;
     const int channel = n % channels, tile = first + n / channels, place = tile % (down * across);
     const int top = {TILE} * (place / across) - padding, left = {TILE} * (place % across) - padding;
-    const size_t line = (size_t)(tile / (down * across)) * height + top;
     REAL a[{PLACES}];"""
 """Which tile and channel a thread has, and where in the image they lie."""
 
 _INSIDE = "top + i >= 0 && top + i < height && left + j >= 0 && left + j < width && tile < last"
-_PIXEL = "[((line + i) * width + left + j) * channels + channel]"
 _PART = "down, across, first, tiles, last"
 _PLACE = "int height, int width, int channels, int padding, int down, int across, int first"
+_SKIP = "before, tall, wide"
+_JOINED = "int before, int tall, int wide"
+"""How many channels the first of two maps has, of which the second ones are as large as the image,
+and its height and width, of which the middle counts: the maps of `crop_concat`."""
+_WHICH = """
+    const int other = channel >= before, step = other ? channels - before : before;"""
 
 
 def _cut_out(kernel: str, transform: str, size: int) -> str:
     """What transforms the squares of `size` that begin every four pixels, one for each thread."""
     return f"""
-static __device__ void {kernel}(const int n, const REAL *image, REAL *out, {_PLACE}, int tiles,
-                                int last) {{
+static __device__ void {kernel}(const int n, const REAL *image, const REAL *more, REAL *out,
+                                {_PLACE}, int tiles, int last, {_JOINED}) {{
     {_FIND}
+    {_WHICH}
+    if (other) tall = height, wide = width;
+    const size_t above = tile / (down * across) * (size_t)tall + (tall - height) / 2 + top;
+    const size_t corner = (above * wide + (wide - width) / 2 + left) * step;
+    const REAL *from = (other ? more + channel - before : image + channel) + corner;
     #pragma unroll
     for (int i = 0; i < {size}; i++)
         #pragma unroll
         for (int j = 0; j < {size}; j++)
-            a[{PATCH} * i + j] = {_INSIDE} ? image{_PIXEL} : (REAL)0;
+            a[{PATCH} * i + j] = {_INSIDE} ? from[(i * wide + j) * step] : (REAL)0;
     {transform}(a);
     #pragma unroll
     for (int p = 0; p < {PLACES}; p++) out[p * (size_t)(tiles * channels) + n] = a[p];
@@ -123,32 +133,41 @@ static __device__ void taps_of(const int n, const REAL *taps, REAL *out, int row
     for (int p = 0; p < {PLACES}; p++) out[p * (size_t)count + n] = a[p];
 }}
 
-__global__ void cut_inputs(const REAL *image, const REAL *taps, REAL *memory, {_PLACE}, int tiles,
-                           int last, int rows, int columns, int turned, int place_of_taps) {{
+__global__ void cut_inputs(const REAL *image, const REAL *more, const REAL *taps, REAL *memory,
+                           {_PLACE}, int tiles, int last, {_JOINED}, int rows, int columns,
+                           int turned, int place_of_taps) {{
     {_NUMBER}
     const int m = n - tiles * channels;
     if (m < 0)
-        patch(n, image, memory, height, width, channels, padding, {_PART});
+        patch(n, image, more, memory, height, width, channels, padding, {_PART}, {_SKIP});
     else
         taps_of(m, taps, memory + place_of_taps, rows, columns, turned);
 }}
 
-__global__ void cut_both(const REAL *image, const REAL *grad, REAL *memory, {_PLACE}, int tiles,
-                         int last, int rows, int columns, int kernels, int errs) {{
+__global__ void cut_both(const REAL *image, const REAL *more, const REAL *grad, REAL *memory,
+                         {_PLACE}, int tiles, int last, {_JOINED}, int rows, int columns,
+                         int kernels, int errs) {{
     {_NUMBER}
     const int m = n - tiles * channels;
     if (m < 0)
-        patch(n, image, memory, height, width, channels, padding, {_PART});
+        patch(n, image, more, memory, height, width, channels, padding, {_PART}, {_SKIP});
     else
-        error(m, grad, memory + errs, rows, columns, kernels, 0, {_PART});
+        error(m, grad, grad, memory + errs, rows, columns, kernels, 0, {_PART}, kernels, rows,
+              columns);
 }}
 
 __global__ void put_outputs(const REAL *memory, const REAL *bias, const REAL *kept, REAL *image,
-                            {_PLACE}, int tiles, int last, int place_of_products, int biased,
-                            int relu, int masked) {{
+                            REAL *more, {_PLACE}, int tiles, int last, int place_of_products,
+                            int biased, int relu, int masked, int before) {{
     {_NUMBER}
     {_FIND}
+    {_WHICH}
+    const size_t line = (size_t)(tile / (down * across)) * height + top;
     const REAL *products = memory + place_of_products;
+    const size_t corner = (line * width + left) * step;
+    // There is no mask of two maps.
+    const REAL *mask = kept + channel + corner;
+    REAL *to = (other ? more + channel - before : image + channel) + corner;
     #pragma unroll
     for (int p = 0; p < {PLACES}; p++) a[p] = products[p * (size_t)(tiles * channels) + n];
     outputs(a);
@@ -158,8 +177,8 @@ __global__ void put_outputs(const REAL *memory, const REAL *bias, const REAL *ke
         for (int j = 0; j < {TILE}; j++) {{
             const REAL sum = a[{PATCH} * i + j] + (biased ? bias[channel] : 0);
             if ({_INSIDE}) {{
-                const int zero = (relu && sum < 0) || (masked && !(kept{_PIXEL} > 0));
-                image{_PIXEL} = zero ? (REAL)0 : sum;
+                const int at = (i * width + j) * step, kill = masked && !(mask[at] > 0);
+                to[at] = kill || (relu && sum < 0) ? (REAL)0 : sum;
             }}
         }}
 }}
@@ -191,38 +210,53 @@ __global__ void add_gradients(const REAL *memory, REAL *taps, int sums, int coun
 """All kernels; REAL is the arrays' type. Without a word of C++, so that a C compiler reads it."""
 
 
-def forward(x: Array, w: Array, b: Array, padding: int, relu: bool = False) -> Array:
+def forward(x: Array | Joined, w: Array, b: Array, padding: int, relu: bool = False) -> Array:
     """(B, C, H, W) and (K, C, 3, 3) -> (B, K, H + 2 padding - 2, W + 2 padding - 2)."""
     return _convolve(x, w, b, padding, relu=relu)
 
 
 def input_gradient(
-    grad: Array, w: Array, x_shape: tuple[int, ...], padding: int, kept: Array | None = None
-) -> Array:
-    """As in `winograd`: a convolution with the kernels turned by 180 degrees; 0 where `kept` is."""
+    grad: Array,
+    w: Array,
+    x_shape: tuple[int, ...],
+    padding: int,
+    kept: Array | None = None,
+    before: int | None = None,
+) -> Array | Joined:
+    """As in `winograd`: a convolution with the kernels turned by 180 degrees; 0 where `kept` is.
+
+    Of x whose first channels, so many as `before` says, were the cropped ones of a `Joined`, the
+    gradients are two, of one size.
+    """
     if (cut := padding - 2) > 0:
         grad = grad[:, :, cut : cut + x_shape[2] + 2, cut : cut + x_shape[3] + 2]
-    return _convolve(grad, w, None, max(0, 2 - padding), turned=True, kept=kept)
+    how = True, False, kept, before
+    return _convolve(grad, w, None, max(0, 2 - padding), *how)
 
 
-def weight_gradient(grad: Array, x: Array, w_shape: tuple[int, ...], padding: int) -> Array:
+def weight_gradient(
+    grad: Array, x: Array | Joined, w_shape: tuple[int, ...], padding: int
+) -> Array:
     """As in `winograd`; the sum over tiles in parts, enough of them for all multiprocessors."""
-    xp = array_module(grad, x)
+    xp = array_module(grad)
     out, into = w_shape[:2]
     count = into * out
-    pixels, grads = as_channels_last(x), as_channels_last(grad)
+    maps, crop = _maps(x)
+    grads = as_channels_last(grad)
     taps = empty(xp, (9, into, out), grad.dtype)
     blocks = PLACES * -(-into // BLOCK) * -(-out // BLOCK)
-    for first, tiles, last in _chunks(grad.shape, into + out, ELEMENTS):
-        parts = max(1, min(BLOCKS // blocks, tiles // BLOCK))
+    most = max(1, BLOCKS // blocks)
+    kept = count * (1 + most if most > 1 else 1) + most * (into + out)
+    for first, tiles, last in _chunks(grad.shape, into + out, _left(kept)):
+        parts = max(1, min(most, tiles // BLOCK))
         tiles = -(-tiles // parts) * parts  # those behind the last are zeros
         more = parts * count if parts > 1 else 0
         memory, patches, errors, sums, products = _memory(
             xp, grad.dtype, tiles * into, tiles * out, count, more
         )
-        where = *pixels.shape[1:], padding, *_place(grad.shape), first, tiles, last
-        cut = *where, *grads.shape[1:], errors
-        run_kernel(SOURCE, "cut_both", tiles * (into + out), (pixels, grads, memory), *cut)
+        where = *x.shape[2:], into, padding, *_place(grad.shape), first, tiles, last
+        cut = *where, *crop, *grads.shape[1:], errors
+        run_kernel(SOURCE, "cut_both", tiles * (into + out), (*maps, grads, memory), *cut)
         sizes, places = (into, tiles // parts, out), (patches, errors, products if more else sums)
         products_within(memory, PLACES * parts, sizes, places, transposed=True)
         if more:
@@ -231,39 +265,50 @@ def weight_gradient(grad: Array, x: Array, w_shape: tuple[int, ...], padding: in
     return taps.reshape(3, 3, into, out).transpose(3, 2, 0, 1)
 
 
+def _maps(x: Array | Joined) -> tuple[tuple[Array, Array], tuple[int, int, int]]:
+    """Both maps, channels last, or the one twice; channels, height and width of the first."""
+    if isinstance(x, Joined):
+        return (as_channels_last(x.skip), as_channels_last(x.up)), x.skip.shape[1:]
+    pixels = as_channels_last(x)
+    return (pixels, pixels), x.shape[1:]
+
+
 def _convolve(
-    x: Array,
+    x: Array | Joined,
     w: Array,
     b: Array | None,
     padding: int,
     turned: bool = False,
     relu: bool = False,
     kept: Array | None = None,
-) -> Array:
-    xp = array_module(x, w)
+    before: int | None = None,
+) -> Array | Joined:
+    xp = array_module(w)
     batch, into, height, width = x.shape
     out = w.shape[1 if turned else 0]
     shape = (batch, out, height + 2 * padding - 2, width + 2 * padding - 2)
-    y = empty_channels_last(xp, shape, x.dtype)
-    pixels = as_channels_last(x)
+    own = out if before is None else before
+    y = empty_channels_last(xp, (batch, own, *shape[2:]), x.dtype)
+    rest = y if own == out else empty_channels_last(xp, (batch, out - own, *shape[2:]), x.dtype)
+    maps, crop = _maps(x)
     taps = xp.ascontiguousarray(w.transpose(2, 3, 1, 0))
     # A kernel wants an array in each place, also where it does not look at it.
     bias = y if b is None else xp.ascontiguousarray(b)
     zeros = y if kept is None else as_channels_last(kept)
-    chunks = _chunks(shape, into + out, ELEMENTS)
+    chunks = _chunks(shape, into + out, _left(into * out))
     most = chunks[0][1]
     memory, patches, products, kernels = _memory(xp, x.dtype, most * into, most * out, into * out)
     for first, tiles, last in chunks:
         where = *_place(shape), first, tiles, last
         # The kernels are transformed beside the first squares, and stay.
         sides = taps.shape[2:] if first == 0 else (0, 0)
-        cut = height, width, into, padding, *where, *sides, turned, kernels
+        cut = height, width, into, padding, *where, *crop, *sides, turned, kernels
         threads = tiles * into + math.prod(sides)
-        run_kernel(SOURCE, "cut_inputs", threads, (pixels, taps, memory), *cut)
+        run_kernel(SOURCE, "cut_inputs", threads, (*maps, taps, memory), *cut)
         products_within(memory, PLACES, (tiles, into, out), (patches, kernels, products))
-        put = *shape[2:], out, 0, *where, products, b is not None, relu, kept is not None
-        run_kernel(SOURCE, "put_outputs", tiles * out, (memory, bias, zeros, y), *put)
-    return y
+        put = *shape[2:], out, 0, *where, products, b is not None, relu, kept is not None, own
+        run_kernel(SOURCE, "put_outputs", tiles * out, (memory, bias, zeros, y, rest), *put)
+    return y if rest is y else Joined(y, rest)
 
 
 def _memory(xp: ModuleType, dtype: Any, *counts: int) -> tuple[Any, ...]:
@@ -280,8 +325,13 @@ def _memory(xp: ModuleType, dtype: Any, *counts: int) -> tuple[Any, ...]:
 def _layout(*counts: int) -> tuple[int, list[int]]:
     ends = list(accumulate(ALIGNED * -(-PLACES * count // ALIGNED) for count in counts))
     # A layer of small maps does not take what the largest may; the first of a network is large.
-    size = min(2 ** (ends[-1] - 1).bit_length(), max(ends[-1], ROOM))
-    return size, [0, *ends[:-1]]
+    few = 2 * ends[-1] <= ROOM
+    return 2 ** (ends[-1] - 1).bit_length() if few else max(ends[-1], ROOM), [0, *ends[:-1]]
+
+
+def _left(kept: int) -> int:
+    """How many numbers of tiles there is room for, beside 36 times so many that are not cut."""
+    return max(ROOM - PLACES * kept - 4 * ALIGNED, ROOM // LEAST, 1)
 
 
 def _place(shape: tuple[int, ...]) -> tuple[int, int]:
@@ -295,7 +345,7 @@ def _chunks(shape: tuple[int, ...], channels: int, elements: int) -> list[tuple[
 
     Examples
     --------
-    >>> _chunks((2, 64, 568, 568), 128, ELEMENTS)
+    >>> _chunks((2, 64, 568, 568), 128, 3 * 2**24)
     [(0, 10082, 10082), (10082, 10082, 20164), (20164, 10082, 30246), (30246, 10082, 40328)]
     """
     down, across = _place(shape)

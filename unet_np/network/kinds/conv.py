@@ -40,7 +40,7 @@ class Conv(Kind):
     def forward(self, layer: Layer, x: Array, run: Pass) -> tuple[Array, Any]:
         weight, *bias = run.arrays(layer)
         if not bias:
-            bias = [array_module(x).zeros(layer.out_channels, x.dtype)]
+            bias = [array_module(weight).zeros(layer.out_channels, x.dtype)]
         rectify = layer.name in run.before_relu
         return ops.conv2d(x, weight, bias[0], padding=layer.padding, rectify=rectify)
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unet_np import ops
-from unet_np.backend import Array
+from unet_np.backend import Array, has_kernels
 from unet_np.network.kinds.kind import Graph, Kind, register
+from unet_np.ops.joined import Joined
 
 if TYPE_CHECKING:
     from unet_np.network.layer import Layer
@@ -22,13 +23,17 @@ class CropConcat(Kind):
     words = "crop and concat {skip}"
     details = "crop and concatenate {skip}"
 
-    def forward(self, layer: Layer, x: Array, run: Pass) -> tuple[Array, Any]:
-        y, (skip_shape, channels) = ops.crop_concat(run.skips.pop(layer.skip), x)
+    def forward(self, layer: Layer, x: Array, run: Pass) -> tuple[Array | Joined, Any]:
+        skip = run.skips.pop(layer.skip)
         # The skip's gradient is made without the zeros around; `Pass.backward` adds to the middle.
-        return y, ((*skip_shape[:2], *x.shape[2:]), channels)
+        cache = (*skip.shape[:2], *x.shape[2:]), skip.shape[1]
+        if layer.name in run.before_conv and has_kernels(skip, x):
+            return Joined(skip, x), cache
+        return ops.crop_concat(skip, x)[0], cache
 
-    def backward(self, layer: Layer, grad: Array, cache: Any, run: Pass) -> Any:
-        run.skips[layer.skip], grad_up = ops.crop_concat_backward(grad, cache)
+    def backward(self, layer: Layer, grad: Array | Joined, cache: Any, run: Pass) -> Any:
+        parts = grad if isinstance(grad, Joined) else ops.crop_concat_backward(grad, cache)
+        run.skips[layer.skip], grad_up = parts
         return grad_up
 
     def onnx(self, layer: Layer, value: str, graph: Graph) -> str:
