@@ -24,7 +24,7 @@ from unet_np import SGD, Architecture, InputError, UNet, backend, ops
 from unet_np.export import to_torch, torch_unet
 from unet_np.export.torch_model import torch_name
 from unet_np.network.architecture import OUTPUTS, UPS
-from unet_np.ops import fused_cuda
+from unet_np.ops import conv, fused_cuda
 from unet_np.tasks import TASKS
 
 PAPER_PARAMETERS = 31_030_658
@@ -257,6 +257,22 @@ def test_on_the_device_no_map_is_joined_or_split(
         np.testing.assert_allclose(
             backend.to_numpy(got), expected, rtol=0, atol=1e-5 * abs(expected).max()
         )
+
+
+def test_on_the_device_any_convolution_may_be_behind_the_joining(
+    xp: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if xp is np:
+        return
+    net = UNet(base_channels=4, depth=2, dropout=0, dtype="float64", backend="cupy")
+    x, found = backend.asarray(tile(net), xp), []
+    for algorithm in ("winograd_cuda", "im2col"):
+        monkeypatch.setattr(conv, "ON_GPU", algorithm)
+        logits = net.forward(x, train=True)
+        grad_x = net.backward(2 * logits)
+        found.append([backend.to_numpy(one) for one in (logits, grad_x, *net.grads.values())])
+    for got, expected in zip(*found, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=0, atol=1e-11 * abs(expected).max())
 
 
 @pytest.mark.parametrize("options", [{}, {"up": "bilinear", "norm": "batch"}], ids=str)

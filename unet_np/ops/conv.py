@@ -73,7 +73,7 @@ def conv2d(
     Parameters
     ----------
     x : array (B, C, H, W) or Joined
-        Feature maps.
+        Feature maps; a GPU reads two of them as one, see `unet_np.ops.joined`.
     w : array (K, C, kh, kw)
         Weights, in PyTorch's order.
     b : array (K,)

@@ -11,7 +11,7 @@ from unet_np.ops.crop import crop_concat
 class Joined(NamedTuple):
     """What `crop_concat` would make of two maps, for the convolution behind it to read from them.
 
-    The largest of a prediction's maps is that of the last level's joining, and it is read once.
+    In the paper's last level that would be a map of 75 MiB, written only to be read there.
 
     Attributes
     ----------
