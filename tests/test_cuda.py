@@ -22,6 +22,7 @@ from oracles import relative_error
 from unet_np import backend, ops
 from unet_np.augmentation import warp_cuda
 from unet_np.backend import arrays
+from unet_np.errors import InputError
 from unet_np.ops import (
     activation,
     conv,
@@ -139,7 +140,6 @@ def test_kernels_agree_for_any_shape(batch, into, out, height, width, padding, r
         for name, module in guard.modules().items():
             patch.setitem(sys.modules, name, module)
         patch.setattr(winograd_cuda, "ROOM", room)
-        winograd_cuda._layout.cache_clear()
         shape = batch, into, out, height, width, padding
         exact, found = problem(shape, backend.get("cupy"), "float64")
         for got, expected in zip(found, exact, strict=True):
@@ -167,7 +167,6 @@ def test_two_maps_are_read_as_one_for_any_shape(
         for name, module in guard.modules().items():
             patch.setitem(sys.modules, name, module)
         patch.setattr(winograd_cuda, "ROOM", room)
-        winograd_cuda._layout.cache_clear()
         xp = backend.get("cupy")
         skip, up, w, b = (xp.asarray(rng.normal(size=shape)) for shape in shapes)
         made, _ = ops.crop_concat(skip, up)
@@ -194,6 +193,21 @@ def test_two_maps_are_joined_for_whatever_does_not_read_both(xp) -> None:
         found, right = (conv2d_backward(y, kept, rectified=True) for kept in (cache, same))
         for got, exact in zip(found, right, strict=True):
             assert relative_error(got, backend.to_numpy(exact)) <= 1e-14
+
+
+@pytest.mark.parametrize("xp", ["numpy", "guard"], indirect=True)
+@pytest.mark.parametrize(
+    ("shape", "dtype", "error"),
+    [
+        ((1, 2, 8, 8), "float64", "got a batch of 1, expected 2 as in up"),
+        ((2, 2, 8, 8), "float32", "got float32, expected float64 as in up"),
+        ((2, 2, 8, 6), "float64", "got 8 x 6 pixels, expected at least 7 x 7"),
+    ],
+)
+def test_maps_that_cannot_be_joined_are_not_read(xp, shape, dtype, error) -> None:
+    skip, up = xp.ones(shape, dtype), xp.ones((2, 3, 7, 7))
+    with pytest.raises(InputError, match=rf"^skip: {error}"):
+        conv2d(Joined(skip, up), xp.ones((4, 5, 3, 3)), xp.ones(4))
 
 
 @given(

@@ -33,7 +33,8 @@ from unet_np.ops import (
     winograd_tiles,
 )
 from unet_np.ops.activation import kept_where_positive, rectifier, relu, relu_backward
-from unet_np.ops.joined import Joined, parts, together
+from unet_np.ops.crop import center_crop, check_joining
+from unet_np.ops.joined import Joined, together
 
 Cache = tuple[Array | Joined, Array, int, str]
 
@@ -111,7 +112,7 @@ def conv2d(
     array([[[[108., 111.],
              [117., 120.]]]])
     """
-    xp = array_module(*parts(x), w, b)
+    xp = array_module(*(x if isinstance(x, Joined) else (x,)), w, b)
     _check(x, w, b, padding, algorithm)
     rows = x.shape[2] + 2 * padding - w.shape[2] + 1
     columns = x.shape[3] + 2 * padding - w.shape[3] + 1
@@ -283,7 +284,10 @@ def _work(w_shape: tuple[int, ...], shape: tuple[int, ...]) -> float:
     return pixels * (out * into * kh * kw / 9 + 9 * (out + into))
 
 
-def _check(x: Array, w: Array, b: Array, padding: int, algorithm: str) -> None:
+def _check(x: Array | Joined, w: Array, b: Array, padding: int, algorithm: str) -> None:
+    if isinstance(x, Joined):
+        check_joining(*x)
+        center_crop(x.skip, *x.shape[2:])
     if x.ndim != 4:
         raise InputError(f"x: got shape {x.shape}, expected (B, C, H, W)")
     if w.ndim != 4 or w.shape[1] != x.shape[1]:

@@ -88,10 +88,7 @@ def crop_concat(skip: Array, up: Array) -> tuple[Array, tuple[Shape, int]]:
     (1, 128, 392, 392)
     """
     xp = array_module(skip, up)
-    if skip.shape[0] != up.shape[0]:
-        raise InputError(f"skip: got a batch of {skip.shape[0]}, expected {up.shape[0]} as in up")
-    if skip.dtype != up.dtype:
-        raise InputError(f"skip: got {skip.dtype}, expected {up.dtype} as in up")
+    check_joining(skip, up)
     batch, channels, height, width = up.shape
     first, cropped = skip.shape[1], center_crop(skip, height, width)
     if has_kernels(skip, up):
@@ -104,6 +101,14 @@ def crop_concat(skip: Array, up: Array) -> tuple[Array, tuple[Shape, int]]:
 
     for_row_blocks(join, y, cropped, up)
     return y, (skip.shape, first)
+
+
+def check_joining(skip: Array, up: Array) -> None:
+    """Refuse maps of other batches or dtypes; `center_crop` does those that are too small."""
+    if skip.shape[0] != up.shape[0]:
+        raise InputError(f"skip: got a batch of {skip.shape[0]}, expected {up.shape[0]} as in up")
+    if skip.dtype != up.dtype:
+        raise InputError(f"skip: got {skip.dtype}, expected {up.dtype} as in up")
 
 
 def crop_concat_backward(grad_output: Array, cache: tuple[Shape, int]) -> tuple[Array, Array]:

@@ -48,17 +48,6 @@ class Joined(NamedTuple):
         return self.up.dtype
 
 
-def parts(x: Array | Joined) -> tuple[Array, ...]:
-    """The array itself, or the two.
-
-    Examples
-    --------
-    >>> parts(3), parts(Joined(1, 2))
-    ((3,), (1, 2))
-    """
-    return tuple(x) if isinstance(x, Joined) else (x,)
-
-
 def together(x: Array | Joined) -> Array:
     """The array itself, or the one that stands for the two.
 

@@ -317,16 +317,16 @@ def _memory(xp: ModuleType, dtype: Any, *counts: int) -> tuple[Any, ...]:
     It is one piece, which all layers use: pieces that come and go between maps that stay would
     leave gaps in CuPy's memory pool.
     """
-    size, places = _layout(*counts)
+    size, places = _layout(ROOM, *counts)
     return scratch(xp, "winograd", (size,), dtype), *places
 
 
 @lru_cache
-def _layout(*counts: int) -> tuple[int, list[int]]:
+def _layout(room: int, *counts: int) -> tuple[int, list[int]]:
     ends = list(accumulate(ALIGNED * -(-PLACES * count // ALIGNED) for count in counts))
     # A layer of small maps does not take what the largest may; the first of a network is large.
-    few = 2 * ends[-1] <= ROOM
-    return 2 ** (ends[-1] - 1).bit_length() if few else max(ends[-1], ROOM), [0, *ends[:-1]]
+    few = 2 * ends[-1] <= room
+    return 2 ** (ends[-1] - 1).bit_length() if few else max(ends[-1], room), [0, *ends[:-1]]
 
 
 def _left(kept: int) -> int:
