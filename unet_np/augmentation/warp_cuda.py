@@ -85,7 +85,7 @@ __global__ void gather(const REAL *image, const double *places, REAL *out, int p
                        int width, int count, int order) {
     const int n = blockIdx.x * blockDim.x + threadIdx.x, before = order == 3;
     if (n >= count) return;
-    const double y = inside(places[n], height), x = inside(places[count + n], width);
+    const double y = inside(places[n], height), x = inside(places[(size_t)count + n], width);
     const int top = (int)floor(y), left = (int)floor(x);
     REAL down[4], right[4];
     weights((REAL)(y - top), order, down);
@@ -106,7 +106,7 @@ __global__ void gather(const REAL *image, const double *places, REAL *out, int p
 __global__ void nearest(const REAL *places, long long *out, int height, int width, int count) {
     const int n = blockIdx.x * blockDim.x + threadIdx.x;
     if (n >= count) return;
-    const double y = inside(places[n], height), x = inside(places[count + n], width);
+    const double y = inside(places[n], height), x = inside(places[(size_t)count + n], width);
     out[n] = (long long)floor(y + 0.5) * width + (long long)floor(x + 0.5);
 }
 """
