@@ -97,7 +97,8 @@ def watched_pages(browser: Any, *places: str) -> Iterator[Callable[..., Any]]:
 
 
 # Contrast is a matter of the colours, the ground and the size of the letters. A page of code has
-# ten thousand words in a dozen such combinations: the first of each is marked.
+# ten thousand words in a dozen such combinations: the first of each is marked. Of the other words
+# of code only the text is left: axe asks nothing else of them, and goes through all elements often.
 MARK_FIRST = """() => {
   const grounds = new Map();
   const ground = (element) => {
@@ -105,7 +106,8 @@ MARK_FIRST = """() => {
     if (!grounds.has(element)) {
       const { backgroundColor, backgroundImage, opacity } = getComputedStyle(element);
       const own = `${backgroundColor} ${backgroundImage} ${opacity}`;
-      grounds.set(element, `${ground(element.parentElement)}/${own}`);
+      const below = ground(element.parentElement);
+      grounds.set(element, own === "rgba(0, 0, 0, 0) none 1" ? below : `${below}/${own}`);
     }
     return grounds.get(element);
   };
@@ -121,6 +123,12 @@ MARK_FIRST = """() => {
     element.toggleAttribute("data-first", !seen.has(key));
     seen.add(key);
   }
+  const isWord = (span) => !span.childElementCount
+    && [...span.attributes].every(({ name }) => name === "class" || name === "style");
+  document.querySelectorAll("wbr").forEach((one) => one.remove());
+  for (const span of [...document.querySelectorAll("pre span, code span, dt span")].reverse())
+    if (isWord(span)) span.replaceWith(span.textContent);
+  document.body.normalize();
 }"""
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import logging
 import os
 import signal
@@ -18,7 +20,7 @@ import pytest
 from browser import STATIC, WIDGET, open_browser, serve, watched_pages
 from hypothesis import HealthCheck, settings
 
-from unet_np import backend
+from unet_np import backend, data
 from unet_np.errors import InputError, MissingExtraError
 
 # With a GPU too, tests compute on the processor where they do not ask for CuPy by its name.
@@ -36,6 +38,13 @@ COMMON: dict[str, Any] = {
 settings.register_profile("default", **COMMON)
 settings.register_profile("ci", derandomize=True, **COMMON)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """What stands by now stays: a collection of garbage need not go through thousands of tests."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(params=["numpy", "guard", "cupy"])
@@ -94,6 +103,24 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"UNET_NP_REQUIRE_DATA=1, and {item.nodeid} skipped: {reason}"
     return report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_painting() -> Iterator[None]:
+    """Trainings share synthetic micrographs, which take longer than they do; none may write."""
+
+    @functools.cache
+    def painted(*arguments: Any) -> data.Dataset:
+        made = paint(*arguments)
+        for array in (made.images, made.labels, made.instances):
+            if array is not None:
+                array.flags.writeable = False
+        return made
+
+    paint = data._synthetic
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "_synthetic", painted)
+        yield
 
 
 @pytest.fixture(autouse=True)

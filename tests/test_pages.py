@@ -120,6 +120,9 @@ def settle(page: Any) -> None:
         """async () => {
             document.querySelectorAll('details').forEach((one) => (one.open = true));
             if (window.MathJax && MathJax.startup) await MathJax.startup.promise;
+            // What was opened is told of, and then fitted before the next picture.
+            await new Promise((resolve) => setTimeout(resolve));
+            for (const _ of "12") await new Promise(requestAnimationFrame);
         }"""
     )
     page.wait_for_function("!document.querySelector('[data-widget]:not([data-ready=true])')")
@@ -155,6 +158,8 @@ def test_one_faint_word_among_many_is_found(browser: Any, address: str) -> None:
     page.goto(f"{address}/book/intro.html")
     settle(page)
     assert not serious_violations(page)
+    page.reload()
+    settle(page)
     page.evaluate(
         """() => [...document.querySelectorAll("pre span")]
             .findLast((one) => one.innerText === "import")

@@ -164,6 +164,42 @@ def test_a_wide_table_is_smaller_on_any_screen(open_page: Any) -> None:
     page.wait_for_selector("#shapes.unet-tiny:not(.unet-tight)")
 
 
+def test_a_fold_that_opens_is_fitted_and_nothing_else_is_measured(open_page: Any) -> None:
+    page = open_page(390)
+    page.wait_for_selector("#shapes.unet-small.unet-tight")
+    found = page.evaluate(
+        """async () => {
+            const folds = [1, 2].map(() => document.createElement("details"));
+            for (const fold of folds) {
+                for (const id of ["shapes", "equation"]) {
+                    const one = id === "shapes" ? document.getElementById(id)
+                        : document.querySelector("div.math");
+                    const copy = fold.appendChild(one.cloneNode(true));
+                    copy.classList.remove("unet-small", "unet-tiny", "unet-tight", "unet-under");
+                }
+                fold.querySelector("mjx-container").textContent = "x".repeat(48);
+                document.querySelector("main").append(fold);
+            }
+            const own = Object.getOwnPropertyDescriptor(Element.prototype, "scrollWidth");
+            const measured = new Set();
+            Object.defineProperty(Element.prototype, "scrollWidth", {
+                get() { measured.add(this); return own.get.call(this); },
+            });
+            const told = (fold) => new Promise((done) => fold.addEventListener("toggle", done));
+            const both = Promise.all(folds.map(told));
+            folds.forEach((fold) => (fold.open = true));
+            await both;
+            for (const _ of "12") await new Promise(requestAnimationFrame);
+            const within = (one) => folds.some((fold) => fold.contains(one));
+            return [[...measured].filter(within).length, [...measured].length,
+                ...folds.map((fold) => fold.querySelector(".table-wrapper").className),
+                ...folds.map((fold) => fold.querySelector(".math").className)];
+        }"""
+    )
+    table, equation = "table-wrapper unet-small unet-tiny unet-tight", "math unet-under"
+    assert found == [4, 4, table, table, equation, equation]
+
+
 def test_a_table_shows_that_more_follows(open_page: Any) -> None:
     page = open_page(390)
     page.wait_for_selector(".table-wrapper[data-more][tabindex]:not(.unet-tight)")

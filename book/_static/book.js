@@ -109,61 +109,94 @@
     });
   }
 
+  // A change makes the browser lay out the page anew before it can measure: all are measured first.
+  function changeAll(ones, measure, change) {
+    const measured = ones.map(measure);
+    ones.forEach((one, i) => change(one, measured[i]));
+  }
+
   // An equation or a table that is too wide shrinks; on a phone a table's short cells break, too. What
   // would be too small scrolls: the keyboard must reach it, and the eye see that more follows.
   const WIDE = 'mjx-container[display="true"], .table-wrapper, .pst-scrollable-table-container';
   const SMALLEST = 75; // per cent of the text beside it
   const narrow = matchMedia("(max-width: 576px)");
-  function fitEquation(equation) {
-    equation.dataset.size ||= parseFloat(equation.style.fontSize);
-    const { size } = equation.dataset;
-    const setSize = (percent) => (equation.style.fontSize = `${percent}%`);
-    const share = () => equation.clientWidth / equation.scrollWidth;
-    setSize(size);
-    equation.parentElement.classList.remove("unet-under");
+  const share = (one) => one.clientWidth / one.scrollWidth;
+  const overflows = (one) => one.scrollWidth > one.clientWidth;
+  const hidesMore = (one) => one.scrollWidth - one.clientWidth - one.scrollLeft > 2;
+  function fitEquations(equations) {
+    const setSize = (equation, percent) => (equation.style.fontSize = `${percent}%`);
+    for (const equation of equations) {
+      equation.dataset.size ||= parseFloat(equation.style.fontSize);
+      setSize(equation, equation.dataset.size);
+      equation.parentElement.classList.remove("unet-under");
+    }
     // Its number has a line of its own before the equation becomes small.
-    if (share() < 0.8) equation.parentElement.classList.add("unet-under");
-    if (share() < 1) setSize(Math.max(SMALLEST, 0.99 * size * share()));
+    changeAll(equations, share, (one, part) => {
+      if (part < 0.8) one.parentElement.classList.add("unet-under");
+    });
+    changeAll(equations, share, (one, part) => {
+      if (part < 1) setSize(one, Math.max(SMALLEST, 0.99 * one.dataset.size * part));
+    });
   }
-  function fitTable(table) {
+  function fitTables(tables) {
     const ways = ["unet-small", "unet-tiny", "unet-tight"];
-    table.classList.remove(...ways);
+    tables.forEach((table) => table.classList.remove(...ways));
     for (const way of narrow.matches ? ways : ways.slice(0, 2))
-      if (table.scrollWidth > table.clientWidth) table.classList.add(way);
-    if (table.scrollWidth > table.clientWidth) table.classList.remove("unet-tight");
+      changeAll(tables, overflows, (table, does) => does && table.classList.add(way));
+    changeAll(tables, overflows, (table, does) => does && table.classList.remove("unet-tight"));
   }
   // Printed rows and columns stay in line if ten pixels for a letter are small enough for that.
-  function fitPrinted(printed) {
-    printed.style.fontSize = "";
+  function roomForLetters(printed) {
     const longest = Math.max(...printed.textContent.split("\n").map((line) => line.length));
     const { paddingLeft, paddingRight } = getComputedStyle(printed);
     const room = printed.clientWidth - parseFloat(paddingLeft) - parseFloat(paddingRight);
-    const size = Math.floor((10 * room) / (longest * 0.61)) / 10;
-    if (narrow.matches && size >= 10) printed.style.fontSize = `min(0.78rem, ${size}px)`;
+    return Math.floor((10 * room) / (longest * 0.61)) / 10;
+  }
+  function fitPrinted(ones) {
+    ones.forEach((printed) => (printed.style.fontSize = ""));
+    if (!narrow.matches) return;
+    changeAll(ones, roomForLetters, (printed, size) => {
+      if (size >= 10) printed.style.fontSize = `min(0.78rem, ${size}px)`;
+    });
   }
   function showMore({ currentTarget: one }) {
-    one.toggleAttribute("data-more", one.scrollWidth - one.clientWidth - one.scrollLeft > 2);
+    one.toggleAttribute("data-more", hidesMore(one));
   }
-  function reachWide() {
-    document.querySelectorAll(".cell_output .output pre").forEach(fitPrinted);
-    document.querySelectorAll(WIDE).forEach((one) => {
-      if (one.matches("mjx-container")) fitEquation(one);
-      else fitTable(one);
-      if (one.scrollWidth > one.clientWidth) one.tabIndex = 0;
-      else if (one.matches("mjx-container")) one.removeAttribute("tabindex");
-      showMore({ currentTarget: one });
+  function reachWide(places) {
+    const find = (selector) => [...new Set(places.flatMap((one) => [...one.querySelectorAll(selector)]))];
+    const wide = find(WIDE);
+    const isEquation = (one) => one.matches("mjx-container");
+    fitPrinted(find(".cell_output .output pre"));
+    fitEquations(wide.filter(isEquation));
+    fitTables(wide.filter((one) => !isEquation(one)));
+    changeAll(wide, (one) => [overflows(one), hidesMore(one)], (one, [scrolls, more]) => {
+      if (scrolls) one.tabIndex = 0;
+      else if (isEquation(one)) one.removeAttribute("tabindex");
+      one.toggleAttribute("data-more", more);
       one.addEventListener("scroll", showMore, { passive: true });
     });
   }
 
+  // Once before the next picture, however much was opened or resized until then.
+  const waiting = new Set();
+  function fitSoon(place) {
+    waiting.add(place);
+    if (waiting.size > 1) return;
+    requestAnimationFrame(() => {
+      const places = waiting.has(document) ? [document] : [...waiting];
+      waiting.clear();
+      reachWide(places);
+    });
+  }
+
   function afterMath() {
-    if (window.MathJax && MathJax.startup && MathJax.startup.promise)
-      MathJax.startup.promise.then(reachWide);
-    else reachWide();
+    const fit = () => reachWide([document]);
+    if (window.MathJax && MathJax.startup && MathJax.startup.promise) MathJax.startup.promise.then(fit);
+    else fit();
   }
 
   // What is folded has no width before it is opened; the event does not bubble.
-  document.addEventListener("toggle", reachWide, true);
+  document.addEventListener("toggle", (event) => fitSoon(event.target), true);
   document.addEventListener("DOMContentLoaded", () => {
     mend();
     plainZeros();
@@ -177,5 +210,5 @@
     mend();
     afterMath();
   });
-  window.addEventListener("resize", reachWide);
+  window.addEventListener("resize", () => fitSoon(document));
 })();

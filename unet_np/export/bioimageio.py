@@ -98,8 +98,9 @@ def save_bioimageio(
     with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         # Stored and first, so that the file is known as ours by its beginning.
         archive.writestr("rdf.yaml", ZOO + text)
+        # Level 1, as the zoo packs: a fifth of the time of level 6 for files 6 % larger.
         for name, content in files.items():
-            archive.writestr(name, content, zipfile.ZIP_DEFLATED)
+            archive.writestr(name, content, zipfile.ZIP_DEFLATED, compresslevel=1)
     return largest
 
 
