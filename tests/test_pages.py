@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from browser import new_context, new_page, serious_violations, serve
+from browser import new_page, serious_violations, serve
 
 ROOT = Path(__file__).resolve().parent.parent
 HTML = Path(os.environ.get("UNET_NP_HTML", ROOT / "_build" / "html"))
@@ -30,7 +30,7 @@ PAGES = sorted(
 # Pages that Sphinx makes by itself, and the page that leads to the first one.
 GENERATED = {"genindex.html", "search.html", "py-modindex.html", "index.html"}
 
-HARMLESS = ("favicon.ico",)
+HARMLESS = "/favicon.ico"
 
 
 def is_outdated() -> bool:
@@ -97,19 +97,36 @@ def address() -> Iterator[str]:
     params=[("phone", 390, "dark"), ("desk", 1280, "light")],
     ids=lambda one: one[0],
 )
-def context(request: pytest.FixtureRequest, browser: Any) -> Iterator[Any]:
-    """All pages of one screen: as a reader's browser does, it keeps the scripts that they share."""
+def screen(request: pytest.FixtureRequest, browser: Any) -> Iterator[Any]:
+    """A reader who goes from page to page; the scripts that pages share stay compiled."""
     _, width, scheme = request.param
-    opened = new_context(browser, width, scheme)
-    yield opened
-    opened.close()
+    page = new_page(browser, width, scheme)
+    yield page
+    page.context.close()
 
 
 @pytest.fixture
-def page(context: Any) -> Iterator[Any]:
-    opened = context.new_page()
-    yield opened
-    opened.close()
+def problems(screen: Any, address: str) -> Iterator[list[str]]:
+    """What goes wrong on the page from now on, or is asked of elsewhere."""
+    found: list[str] = []
+
+    def request(made: Any) -> None:
+        if not made.url.startswith((address, "data:", "blob:")):
+            found.append(f"outside: {made.url}")
+
+    def response(got: Any) -> None:
+        if got.status >= 400 and not got.url.endswith(HARMLESS):
+            found.append(f"{got.status} {got.url}")
+
+    def error(raised: Any) -> None:
+        found.append(str(raised))
+
+    heard = {"request": request, "response": response, "pageerror": error}
+    for event, listener in heard.items():
+        screen.on(event, listener)
+    yield found
+    for event, listener in heard.items():
+        screen.remove_listener(event, listener)
 
 
 def settle(page: Any) -> None:
@@ -129,22 +146,16 @@ def settle(page: Any) -> None:
 
 
 @every_page
-def test_page_is_accessible_and_fits(page: Any, address: str, name: str) -> None:
-    outside: list[str] = []
-    errors: list[str] = []
-    page.on(
-        "request",
-        lambda r: r.url.startswith((address, "data:", "blob:")) or outside.append(r.url),
-    )
-    page.on("response", lambda r: r.status < 400 or errors.append(f"{r.status} {r.url}"))
-    page.on("pageerror", lambda error: errors.append(str(error)))
+def test_page_is_accessible_and_fits(
+    screen: Any, problems: list[str], address: str, name: str
+) -> None:
+    page = screen
     page.goto(f"{address}/{name}")
     if name == "index.html":
         # It sends on to the first page.
         page.wait_for_url(f"{address}/book/intro.html")
     settle(page)
-    assert not outside, "a page loads nothing from elsewhere"
-    assert not [error for error in errors if not any(word in error for word in HARMLESS)]
+    assert not problems
     width = page.viewport_size["width"]
     assert page.evaluate("document.documentElement.scrollWidth") <= width, "scrolls sideways"
     assert not page.evaluate(CUT_FORMULAS), "a formula in a line is cut off: display it"
