@@ -71,43 +71,52 @@ def new_page(browser: Any, width: int = 800, scheme: str = "light") -> Any:
     return new_context(browser, width, scheme).new_page()
 
 
+def watch(page: Any, *places: str) -> list[str]:
+    """What goes wrong on the page, or is asked of elsewhere, from now on: the list grows."""
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on(
+        "request",
+        lambda request: (
+            request.url.startswith(places) or problems.append(f"outside: {request.url}")
+        ),
+    )
+    return problems
+
+
 @contextmanager
 def watched_pages(browser: Any, *places: str) -> Iterator[Callable[..., Any]]:
     """Makes pages as `new_page` does; at the end nothing has failed or been asked of elsewhere."""
     contexts: list[Any] = []
-    problems: list[str] = []
+    watched: list[list[str]] = []
 
     def opened(width: int = 800, scheme: str = "light") -> Any:
         page = new_page(browser, width, scheme)
         contexts.append(page.context)
-        page.on("pageerror", lambda error: problems.append(str(error)))
+        problems = watch(page, *places)
         page.on("requestfailed", lambda request: problems.append(request.url))
-        page.on(
-            "request",
-            lambda request: (
-                request.url.startswith(places) or problems.append(f"outside: {request.url}")
-            ),
-        )
+        watched.append(problems)
         return page
 
     yield opened
     for context in contexts:
         context.close()
-    assert not problems
+    assert not [problem for problems in watched for problem in problems]
 
 
 # Contrast is a matter of the colours, the ground and the size of the letters. A page of code has
 # ten thousand words in a dozen such combinations: the first of each is marked. Of the other words
 # of code only the text is left: axe asks nothing else of them, and goes through all elements often.
 MARK_FIRST = """() => {
+  const CLEAR = "rgba(0, 0, 0, 0) none 1 static";
   const grounds = new Map();
   const ground = (element) => {
     if (!element) return "";
     if (!grounds.has(element)) {
-      const { backgroundColor, backgroundImage, opacity } = getComputedStyle(element);
-      const own = `${backgroundColor} ${backgroundImage} ${opacity}`;
+      const { backgroundColor, backgroundImage, opacity, position } = getComputedStyle(element);
+      const own = `${backgroundColor} ${backgroundImage} ${opacity} ${position}`;
       const below = ground(element.parentElement);
-      grounds.set(element, own === "rgba(0, 0, 0, 0) none 1" ? below : `${below}/${own}`);
+      grounds.set(element, own === CLEAR ? below : `${below}/${own}`);
     }
     return grounds.get(element);
   };

@@ -113,8 +113,7 @@ def _one_painting() -> Iterator[None]:
     def painted(*arguments: Any) -> data.Dataset:
         made = paint(*arguments)
         for array in (made.images, made.labels, made.instances):
-            if array is not None:
-                array.flags.writeable = False
+            array.flags.writeable = False
         return made
 
     paint = data._synthetic

@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from browser import new_page, serious_violations, serve
+from browser import new_page, serious_violations, serve, watch
 
 ROOT = Path(__file__).resolve().parent.parent
 HTML = Path(os.environ.get("UNET_NP_HTML", ROOT / "_build" / "html"))
@@ -97,36 +97,19 @@ def address() -> Iterator[str]:
     params=[("phone", 390, "dark"), ("desk", 1280, "light")],
     ids=lambda one: one[0],
 )
-def screen(request: pytest.FixtureRequest, browser: Any) -> Iterator[Any]:
-    """A reader who goes from page to page; the scripts that pages share stay compiled."""
+def watched(request: pytest.FixtureRequest, browser: Any, address: str) -> Iterator[Any]:
+    """One page for a reader's whole way, whose scripts stay compiled, and what goes wrong on it."""
     _, width, scheme = request.param
     page = new_page(browser, width, scheme)
-    yield page
-    page.context.close()
-
-
-@pytest.fixture
-def problems(screen: Any, address: str) -> Iterator[list[str]]:
-    """What goes wrong on the page from now on, or is asked of elsewhere."""
-    found: list[str] = []
-
-    def request(made: Any) -> None:
-        if not made.url.startswith((address, "data:", "blob:")):
-            found.append(f"outside: {made.url}")
+    problems = watch(page, address, "data:", "blob:")
 
     def response(got: Any) -> None:
         if got.status >= 400 and not got.url.endswith(HARMLESS):
-            found.append(f"{got.status} {got.url}")
+            problems.append(f"{got.status} {got.url}")
 
-    def error(raised: Any) -> None:
-        found.append(str(raised))
-
-    heard = {"request": request, "response": response, "pageerror": error}
-    for event, listener in heard.items():
-        screen.on(event, listener)
-    yield found
-    for event, listener in heard.items():
-        screen.remove_listener(event, listener)
+    page.on("response", response)
+    yield page, problems
+    page.context.close()
 
 
 def settle(page: Any) -> None:
@@ -135,21 +118,23 @@ def settle(page: Any) -> None:
     page.add_style_tag(content="* { animation: none !important; transition: none !important }")
     page.evaluate(
         """async () => {
-            document.querySelectorAll('details').forEach((one) => (one.open = true));
+            const folds = [...document.querySelectorAll("details:not([open])")];
+            const told = (fold) => new Promise((done) => fold.addEventListener("toggle", done));
+            const all = Promise.all(folds.map(told));
+            folds.forEach((fold) => (fold.open = true));
             if (window.MathJax && MathJax.startup) await MathJax.startup.promise;
-            // What was opened is told of, and then fitted before the next picture.
-            await new Promise((resolve) => setTimeout(resolve));
-            for (const _ of "12") await new Promise(requestAnimationFrame);
+            // What was opened is fitted before the next picture.
+            await all;
+            await new Promise(requestAnimationFrame);
         }"""
     )
     page.wait_for_function("!document.querySelector('[data-widget]:not([data-ready=true])')")
 
 
 @every_page
-def test_page_is_accessible_and_fits(
-    screen: Any, problems: list[str], address: str, name: str
-) -> None:
-    page = screen
+def test_page_is_accessible_and_fits(watched: Any, address: str, name: str) -> None:
+    page, problems = watched
+    problems.clear()
     page.goto(f"{address}/{name}")
     if name == "index.html":
         # It sends on to the first page.

@@ -189,7 +189,7 @@ def test_a_fold_that_opens_is_fitted_and_nothing_else_is_measured(open_page: Any
             const both = Promise.all(folds.map(told));
             folds.forEach((fold) => (fold.open = true));
             await both;
-            for (const _ of "12") await new Promise(requestAnimationFrame);
+            await new Promise(requestAnimationFrame);
             const within = (one) => folds.some((fold) => fold.contains(one));
             return [[...measured].filter(within).length, [...measured].length,
                 ...folds.map((fold) => fold.querySelector(".table-wrapper").className),
